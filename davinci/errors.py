@@ -1,0 +1,24 @@
+"""The one exception a user's mistake raises: a message, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a config, a file or a command line.
+
+    The message says what was wrong, where (``file:key``), what is accepted and the nearest name. Entry points print it
+    on one line and exit with status 2; nothing below them catches it.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; nearest: a, b"`` for names close to `name`, else ``"; known: …"`` (at most eight)."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"; nearest: {', '.join(close)}"
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    return f"; known: {shown or 'none'}"

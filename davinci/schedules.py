@@ -1,0 +1,110 @@
+"""Schedules as piecewise functions of the token count.
+
+Everything that changes during training (learning rate, global batch size, mixture, mask, sequence length) is a function
+of the tokens seen since initialisation, never of the step, the world size or the micro-batch. Planning compares these
+functions symbolically; training evaluates them. Plain Python: no torch, no numpy.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One stretch of a learning-rate schedule, for token counts t in [begin, end).
+
+    `kind` is ``constant`` (value `start`), ``linear`` or ``cosine`` (from `start` at `begin` to `stop` at `end`; cosine as
+    in SGDR, arXiv 1608.03983, eq. 5, without restarts). `begin` and `end` are tokens.
+    """
+
+    kind: str
+    begin: int
+    end: int
+    start: float
+    stop: float
+
+    def at(self, tokens: int) -> float:
+        """Learning rate at `tokens` (tokens seen before the step)."""
+        if self.kind == "constant":
+            return self.start
+        fraction = (tokens - self.begin) / (self.end - self.begin)
+        if self.kind == "linear":
+            return self.start + (self.stop - self.start) * fraction
+        return self.stop + (self.start - self.stop) * 0.5 * (1.0 + math.cos(math.pi * fraction))
+
+
+def value_at(pieces: Sequence[Piece], tokens: int) -> float:
+    """Learning rate at `tokens`; past the last piece its final value holds."""
+    index = bisect_right([piece.begin for piece in pieces], tokens) - 1
+    piece = pieces[index]
+    return piece.at(min(tokens, piece.end))
+
+
+@dataclass(frozen=True)
+class StepGrid:
+    """The optimiser steps of one stage, in closed form.
+
+    Args:
+        tokens: token budget of the stage; the stage ends with the last whole step within it.
+        sequence_length: tokens a sequence.
+        batch_sizes: ``(from_tokens, sequences)`` sorted by `from_tokens` (stage-relative, the first 0): the global batch
+            size, in sequences, of every step that starts at or after `from_tokens`.
+    """
+
+    tokens: int
+    sequence_length: int
+    batch_sizes: tuple[tuple[int, int], ...]
+
+    def _segments(self) -> list[tuple[int, int, int, int]]:
+        """``(first step, first token, sequences, steps)`` of each stretch of constant batch size."""
+        segments = []
+        step, position = 0, 0
+        for index, (_, sequences) in enumerate(self.batch_sizes):
+            per_step = sequences * self.sequence_length
+            is_last = index + 1 == len(self.batch_sizes)
+            if is_last:
+                steps = max(0, (self.tokens - position) // per_step)
+            else:
+                limit = self.batch_sizes[index + 1][0]
+                steps = max(0, -(-(limit - position) // per_step))
+                steps = min(steps, max(0, (self.tokens - position) // per_step))
+            segments.append((step, position, sequences, steps))
+            step, position = step + steps, position + steps * per_step
+        return segments
+
+    @property
+    def steps(self) -> int:
+        """Number of whole steps in the stage."""
+        first, _, _, steps = self._segments()[-1]
+        return first + steps
+
+    @property
+    def tokens_used(self) -> int:
+        """Tokens of the whole steps, at most `tokens`."""
+        return self.tokens_at(self.steps)
+
+    def _locate(self, step: int) -> tuple[int, int, int, int]:
+        segments = self._segments()
+        index = bisect_right([segment[0] for segment in segments], step) - 1
+        return segments[index]
+
+    def tokens_at(self, step: int) -> int:
+        """Stage-relative tokens seen before `step` (0 <= step <= steps)."""
+        first, position, sequences, _ = self._locate(step)
+        return position + (step - first) * sequences * self.sequence_length
+
+    def batch_at(self, step: int) -> int:
+        """Global batch size in sequences of `step` (0 <= step < steps)."""
+        return self._locate(step)[2]
+
+    def step_at(self, tokens: int) -> int:
+        """The number of whole steps done once at most `tokens` (stage-relative) are seen."""
+        done = 0
+        for first, position, sequences, steps in self._segments():
+            if tokens >= position:
+                done = first + min(steps, (tokens - position) // (sequences * self.sequence_length))
+        return done

@@ -1,0 +1,122 @@
+"""Where everything lives, and how a file is written so that a crash never leaves half of one.
+
+    STORE/
+      archives/                     package archives the embedded pool is built from
+      pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
+      nodes/<node id>/              node.json, records.jsonl, checkpoints/<tokens>/, evaluations/<key>.parquet, done.json
+      sweeps/<sweep>/               plan.json, runs/<run id>.json (a run is a manifest of node ranges), report/
+      jobs/<sweep>/                 frozen job files and their logs
+      wandb/                        offline W&B runs
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from davinci.errors import UserError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@%+=-]*")
+
+
+def checked_name(name: str, what: str) -> str:
+    """Return `name` if it can be one path component inside the store, else raise UserError."""
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{what} {name!r} cannot name a folder: letters, digits and . _ @ % + = - are accepted")
+    return name
+
+
+@dataclass(frozen=True)
+class Store:
+    """Paths below one root folder."""
+
+    root: Path
+
+    @property
+    def archives(self) -> Path:
+        return self.root / "archives"
+
+    def pool(self, name: str) -> Path:
+        return self.root / "pools" / checked_name(name, "pool")
+
+    def node(self, node_id: str) -> Path:
+        return self.root / "nodes" / checked_name(node_id, "node")
+
+    def records(self, node_id: str) -> Path:
+        return self.node(node_id) / "records.jsonl"
+
+    def checkpoint(self, node_id: str, tokens: int) -> Path:
+        """Folder of the checkpoint taken `tokens` tokens after initialisation (run-cumulative)."""
+        return self.node(node_id) / "checkpoints" / f"{tokens:015d}"
+
+    def sweep(self, name: str) -> Path:
+        return self.root / "sweeps" / checked_name(name, "sweep")
+
+    def jobs(self, sweep: str) -> Path:
+        return self.root / "jobs" / checked_name(sweep, "sweep")
+
+    @property
+    def wandb(self) -> Path:
+        return self.root / "wandb"
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, on error removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented, key-sorted JSON, atomically."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a file that is not JSON is a UserError naming it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
