@@ -1,0 +1,1 @@
+"""Shapes, parameters, FLOPs, memory and accelerator peaks: plain arithmetic, no torch."""

@@ -1,0 +1,1 @@
+"""Hydra and sweep files -> `config.Run` objects. With `hydra_plugins` the only code that imports hydra or omegaconf."""
