@@ -1,0 +1,1 @@
+"""Append-only records, the truth about training; and their W&B mirror."""

@@ -1,0 +1,106 @@
+"""Append-only records: one JSON line a row, the truth about a node's training.
+
+Every row has ``kind``, ``attempt``, ``tokens`` (since initialisation), ``step`` (since initialisation) and ``time``
+(seconds since 1970). Kinds and their further values:
+
+- ``train``: loss (nats a token), ``loss/<domain>``, lr, grad_norm, tokens_per_second, batch (sequences).
+- ``heldout``, a row a domain: domain, loss (nats a token), bits_per_byte, sequences.
+- ``evaluation``, a row a benchmark: benchmark, domain, protocol, metric, score (0 to 1), items, chance, key, items_file.
+
+A node has one writer at a time (the holder of its lock). A killed writer leaves at most one torn line behind; a replayed
+step appends a second row with a higher attempt. Readers skip the first and let the last attempt win.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+# What tells two rows of one kind at one step apart.
+_KEYS = ("kind", "step", "tokens", "domain", "benchmark", "protocol")
+
+
+class Writer:
+    """Appends rows to `path`, created with its folder when missing.
+
+    Each row reaches the operating system before `write` returns (a SIGKILL loses none); `commit` and `close` make the
+    rows survive a power cut too. `attempt` is stamped on every row.
+    """
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._attempt = attempt
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._file).st_size
+        # A torn line must not swallow the first row after it.
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            os.write(self._file, b"\n")
+
+    def write(self, kind: str, tokens: int, step: int, **values: Any) -> None:
+        """Append one row. `values` are JSON-like; a float that is not finite is stored as null."""
+        if self._file is None:
+            raise ValueError("the writer is closed")
+        row = {"kind": kind, "attempt": self._attempt, "tokens": tokens, "step": step, "time": round(time.time(), 3)}
+        row.update((name, _finite(value)) for name, value in values.items())
+        line = memoryview((json.dumps(row, allow_nan=False) + "\n").encode())
+        while line:
+            line = line[os.write(self._file, line) :]
+
+    def commit(self) -> None:
+        """Sync everything written so far to the disk."""
+        if self._file is not None:
+            os.fsync(self._file)
+
+    def close(self) -> None:
+        """Commit and close; closing twice is allowed."""
+        if self._file is not None:
+            self.commit()
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of `path` sorted by tokens; empty when there is no such file.
+
+    Of rows alike in kind, step, tokens, domain, benchmark and protocol the one of the highest attempt is kept, the last
+    one of that attempt. Torn lines are skipped.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in lines:
+        row = _row(line)
+        if row is None:
+            continue
+        key = tuple(row.get(name) for name in _KEYS)
+        if key not in kept or row["attempt"] >= kept[key]["attempt"]:
+            kept[key] = row
+    return sorted(kept.values(), key=lambda row: row["tokens"])
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row of one line, or None if the line is torn: what a killed writer leaves is never a whole JSON object."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and {"kind", "attempt", "tokens", "step"} <= row.keys() else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
