@@ -35,7 +35,8 @@ class Frozen(BaseModel):
 class Scale(Frozen):
     """A named size of everything: the dial the other groups interpolate from.
 
-    `tokens_per_trillion` is how many tokens stand for the paper's 1T, `sequences_per_1024` for its batch of 1,024.
+    `tokens_per_trillion` is how many tokens stand for the paper's 1T, `sequences_per_1024` for its batch of 1,024. With
+    `shared_trunk` the seeds of a sweep share the stages before its `seeds_from`; without, each seed has its own trunk.
     """
 
     name: str
@@ -44,10 +45,11 @@ class Scale(Frozen):
     sequence_length: Positive
     peak_lr: PositiveFloat
     final_lr: PositiveFloat
+    shared_trunk: bool
 
 
 class Model(Frozen):
-    """A decoder's shape. `vocab_size` null takes the tokenizer's."""
+    """A decoder's shape."""
 
     name: str
     layers: Positive
@@ -56,7 +58,7 @@ class Model(Frozen):
     kv_heads: Positive
     head_dim: Positive
     mlp_intermediate_size: Positive
-    vocab_size: Positive | None
+    vocab_size: Positive
     max_position_embeddings: Positive
     rope_theta: PositiveFloat
     norm_eps: PositiveFloat
@@ -85,14 +87,14 @@ class Source(Frozen):
     depths: Annotated[tuple[Level, ...], Field(min_length=1)]
     tokens: Positive | None = None
     stages: tuple[str, ...] | None = None
-    hub: str | None = None
 
 
 class Pool(Frozen):
-    """The sources a run may draw on. `name` is also its folder in the store."""
+    """The sources a run may draw on. `name` is also its folder in the store; `vocab_size` is its tokenizer's."""
 
     name: str
     tokenizer: str
+    vocab_size: Positive
     sources: Annotated[dict[str, Source], Field(min_length=1)]
 
     @property
@@ -357,7 +359,9 @@ class Node(Frozen):
     """A stage (or part of one) reached by a particular history: everything its training is a function of.
 
     `begin` and `end` are tokens since initialisation, `end` after the last whole step; `stage_begin` is where the stage
-    itself starts. `sources` holds only sources with a positive integer weight. A node is frozen as JSON in the store.
+    itself starts. `sources` holds only sources with a positive integer weight. `mixture_position` is how many sequences of
+    this mixture's order were consumed before the stage began: not 0 only where the stage before had the same mixture, so
+    that cutting a stage in two changes nothing. A node is frozen as JSON in the store.
     """
 
     id: str
@@ -368,6 +372,7 @@ class Node(Frozen):
     end: Positive
     stage: Stage
     sources: Annotated[dict[str, SourceUse], Field(min_length=1)]
+    mixture_position: NotNegative
     initialisation_seed: NotNegative
     data_seed: NotNegative
     model: Model

@@ -1,0 +1,133 @@
+"""What `launch.py` does with what Hydra composed: plan, print, launch, exit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from davinci.composition.compose import compose, to_run
+from davinci.composition.expand import COMMAND_LINE, Sweep, expand
+from davinci.data.cards import PoolCard, read_card
+from davinci.errors import UserError
+from davinci.planning.build import build_plan
+from davinci.planning.page import show
+from davinci.planning.plan import Arm, Plan, Question
+from davinci.store import Store, write_json
+
+SWEEPS = Path("sweeps")
+
+
+def run_single(config: DictConfig) -> NoReturn:
+    """Train and evaluate the one run that `hydra.main` composed, in the foreground; exits with the status."""
+
+    def work() -> int:
+        if config.sweep is not None:
+            raise UserError(f"{COMMAND_LINE}: sweep={config.sweep} is a sweep; add -m")
+        overrides = list(HydraConfig.get().overrides.task)
+        run = to_run(config, overrides, COMMAND_LINE, sweep="single")
+        arm = Arm(label=run.arm, overrides=tuple(overrides), is_baseline=True)
+        sweep = Sweep((run,), Question(text="One run, no question."), (arm,), ())
+        return _apply(sweep, plan_only=bool(config.plan_only), warn_only=True)
+
+    _exit(work)
+
+
+def run_sweep(arguments: Sequence[str], loader: ConfigLoader) -> NoReturn:
+    """Plan and launch the sweep that the arguments of ``launch.py -m`` describe; exits with the status."""
+
+    def work() -> int:
+        sweep = expand(arguments, loader, SWEEPS)
+        steering = compose(loader, [line for line in arguments if _is_steering(line)], COMMAND_LINE)
+        if steering.audit not in ("strict", "warn"):
+            raise UserError(f"{COMMAND_LINE}: audit={steering.audit}: strict or warn is accepted")
+        return _apply(sweep, plan_only=bool(steering.plan_only), warn_only=steering.audit == "warn")
+
+    _exit(work)
+
+
+def _is_steering(line: str) -> bool:
+    return line.split("=", 1)[0] in ("plan_only", "audit")
+
+
+def _apply(sweep: Sweep, *, plan_only: bool, warn_only: bool) -> int:
+    first = sweep.runs[0]
+    store = Store(Path(first.store))
+    cards = {run.pool.name: _card(store, run.pool.name, build=not plan_only) for run in sweep.runs}
+    plan = build_plan(
+        sweep.runs,
+        question=sweep.question,
+        arms=sweep.arms,
+        factor=sweep.factor,
+        cards=cards,
+        done=_done(store),
+        warn_only=warn_only,
+    )
+    console = Console()
+    show(plan, console)
+    if plan.audit.verdict == "refused":
+        refused = [finding.text for finding in plan.audit.findings if finding.level == "refused"]
+        raise UserError(f"the sweep is not controlled: {'; '.join(refused)} (audit=warn launches it all the same)")
+    if plan.missing_sources and not plan_only:
+        raise UserError(
+            f"pool {first.pool.name}: {len(plan.missing_sources)} sources are not on this machine "
+            f"({', '.join(plan.missing_sources[:3])}, …): the plan can be read (plan_only=true) but not launched"
+        )
+    _save(plan, store)
+    if plan_only:
+        console.print(f"plan written to {store.sweep(plan.sweep) / 'plan.json'}; nothing launched", style="dim")
+        return 0
+    from davinci.launching.launch import launch
+
+    return launch(plan, store, first.cluster, first.tracking)
+
+
+def _card(store: Store, pool: str, build: bool) -> PoolCard | None:
+    """The pool's card; a pool this project can make itself is built first."""
+    from davinci.data.build import BUILDERS
+
+    card = read_card(store, pool)
+    if card is None and build and pool in BUILDERS:
+        from davinci.data.build import build as build_pool
+        from davinci.evaluation.embedded import make_tasks
+
+        build_pool(pool, store, print)
+        make_tasks(store, pool)
+        card = read_card(store, pool)
+    return card
+
+
+def _done(store: Store) -> frozenset[str]:
+    """Ids of the nodes the store has finished."""
+    return frozenset(path.parent.name for path in (store.root / "nodes").glob("*/done.json"))
+
+
+def _save(plan: Plan, store: Store) -> None:
+    """Write plan.json and a manifest for every run."""
+    folder = store.sweep(plan.sweep)
+    try:
+        write_json(folder / "plan.json", plan.model_dump(mode="json", exclude={"runs": {"__all__": {"config"}}}))
+        for run in plan.runs:
+            manifest = run.model_dump(mode="json")
+            manifest["sweep"] = plan.sweep
+            manifest["nodes"] = [
+                {"id": node, "begin": plan.nodes[node].begin, "end": plan.nodes[node].end} for node in run.nodes
+            ]
+            write_json(folder / "runs" / f"{run.id}.json", manifest)
+    except OSError as error:
+        raise UserError(f"store={store.root}: cannot write there ({error.strerror})") from None
+
+
+def _exit(work: Callable[[], int]) -> NoReturn:
+    try:
+        status = work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    sys.exit(status)

@@ -1,0 +1,94 @@
+"""A sweep, from a file or from the command line alone, expanded to its runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+
+from davinci.composition.compose import compose, parse_overrides, to_run
+from davinci.composition.sweep_file import read_sweep_file
+from davinci.config import Run
+from davinci.errors import UserError
+from davinci.planning.plan import Arm, Question
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep before it is planned."""
+
+    runs: tuple[Run, ...]
+    question: Question
+    arms: tuple[Arm, ...]
+    factor: tuple[str, ...]
+
+
+def expand(arguments: Sequence[str], loader: ConfigLoader, folder: Path) -> Sweep:
+    """Expand the arguments of ``launch.py -m``.
+
+    Args:
+        arguments: Hydra overrides; ``sweep=NAME`` names a file of `folder`, without it the swept keys are the factor.
+        loader: Hydra's config loader on conf/.
+        folder: the sweeps folder.
+    """
+    parsed = parse_overrides(arguments, COMMAND_LINE)
+    named = [override for override in parsed if override.key_or_group == "sweep"]
+    rest = [override for override in parsed if override.key_or_group != "sweep"]
+    if named:
+        return _from_file(str(named[-1].value()), rest, loader, folder)
+    return _ad_hoc(rest, loader)
+
+
+def _from_file(name: str, extra: Sequence[Override], loader: ConfigLoader, folder: Path) -> Sweep:
+    swept = [override.key_or_group for override in extra if override.is_sweep_override()]
+    if swept:
+        raise UserError(f"{COMMAND_LINE}: {', '.join(swept)} is swept on top of sweep={name}; give it one value")
+    seeds = [override for override in extra if override.key_or_group == "seed"]
+    if seeds:
+        raise UserError(f"{COMMAND_LINE}: seed is set by sweeps/{name}.yaml (seeds); change it there or in a copy")
+    file = read_sweep_file(folder, name)
+    where = f"{folder.name}/{name}.yaml"
+    own = [line for override in extra if (line := override.input_line)]
+    runs = []
+    for label, overrides in file.arms.items():
+        parse_overrides([*file.fixed, *overrides], where)
+        lines = [*file.fixed, *overrides, *own]
+        composed = compose(loader, lines, where)
+        shared = file.seeds_from is not None and bool(composed.scale.shared_trunk)
+        for seed in file.seeds:
+            trunk = {"seeds_from": file.seeds_from, "trunk_seed": file.seeds[0]} if shared else {}
+            runs.append(to_run(composed, lines, where, sweep=name, arm=label, seed=seed, **trunk))
+    return Sweep(tuple(runs), file.words(), file.labelled_arms(), file.factor)
+
+
+def _ad_hoc(overrides: Sequence[Override], loader: ConfigLoader) -> Sweep:
+    """Every swept key but `seed` is the factor, every combination of their values an arm, the first the baseline."""
+    fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
+    axes: dict[str, list[str]] = {}
+    for override in overrides:
+        if override.is_sweep_override():
+            axes[override.get_key_element()] = [
+                str(value) for value in override.sweep_string_iterator()
+            ]
+    seeds = [int(seed) for seed in axes.pop("seed", [])]
+    digest = hashlib.sha256("\0".join(sorted(override.input_line or "" for override in overrides)).encode())
+    name = f"adhoc-{digest.hexdigest()[:8]}"
+    runs, arms = [], []
+    for values in product(*axes.values()):
+        arm = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
+        label = " ".join(arm) or "run"
+        arms.append(Arm(label=label, overrides=tuple(arm), is_baseline=not arms))
+        lines = [*fixed, *arm]
+        composed = compose(loader, lines, COMMAND_LINE)
+        for seed in seeds or [int(composed.seed)]:
+            runs.append(to_run(composed, lines, COMMAND_LINE, sweep=name, arm=label, seed=seed))
+    question = Question(text=f"What changes with {', '.join(axes)}?" if axes else "One setting, no factor.")
+    factor = tuple(key.lstrip("+~").rpartition("@")[2] for key in axes)
+    return Sweep(tuple(runs), question, tuple(arms), factor)

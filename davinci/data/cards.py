@@ -1,0 +1,54 @@
+"""A built pool's card: what planning needs to know of it. Plain Python, no numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from davinci.config import Frozen, parse
+from davinci.store import Store, read_json
+
+
+class TokenizerCard(Frozen):
+    """The pool's tokenizer: file name in the pool's folder, SHA-256 and size."""
+
+    file: str
+    digest: str
+    vocab_size: int
+
+
+class VariantCard(Frozen):
+    """One source at one Darwin Level. Sizes count the training split; `digest` covers every shard file."""
+
+    digest: str
+    tokens: int
+    documents: int
+    bytes: int
+    heldout_tokens: int
+    heldout_documents: int
+    heldout_bytes: int
+    chain: tuple[dict[str, Any], ...]
+
+
+class SourceCard(Frozen):
+    """One source: where it came from, under which licence, and its variants by level."""
+
+    domain: str
+    licence: dict[str, Any]
+    archive: dict[str, Any]
+    variants: dict[str, VariantCard]
+
+
+class PoolCard(Frozen):
+    """A pool as built in a store."""
+
+    name: str
+    tokenizer: TokenizerCard
+    sources: dict[str, SourceCard]
+
+
+def read_card(store: Store, pool: str) -> PoolCard | None:
+    """The card of `pool`, or None where it is not built."""
+    path = store.pool(pool) / "card.json"
+    if not path.exists():
+        return None
+    return parse(PoolCard, read_json(path), where=lambda key: str(path))
