@@ -5,10 +5,11 @@ Every row has ``kind``, ``attempt``, ``tokens`` (since initialisation), ``step``
 
 - ``train``: loss (nats a token), ``loss/<domain>``, lr, grad_norm, tokens_per_second, batch (sequences).
 - ``heldout``, a row a domain: domain, loss (nats a token), bits_per_byte, sequences.
-- ``evaluation``, a row a benchmark: benchmark, domain, protocol, metric, score (0 to 1), items, chance, key, items_file.
+- ``evaluation``, a row a benchmark: benchmark, domain, protocol, metric, score (0 to 1), items, chance, key,
+  items_file, settings (what a score depends on beside the weights).
 
-A node has one writer at a time (the holder of its lock). A killed writer leaves at most one torn line behind; a replayed
-step appends a second row with a higher attempt. Readers skip the first and let the last attempt win.
+A node has one writer at a time (the holder of its lock). A killed writer leaves at most one torn line behind; a
+replayed step appends a second row with a higher attempt. Readers skip the first and let the last attempt win.
 """
 
 from __future__ import annotations
