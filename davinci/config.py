@@ -307,7 +307,7 @@ class Run(Frozen):
             where = f"curriculum.stages.{name}"
             if stage.sequence_length > self.model.max_position_embeddings:
                 raise ValueError(
-                    f"{where}.sequence_length {stage.sequence_length} exceeds model.max_position_embeddings "
+                    f"{where}.sequence_length: {stage.sequence_length} exceeds model.max_position_embeddings "
                     f"{self.model.max_position_embeddings}"
                 )
             for domain in stage.mixture.domains:
@@ -411,12 +411,14 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
         path = [str(part) for part in first["loc"]]
         key = ".".join(path) or kind.__name__
         message = first["msg"].removeprefix("Value error, ")
+        if not path and first["type"] == "value_error":  # a check across keys names its key itself
+            key, _, message = message.partition(": ")
         if first["type"] == "extra_forbidden":
             message = "unknown key" + nearest(path[-1], _known_keys(kind, path[:-1]))
         elif first["type"] == "missing":
             message = "missing, and it has no default"
-        elif not message.startswith("proportions"):
-            message += f" (got {json.dumps(first['input'])})" if not isinstance(first["input"], dict) else ""
+        elif first["type"] != "value_error":
+            message += f" (got {json.dumps(first['input'])})"
         place = where(key)
         prefix = f"{place}: " if place else ""
         raise UserError(f"{prefix}{key}: {message}") from None

@@ -51,8 +51,8 @@ class StepGrid:
     Args:
         tokens: token budget of the stage; the stage ends with the last whole step within it.
         sequence_length: tokens a sequence.
-        batch_sizes: ``(from_tokens, sequences)`` sorted by `from_tokens` (stage-relative, the first 0): the global batch
-            size, in sequences, of every step that starts at or after `from_tokens`.
+        batch_sizes: ``(from_tokens, sequences)`` sorted by `from_tokens` (stage-relative, the first 0): the global
+            batch size, in sequences, of every step that starts at or after `from_tokens`.
     """
 
     tokens: int

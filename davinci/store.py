@@ -1,12 +1,12 @@
 """Where everything lives, and how a file is written so that a crash never leaves half of one.
 
-    STORE/
-      archives/                     package archives the embedded pool is built from
-      pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
-      nodes/<node id>/              node.json, records.jsonl, checkpoints/<tokens>/, evaluations/<key>.parquet, done.json
-      sweeps/<sweep>/               plan.json, runs/<run id>.json (a run is a manifest of node ranges), report/
-      jobs/<sweep>/                 frozen job files and their logs
-      wandb/                        offline W&B runs
+STORE/
+  archives/                     package archives the embedded pool is built from
+  pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
+  nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/
+  sweeps/<sweep>/               plan.json, runs/<run id>.json (a run is a manifest of node ranges), report/
+  jobs/<sweep>/                 frozen job files and their logs
+  wandb/                        offline W&B runs
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from davinci.composition import resolvers
+from davinci.composition.errors import composition_errors, one_line
 from davinci.config import Run, parse
 from davinci.errors import UserError
 from davinci.evaluation.suite import check
@@ -27,8 +26,8 @@ def parse_overrides(overrides: Sequence[str], where: str) -> list[Override]:
     """Parse Hydra's override grammar; a mistake is a UserError naming `where` it was written."""
     try:
         return list(OverridesParser.create().parse_overrides(list(overrides)))
-    except HydraException as error:
-        raise UserError(f"{where}: {_one_line(error)}") from None
+    except composition_errors as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
 
 
 def compose(loader: ConfigLoader, overrides: Sequence[str], where: str) -> DictConfig:
@@ -40,8 +39,8 @@ def compose(loader: ConfigLoader, overrides: Sequence[str], where: str) -> DictC
     resolvers.register()
     try:
         return loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.RUN)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{where}: {_one_line(error)}") from None
+    except composition_errors as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
 
 
 def to_run(composed: DictConfig, overrides: Sequence[str], where: str, **values: Any) -> Run:
@@ -60,12 +59,12 @@ def to_run(composed: DictConfig, overrides: Sequence[str], where: str, **values:
             config[name] = value
     try:
         data = OmegaConf.to_container(
-            OmegaConf.masked_copy(config, [key for key in config if key not in STEERING]),
+            OmegaConf.masked_copy(config, [str(key) for key in config if key not in STEERING]),
             resolve=True,
             throw_on_missing=True,
         )
-    except OmegaConfBaseException as error:
-        raise UserError(f"{where}: {_one_line(error)}") from None
+    except composition_errors as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
     assert isinstance(data, dict)
     run = parse(Run, {str(key): value for key, value in data.items()}, where=origin)
     check(run.evaluation)
@@ -88,8 +87,3 @@ def _origin(config: DictConfig, overrides: Sequence[str], where: str) -> Callabl
         return choices[max(owners, key=len)] if owners else "conf/config.yaml"
 
     return find
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).split("\nSet the environment variable", 1)[0]
-    return " ".join(text.split())

@@ -74,13 +74,12 @@ def _ad_hoc(overrides: Sequence[Override], loader: ConfigLoader) -> Sweep:
     axes: dict[str, list[str]] = {}
     for override in overrides:
         if override.is_sweep_override():
-            axes[override.get_key_element()] = [
-                str(value) for value in override.sweep_string_iterator()
-            ]
+            axes[override.get_key_element()] = [str(value) for value in override.sweep_string_iterator()]
     seeds = [int(seed) for seed in axes.pop("seed", [])]
     digest = hashlib.sha256("\0".join(sorted(override.input_line or "" for override in overrides)).encode())
     name = f"adhoc-{digest.hexdigest()[:8]}"
-    runs, arms = [], []
+    runs: list[Run] = []
+    arms: list[Arm] = []
     for values in product(*axes.values()):
         arm = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
         label = " ".join(arm) or "run"

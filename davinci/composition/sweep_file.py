@@ -46,9 +46,7 @@ class SweepFile(Frozen):
 
     def words(self) -> Question:
         """The texts the plan and the report print."""
-        return Question(
-            text=self.question, hypothesis=self.hypothesis, paper=self.paper, assumptions=self.assumptions
-        )
+        return Question(text=self.question, hypothesis=self.hypothesis, paper=self.paper, assumptions=self.assumptions)
 
     def labelled_arms(self) -> tuple[Arm, ...]:
         """The arms in the order of the file."""
@@ -87,7 +85,7 @@ def read_sweep_file(folder: Path, name: str) -> SweepFile:
     if not path.exists():
         raise UserError(f"sweep={name}: no {where}" + nearest(name, [file.stem for file in folder.glob("*.yaml")]))
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from davinci.config import Run
 from davinci.planning.plan import Audit, Finding
+
+Level = Literal["refused", "warned"]
 
 # Labels and placement: they never change what is trained or how it is scored.
 FREE = ("sweep", "arm", "seed", "trunk_seed", "store", "cluster", "tracking")
@@ -38,7 +40,7 @@ def audit(
         training_flops: training FLOPs of each arm.
         warn_only: turn refusals into warnings (`audit=warn`).
     """
-    problem = "warned" if warn_only else "refused"
+    problem: Level = "warned" if warn_only else "refused"
     findings: list[Finding] = []
     by_cell = {(run.arm, run.seed): flatten(_audited(run)) for run in runs}
     arms = list(dict.fromkeys(run.arm for run in runs))
@@ -82,7 +84,7 @@ def _audited(run: Run) -> dict[str, Any]:
     return run.model_dump(mode="json", exclude=set(FREE))
 
 
-def _budgets(runs: Sequence[Run], baseline: str, flops: Mapping[str, float], problem: Any) -> list[Finding]:
+def _budgets(runs: Sequence[Run], baseline: str, flops: Mapping[str, float], problem: Level) -> list[Finding]:
     tokens = {run.arm: sum(stage.grid.tokens_used for stage in run.curriculum.stages.values()) for run in runs}
     findings = []
     for what, values in (("training tokens", tokens), ("training FLOPs", flops)):

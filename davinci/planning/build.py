@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from davinci.accounting.accelerators import peak_flops
@@ -97,7 +97,7 @@ def build_plan(
         )
     missing = sorted({name for node in nodes.values() for name, use in node.sources.items() if use.digest is None})
     baseline = next(arm.label for arm in arms if arm.is_baseline)
-    flops = {run.arm: sum(node_flops(nodes[node]) for node in plan.nodes) for run, plan in zip(runs, planned, strict=True)}
+    flops = {plan.arm: _flops(nodes[node] for node in plan.nodes) for plan in planned}
     return Plan(
         sweep=runs[0].sweep,
         question=question,
@@ -161,8 +161,8 @@ def _mixture_positions(spans: Sequence[StageSpan]) -> list[int]:
 
 
 def _points(run: Run, history: History, nodes: Sequence[Node]) -> tuple[Point, ...]:
-    points = [_point(run, wanted, span, node) for wanted in run.evaluation.at
-              for span, node in zip(history.spans, nodes, strict=True) if span.name == wanted.stage]
+    places = {span.name: (span, node) for span, node in zip(history.spans, nodes, strict=True)}
+    points = [_point(run, wanted, *places[wanted.stage]) for wanted in run.evaluation.at]
     return tuple(sorted({point.tokens: point for point in points}.values(), key=lambda point: point.tokens))
 
 
@@ -186,24 +186,33 @@ def _point(run: Run, wanted: EvaluationPoint, span: StageSpan, node: Node) -> Po
 
 def _cost(run: Run, planned: Sequence[PlannedRun], nodes: dict[str, Node], done: frozenset[str]) -> Cost:
     """Totals over the tree. GPU-hours = FLOPs / (peak FLOP/s x MFU) / 3600; a checkpoint holds weights and two moments."""
-    todo = [node for node in nodes.values() if node.id not in done]
-    shared = sum(node_flops(node) for node in todo)
-    unshared = sum(node_flops(nodes[node]) for plan in planned for node in plan.nodes)
+    left = [node for node in nodes.values() if node.id not in done]
+    alone = [nodes[node] for plan in planned for node in plan.nodes]
     rate = peak_flops(run.cluster.gpu) * run.cluster.mfu * 3600
     any_node = next(iter(nodes.values()))
     size = parameters(any_node.model, any_node.vocab_size)
     checkpoints = {(point.node, point.tokens) for plan in planned for point in plan.points}
     checkpoints |= {(node.id, node.end) for node in nodes.values()}
     return Cost(
-        tokens_unshared=sum(nodes[node].end - nodes[node].begin for plan in planned for node in plan.nodes),
-        tokens_shared=sum(node.end - node.begin for node in nodes.values()),
-        tokens_done=sum(node.end - node.begin for node in nodes.values() if node.id in done),
-        flops_unshared=unshared,
-        flops_shared=shared,
-        parameters=size,
+        tokens_unshared=_tokens(alone),
+        tokens_shared=_tokens(nodes.values()),
+        tokens_left=_tokens(left),
+        flops_unshared=_flops(alone),
+        flops_shared=_flops(nodes.values()),
+        flops_left=_flops(left),
         gpu=run.cluster.gpu,
         mfu=run.cluster.mfu,
-        gpu_hours_shared=shared / rate,
-        gpu_hours_unshared=unshared / rate,
+        gpu_hours_unshared=_flops(alone) / rate,
+        gpu_hours_shared=_flops(nodes.values()) / rate,
+        gpu_hours_left=_flops(left) / rate,
+        parameters=size,
         checkpoint_bytes=len(checkpoints) * size * 12,
     )
+
+
+def _tokens(nodes: Iterable[Node]) -> int:
+    return sum(node.end - node.begin for node in nodes)
+
+
+def _flops(nodes: Iterable[Node]) -> float:
+    return sum(node_flops(node) for node in nodes)

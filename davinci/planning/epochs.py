@@ -42,4 +42,3 @@ def ledger(runs: Sequence[Run], cards: dict[str, PoolCard | None]) -> tuple[Epoc
                     )
                 )
     return tuple(rows)
-

@@ -94,9 +94,11 @@ def encode(value: Any) -> str:
 
 
 def human_tokens(tokens: int) -> str:
-    """Three significant digits and a unit: ``1.83M``."""
-    value, unit = float(tokens), ""
-    for name, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+    """Three significant digits and a unit: ``1.83M``; below a thousand the number itself."""
+    if tokens < 1000:
+        return str(tokens)
+    value, unit = tokens / 1e3, "k"
+    for name, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
         if tokens >= size:
             value, unit = tokens / size, name
             break

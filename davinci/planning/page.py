@@ -29,12 +29,15 @@ def show(plan: Plan, console: Console) -> None:
     for finding in plan.audit.findings:
         console.print(f"  {finding.text}", style=_STYLE[finding.level])
     if plan.missing_sources:
-        console.print(f"  {len(plan.missing_sources)} sources are not on this machine: this plan cannot be launched yet")
+        console.print(
+            f"  {len(plan.missing_sources)} sources are not on this machine: this plan cannot be launched yet"
+        )
 
 
 def _tree(plan: Plan) -> Tree:
-    """Chains as a tree; chains that differ in nothing but their seed stand on one line."""
-    tree = Tree(f"{len(plan.runs)} runs: {len(plan.arms)} arms x {len(plan.seeds)} seeds", guide_style="dim")
+    """The chains of stages, a branch under the trunk it starts from."""
+    counts = f"{_count(len(plan.arms), 'arm')} x {_count(len(plan.seeds), 'seed')}"
+    tree = Tree(f"{_count(len(plan.runs), 'run')}: {counts}", guide_style="dim")
     chains = plan.chains()
     arms_of: dict[str, list[str]] = {}
     for run in plan.runs:
@@ -58,21 +61,19 @@ def _chain_line(plan: Plan, chain: Chain, arms: list[str]) -> str:
 
 def _sharing(plan: Plan) -> Table:
     cost = plan.cost
-    left = cost.tokens_shared - cost.tokens_done
-    table = Table(title="Cost", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="Cost", title_justify="left", box=None, pad_edge=False, caption_justify="left")
     for column in ("", "tokens", "FLOPs", f"{cost.gpu} hours at {cost.mfu:.0%} MFU"):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_row(
-        "every run alone", human_tokens(cost.tokens_unshared), f"{cost.flops_unshared:.2e}", _hours(cost.gpu_hours_unshared)
-    )
-    table.add_row("still to train, trunks shared", human_tokens(left), f"{cost.flops_shared:.2e}", _hours(cost.gpu_hours_shared))
+        table.add_column(column, justify="right" if column else "left")
+    for name, tokens, flops, hours in (
+        ("every run alone", cost.tokens_unshared, cost.flops_unshared, cost.gpu_hours_unshared),
+        ("each stage trained once", cost.tokens_shared, cost.flops_shared, cost.gpu_hours_shared),
+        ("still to train", cost.tokens_left, cost.flops_left, cost.gpu_hours_left),
+    ):
+        table.add_row(name, human_tokens(tokens), f"{flops:.2e}", f"{hours:,.0f}" if hours >= 10 else f"{hours:.2f}")
     saved = cost.tokens_unshared - cost.tokens_shared
-    table.caption = (
-        f"{_jobs(plan)}. Sharing saves {human_tokens(saved)} tokens ({saved / cost.tokens_unshared:.0%}, "
-        f"{cost.tokens_unshared / cost.tokens_shared:.2f}x); {human_tokens(cost.tokens_done)} are already trained. "
-        f"{cost.parameters / 1e6:,.2f}M parameters, checkpoints {cost.checkpoint_bytes / 1e9:,.1f} GB."
-    )
-    table.caption_justify = "left"
+    sharing = f"; sharing saves {human_tokens(saved)} tokens ({saved / cost.tokens_unshared:.0%})" if saved else ""
+    size = f"{cost.parameters / 1e6:,.2f}M parameters; checkpoints {cost.checkpoint_bytes / 1e9:,.2f} GB"
+    table.caption = f"{_jobs(plan)}{sharing}.\n{size}."
     return table
 
 
@@ -81,12 +82,12 @@ def _jobs(plan: Plan) -> str:
     trunks = {chain.after for chain in chains if chain.after}
     leaves = [chain for chain in chains if chain.name not in trunks]
     if not trunks:
-        return f"{len(plan.runs)} runs, nothing to share"
-    return f"{len(plan.runs)} runs cost {len(trunks)} trunks + {len(leaves)} branches"
+        return f"{_count(len(plan.runs), 'run')}, nothing to share"
+    return f"{len(plan.runs)} runs cost {_count(len(trunks), 'trunk')} + {len(leaves)} branches"
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2f}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
 def _epochs(plan: Plan) -> Table:
@@ -101,9 +102,9 @@ def _epochs(plan: Plan) -> Table:
     for row in plan.epochs:
         shown = f"{row.epochs:.2f} / {row.cumulative:.2f}" if row.pool_tokens else "unknown"
         cells.setdefault((row.stage, row.arm), {})[row.name] = shown
-    for stage in dict.fromkeys(row.stage for row in plan.epochs):
-        rows = {arm: cells[stage, arm] for name, arm in cells if name == stage}
+    for stage in dict.fromkeys(stage for stage, _ in cells):
+        rows = {arm: row for (name, arm), row in cells.items() if name == stage}
         alike = all(row == next(iter(rows.values())) for row in rows.values())
-        for arm, row in list(rows.items())[: 1 if alike else None]:
-            table.add_row(stage, "all" if alike else arm, *(row.get(domain, "–") for domain in domains))
+        for arm, shown_row in list(rows.items())[: 1 if alike else None]:
+            table.add_row(stage, "all" if alike else arm, *(shown_row.get(domain, "–") for domain in domains))
     return table

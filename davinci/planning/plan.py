@@ -100,18 +100,23 @@ class Epochs(Frozen):
 
 
 class Cost(Frozen):
-    """The price of the plan. Tokens and FLOPs count training only; hours are accelerator-hours at the stated MFU."""
+    """The price of the plan. Tokens and FLOPs count training only; hours are accelerator-hours at the stated MFU.
+
+    `unshared` trains every run alone, `shared` each node once, `left` only what the store has not finished.
+    """
 
     tokens_unshared: int
     tokens_shared: int
-    tokens_done: int
+    tokens_left: int
     flops_unshared: float
     flops_shared: float
-    parameters: int
+    flops_left: float
     gpu: str
     mfu: float
-    gpu_hours_shared: float
     gpu_hours_unshared: float
+    gpu_hours_shared: float
+    gpu_hours_left: float
+    parameters: int
     checkpoint_bytes: int
 
 

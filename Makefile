@@ -1,0 +1,42 @@
+# `make demo` and `make test` need only Python 3.11+ and make.
+PYTHON ?= python3
+VENV   ?= .venv
+STORE  ?= store
+SWEEP  ?= qa_ratio_stage2_2
+BIN    := $(VENV)/bin
+
+.PHONY: setup demo test test-all slurm-test lint bench clean
+
+# Installs again when what is to be installed changes.
+setup: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about three minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m davinci data build embedded --store $(STORE)
+	@$(BIN)/python launch.py -m sweep=$(SWEEP) scale=tiny store=$(STORE)
+	@$(BIN)/python -m analysis report $(SWEEP) --store $(STORE)
+
+test: setup
+	@$(BIN)/python -m pytest -m "not slow and not slurm"
+
+test-all: setup
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+slurm-test: setup
+	@tests/slurm/cluster.sh install
+	@$(BIN)/python -m pytest -m slurm
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
