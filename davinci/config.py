@@ -1,7 +1,7 @@
 """The typed, frozen, validated run: the one object everything below Hydra takes.
 
-Every class forbids unknown keys. `parse` turns plain data into objects and any mistake into one `UserError` that names the
-key, the file it was set in and what is accepted. Units: tokens are counted from initialisation unless a field says
+Every class forbids unknown keys. `parse` turns plain data into objects and any mistake into one `UserError` that names
+the key, the file it was set in and what is accepted. Units: tokens are counted from initialisation unless a field says
 otherwise; proportions are fractions of 1; learning rates are absolute.
 """
 
@@ -359,9 +359,9 @@ class Node(Frozen):
     """A stage (or part of one) reached by a particular history: everything its training is a function of.
 
     `begin` and `end` are tokens since initialisation, `end` after the last whole step; `stage_begin` is where the stage
-    itself starts. `sources` holds only sources with a positive integer weight. `mixture_position` is how many sequences of
-    this mixture's order were consumed before the stage began: not 0 only where the stage before had the same mixture, so
-    that cutting a stage in two changes nothing. A node is frozen as JSON in the store.
+    itself starts. `sources` holds only sources with a positive integer weight. `mixture_position` is how many sequences
+    of this mixture's order were consumed before the stage began: not 0 only where the stage before had the same
+    mixture, so that cutting a stage in two changes nothing. A node is frozen as JSON in the store.
     """
 
     id: str

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 class Piece:
     """One stretch of a learning-rate schedule, for token counts t in [begin, end).
 
-    `kind` is ``constant`` (value `start`), ``linear`` or ``cosine`` (from `start` at `begin` to `stop` at `end`; cosine as
-    in SGDR, arXiv 1608.03983, eq. 5, without restarts). `begin` and `end` are tokens.
+    `kind` is ``constant`` (value `start`), ``linear`` or ``cosine`` (from `start` at `begin` to `stop` at `end`; cosine
+    as in SGDR, arXiv 1608.03983, eq. 5, without restarts). `begin` and `end` are tokens.
     """
 
     kind: str
@@ -62,16 +62,15 @@ class StepGrid:
     def _segments(self) -> list[tuple[int, int, int, int]]:
         """``(first step, first token, sequences, steps)`` of each stretch of constant batch size."""
         segments = []
-        step, position = 0, 0
+        step, position, over = 0, 0, False
         for index, (_, sequences) in enumerate(self.batch_sizes):
             per_step = sequences * self.sequence_length
-            is_last = index + 1 == len(self.batch_sizes)
-            if is_last:
-                steps = max(0, (self.tokens - position) // per_step)
-            else:
-                limit = self.batch_sizes[index + 1][0]
-                steps = max(0, -(-(limit - position) // per_step))
-                steps = min(steps, max(0, (self.tokens - position) // per_step))
+            fitting = 0 if over else (self.tokens - position) // per_step
+            steps = fitting
+            if index + 1 < len(self.batch_sizes):
+                until_next = -(-(self.batch_sizes[index + 1][0] - position) // per_step)
+                steps = min(fitting, max(0, until_next))
+                over = over or fitting < until_next
             segments.append((step, position, sequences, steps))
             step, position = step + steps, position + steps * per_step
         return segments

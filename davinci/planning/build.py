@@ -185,7 +185,7 @@ def _point(run: Run, wanted: EvaluationPoint, span: StageSpan, node: Node) -> Po
 
 
 def _cost(run: Run, planned: Sequence[PlannedRun], nodes: dict[str, Node], done: frozenset[str]) -> Cost:
-    """Totals over the tree. GPU-hours = FLOPs / (peak FLOP/s x MFU) / 3600; a checkpoint holds weights and two moments."""
+    """Totals over the tree. GPU-hours = FLOPs / (peak FLOP/s x MFU x 3600); a checkpoint is weights and two moments."""
     left = [node for node in nodes.values() if node.id not in done]
     alone = [nodes[node] for plan in planned for node in plan.nodes]
     rate = peak_flops(run.cluster.gpu) * run.cluster.mfu * 3600

@@ -1,9 +1,9 @@
 """An id names a state of training: the hash of the canonical history from initialisation up to a token count.
 
-The history is written as pieces over tokens (learning rate, batch size, sequence length, mixture, mask, data seed) plus
-what holds throughout (model, optimizer, tokenizer, initialisation seed). Neighbouring pieces that say the same are joined,
-so an id does not depend on how training was cut into stages, nor on anything after the token count. Placement (store,
-cluster, tracking, evaluation, labels) never enters.
+The history is written as pieces over tokens (learning rate, batch size, sequence length, mixture, mask, data seed)
+plus what holds throughout (model, optimizer, tokenizer, initialisation seed). Neighbouring pieces that say the same are
+joined, so an id does not depend on how training was cut into stages, nor on anything after the token count. Placement
+(store, cluster, tracking, evaluation, labels) never enters.
 """
 
 from __future__ import annotations

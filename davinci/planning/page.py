@@ -29,9 +29,8 @@ def show(plan: Plan, console: Console) -> None:
     for finding in plan.audit.findings:
         console.print(f"  {finding.text}", style=_STYLE[finding.level])
     if plan.missing_sources:
-        console.print(
-            f"  {len(plan.missing_sources)} sources are not on this machine: this plan cannot be launched yet"
-        )
+        count = len(plan.missing_sources)
+        console.print(f"  {count} sources are not on this machine: this plan can be read, not launched")
 
 
 def _tree(plan: Plan) -> Tree:

@@ -1,0 +1,24 @@
+"""Hydra's and OmegaConf's errors, said on one line."""
+
+from __future__ import annotations
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from davinci.errors import nearest
+
+composition_errors = (HydraException, OmegaConfBaseException)
+
+
+def one_line(error: Exception) -> str:
+    """A Hydra or OmegaConf error on one line, with the nearest names where it is about a name."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"conf/{group} has no {option!r}" + nearest(option, error.options)
+    cause = error.__cause__ or error
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        key = str(cause.key)
+        known = [str(name) for name in cause.parent_node]
+        return f"{cause.full_key or key}: unknown key" + nearest(key, known)
+    return " ".join(str(error).split("\nSet the environment variable", 1)[0].split())
