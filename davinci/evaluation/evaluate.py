@@ -1,0 +1,172 @@
+"""Scores of one checkpoint on one suite, per benchmark and per item, computed once.
+
+Results are kept in ``nodes/<node>/evaluations/<key>.parquet``; the key is a digest of everything a score depends on.
+The harness and the model are loaded only where that file is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from davinci.config import Evaluation, Node
+from davinci.errors import UserError
+from davinci.evaluation import suite
+from davinci.store import Store, atomic_file, file_digest
+
+# Raise it when adapter or harness code changes scores that no file's digest would show.
+EVALUATION_VERSION = 1
+FEWSHOT_SEED = 1234
+
+_METADATA = b"davinci.evaluation"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One benchmark's score at one checkpoint.
+
+    `score` is what lm-eval computed for `metric` (0 to 1); `frame` has a row an item: item (int32), score (float64),
+    chosen (Int16, the choice ranked first; missing for generation), text (what the model wrote; missing for ranking).
+    """
+
+    benchmark: str
+    domain: str
+    protocol: str
+    metric: str
+    score: float
+    items: int
+    chance: float
+    key: str
+    frame: pd.DataFrame
+
+
+def items_file(store: Store, node: Node, key: str) -> Path:
+    """Where the per-item results of `key` are kept."""
+    return store.node(node.id) / "evaluations" / f"{key}.parquet"
+
+
+def evaluate(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store) -> list[Result]:
+    """Results of the checkpoint on each benchmark of the suite, in the suite's order.
+
+    Args:
+        checkpoint: a checkpoint folder of `node`.
+        node: gives model shape, pool and tokenizer.
+        evaluation: the suite; its `at` and `heldout_sequences` play no part here.
+        store: where pools are read and results kept.
+
+    Raises:
+        UserError: an unknown task or metric, or a pool whose benchmark items are missing.
+    """
+    key = cache_key(checkpoint, node, evaluation, store)
+    path = items_file(store, node, key)
+    found = _read(path)
+    if found is None:
+        from davinci.evaluation import harness  # lm-eval and torch: two seconds that a served result need not pay
+
+        settings = settings_digest(node, evaluation, store)
+        scores, frame = harness.run(checkpoint, node, evaluation, store, settings=settings, fewshot_seed=FEWSHOT_SEED)
+        _write(path, scores, frame)
+        found = scores, frame
+    scores, frame = found
+    results = []
+    for name, benchmark in evaluation.benchmarks.items():
+        rows = frame[frame["benchmark"] == name].drop(columns="benchmark").reset_index(drop=True)
+        results.append(
+            Result(
+                benchmark=name,
+                domain=benchmark.domain,
+                protocol=benchmark.protocol,
+                metric=benchmark.metric,
+                score=scores[name],
+                items=len(rows),
+                chance=benchmark.chance,
+                key=key,
+                frame=rows,
+            )
+        )
+    return results
+
+
+def cache_key(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store) -> str:
+    """Digest of everything the scores are a function of, weights included: 24 hex digits."""
+    from davinci.training.checkpoints import weights_digest
+
+    return _digest([weights_digest(checkpoint), settings_digest(node, evaluation, store)])[:24]
+
+
+def settings_digest(node: Node, evaluation: Evaluation, store: Store) -> str:
+    """Digest of everything the scores depend on beside the weights: 24 hex digits.
+
+    Model shape and precision, tokenizer, task files with their generation limits, item files, shots and their seed,
+    protocol, metric, limit, harness version. Domain and chance are labels and leave it alone.
+
+    Raises:
+        UserError: an unknown task, or a pool whose tokenizer or benchmark items are missing.
+    """
+    suite.check(evaluation)
+    pool = store.pool(node.pool)
+    parts: dict[str, Any] = {
+        "version": EVALUATION_VERSION,
+        "harness": [evaluation.harness, version("lm-eval")],
+        "model": node.model.model_dump(mode="json", exclude={"name"}),
+        "tokenizer": _file_digest(pool / "tokenizer.json"),
+        "limit": evaluation.limit,
+        "fewshot_seed": FEWSHOT_SEED,
+        "benchmarks": {
+            name: [
+                benchmark.protocol,
+                benchmark.metric,
+                benchmark.num_fewshot,
+                _task_digests(evaluation.harness, benchmark.task, pool / "tasks"),
+            ]
+            for name, benchmark in evaluation.benchmarks.items()
+        },
+    }
+    return _digest(parts)[:24]
+
+
+def _task_digests(harness: suite.Harness, task: str, folder: Path) -> list[str]:
+    """Digests of the task's definition and, where its items are a file of the pool, of those."""
+    config = suite.task_config(suite.task_files(harness)[task])
+    digests = [_digest(config)]
+    if harness == "embedded":
+        digests.append(_file_digest(folder / config["dataset_kwargs"]["file"]))
+    return digests
+
+
+def _file_digest(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path}: missing; build its pool with: python -m davinci data build NAME")
+    return file_digest(path)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, scores: dict[str, float], frame: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: json.dumps(scores).encode()})
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _read(path: Path) -> tuple[dict[str, float], pd.DataFrame] | None:
+    """Scores and items of a results file, or None where there is none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+        return json.loads(table.schema.metadata[_METADATA]), table.to_pandas()
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        logging.getLogger(__name__).warning("%s cannot be read; evaluating again", path)
+        return None

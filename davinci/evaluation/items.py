@@ -1,0 +1,39 @@
+"""Item files of the embedded benchmarks: the rows lm-eval reads.
+
+A benchmark's items are one JSON a line in ``store.pool(p)/tasks/<file>``; the field ``split`` is ``test`` or
+``fewshot``. `dataset` is what the task files name as ``custom_dataset``: it stays in memory, so that several workers
+share no cache folder and no lock.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from davinci.errors import UserError
+
+SPLITS = ("test", "fewshot")
+
+
+def read_items(path: Path) -> list[dict[str, Any]]:
+    """All rows of an item file; a missing one is a UserError that says how to make it."""
+    if not path.is_file():
+        pool = path.parent.parent.name
+        raise UserError(f"{path}: no such benchmark items; build the pool: python -m davinci data build {pool}")
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def dataset(folder: str, file: str, **_: object) -> datasets.DatasetDict:
+    """The splits of one item file.
+
+    Args:
+        folder: the pool's tasks folder, given to lm-eval's TaskManager as metadata.
+        file: the item file's name, from the task file's ``dataset_kwargs``.
+    """
+    rows = read_items(Path(folder) / file)
+    splits = {name: [row for row in rows if row["split"] == name] for name in SPLITS}
+    return datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in splits.items() if part})

@@ -1,0 +1,93 @@
+"""Benchmarks from held-out prose: the last word of a sentence, and the right order of words.
+
+Wrong choices never differ in a way that length or word frequency alone would betray: a cloze's distractors have the
+answer's byte length and about its frequency; a swap keeps every byte of the true continuation, exchanging two words.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from random import Random
+
+from davinci.evaluation.documents import Document, Item, clip_left, draw, with_label
+
+CONTEXT_BYTES = 160
+CHOICES = 4
+
+_SENTENCE = re.compile(r"(?<=[.!?])[ ]+(?=[A-Z])")
+_WORD = re.compile(r"[a-z]{4,12}")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z ,;:'’()-]*[.!?]")
+
+
+def paragraphs(text: str) -> list[list[str]]:
+    """Sentences of each paragraph, line breaks folded to spaces."""
+    return [_SENTENCE.split(" ".join(block.split())) for block in re.split(r"\n\s*\n", text)]
+
+
+def plain_sentences(document: Document) -> list[tuple[str, str]]:
+    """``(what precedes it in its paragraph, sentence)`` of every sentence of 8 to 32 ordinary words."""
+    found = []
+    for sentences in paragraphs(document.text):
+        for index, sentence in enumerate(sentences):
+            if _PLAIN.fullmatch(sentence) and 8 <= len(sentence.split()) <= 32:
+                found.append((" ".join(sentences[:index]), sentence))
+    return found
+
+
+def word_counts(documents: list[Document]) -> Counter[str]:
+    """How often each lower-case word occurs."""
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts.update(_WORD.findall(document.text))
+    return counts
+
+
+def cloze(documents: list[Document], random: Random, count: int) -> list[Item]:
+    """Which word ends the sentence? Three other words of the same byte length and about the same frequency."""
+    counts = word_counts(documents)
+    alike: dict[tuple[int, int], list[str]] = {}
+    for word, times in sorted(counts.items()):
+        alike.setdefault((len(word), round(math.log2(times))), []).append(word)
+
+    def make(document: Document, place: tuple[str, str]) -> Item | None:
+        before, sentence = place
+        start, _, word = sentence[:-1].rpartition(" ")
+        if not _WORD.fullmatch(word) or counts[word] < 4:
+            return None
+        others = [other for other in alike[len(word), round(math.log2(counts[word]))] if other not in sentence]
+        if len(others) < CHOICES - 1:
+            return None
+        wrong = random.sample(others, CHOICES - 1)
+        context = clip_left(f"{before} {start}".strip(), CONTEXT_BYTES)
+        end = sentence[-1]
+        return with_label(document, context, f" {word}{end}", [f" {other}{end}" for other in wrong], random)
+
+    return draw([(document, plain_sentences(document)) for document in documents], make, random, count)
+
+
+def word_order(documents: list[Document], random: Random, count: int) -> list[Item]:
+    """Which continuation is unaltered? In each of the others two neighbouring words are exchanged."""
+
+    def make(document: Document, place: tuple[str, str]) -> Item | None:
+        before, sentence = place
+        words = sentence.split()
+        middle = len(words) // 2
+        start, tail = words[:middle], words[middle : middle + 8]
+        swappable = [
+            index
+            for index in range(len(tail) - 1)
+            if tail[index] != tail[index + 1] and tail[index].isalpha() and tail[index + 1].isalpha()
+        ]
+        if len(swappable) < CHOICES - 1:
+            return None
+        wrong = []
+        for index in random.sample(swappable, CHOICES - 1):
+            changed = [*tail]
+            changed[index], changed[index + 1] = tail[index + 1], tail[index]
+            wrong.append(" " + " ".join(changed))
+        context = clip_left(" ".join([before, *start]).strip(), CONTEXT_BYTES)
+        return with_label(document, context, " " + " ".join(tail), wrong, random)
+
+    return draw([(document, plain_sentences(document)) for document in documents], make, random, count)

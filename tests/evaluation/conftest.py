@@ -1,0 +1,106 @@
+"""A small fabricated pool with held-out documents in four domains, its tokenizer, and a random model's checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from davinci.config import Model
+from davinci.store import Store, file_digest, write_json
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def words(random: Random) -> list[str]:
+    return ["".join(random.choices(LETTERS, k=random.randint(4, 7))) for _ in range(300)]
+
+
+def prose(random: Random, vocabulary: list[str]) -> str:
+    weights = [1 / (rank + 3) for rank in range(len(vocabulary))]
+    sentences = [
+        " ".join(random.choices(vocabulary, weights, k=random.randint(9, 16))).capitalize() + "." for _ in range(12)
+    ]
+    return " ".join(sentences[:6]) + "\n\n" + " ".join(sentences[6:])
+
+
+def python(random: Random, vocabulary: list[str]) -> str:
+    lines = []
+    for _ in range(6):
+        name, argument, other = random.sample(vocabulary, 3)
+        lines += [
+            f"def {name}({argument}, {other}=None):",
+            f"    {other} = {name}.{argument}({random.randint(10, 99)})",
+            f"    if {argument} == {random.choice(vocabulary)}:",
+            f"        return {other} + {argument} * {random.choice(vocabulary)}",
+            f"    return {name}({other}, {random.choice(vocabulary)})",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def sums(random: Random, index: int) -> dict[str, object]:
+    first, second = random.randint(10, 99), random.randint(index % 90 + 1, 99)
+    question = f"What is {first} plus {second}? ({index})"
+    answer = f"{first} + {second} = {first + second}"
+    text = f"Question: {question}\nAnswer: {answer}\n"
+    return {"id": f"sum-{index}", "text": text, "question": question, "answer": answer, "grade": 1 + index % 3}
+
+
+@pytest.fixture(scope="session")
+def built_pool(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store holding pool ``embedded``; tests that change files must copy it."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    random = Random(7)
+    vocabulary = words(random)
+    documents = {
+        "novels": [{"id": f"n{i}", "text": prose(random, vocabulary)} for i in range(60)],
+        "manuals": [{"id": f"m{i}", "text": prose(random, vocabulary)} for i in range(60)],
+        "scripts": [{"id": f"s{i}", "text": python(random, vocabulary)} for i in range(60)],
+        "sums": [sums(random, i) for i in range(400)],
+    }
+    domains = {"novels": "general", "manuals": "science", "scripts": "code", "sums": "qa"}
+    pool = store.pool("embedded")
+    sources = {}
+    for name, rows in documents.items():
+        path = pool / f"{name}@L3" / "heldout.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        variant = {
+            "digest": file_digest(path), "tokens": 1, "documents": 1, "bytes": 1, "heldout_tokens": 1,
+            "heldout_documents": len(rows), "heldout_bytes": 1, "chain": [],
+        }  # fmt: skip
+        sources[name] = {"domain": domains[name], "licence": {}, "archive": {}, "variants": {"L3": variant}}
+    train_tokenizer([str(row["text"]) for rows in documents.values() for row in rows], pool / "tokenizer.json")
+    tokenizer = {"file": "tokenizer.json", "digest": file_digest(pool / "tokenizer.json"), "vocab_size": 512}
+    write_json(pool / "card.json", {"name": "embedded", "tokenizer": tokenizer, "sources": sources})
+    return store
+
+
+def train_tokenizer(texts: list[str], path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.save(str(path))
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Model:
+    """A random decoder's shape with room for 64 tokens."""
+    return Model(
+        name="test", layers=2, hidden_size=32, attention_heads=4, kv_heads=2, head_dim=8, mlp_intermediate_size=48,
+        vocab_size=512, max_position_embeddings=64, rope_theta=10000.0, norm_eps=1e-6, qkv_bias=True,
+        tie_embeddings=True, initializer_range=0.2, precision="float32",
+    )  # fmt: skip
