@@ -67,7 +67,10 @@ def to_run(composed: DictConfig, overrides: Sequence[str], where: str, **values:
         raise UserError(f"{where}: {one_line(error)}") from None
     assert isinstance(data, dict)
     run = parse(Run, {str(key): value for key, value in data.items()}, where=origin)
-    check(run.evaluation)
+    try:
+        check(run.evaluation)
+    except UserError as error:
+        raise UserError(f"{origin(str(error).partition(':')[0])}: {error}") from None
     return run
 
 

@@ -65,7 +65,11 @@ def _from_file(name: str, extra: Sequence[Override], loader: ConfigLoader, folde
         for seed in file.seeds:
             trunk = {"seeds_from": file.seeds_from, "trunk_seed": file.seeds[0]} if shared else {}
             runs.append(to_run(composed, lines, where, sweep=name, arm=label, seed=seed, **trunk))
-    return Sweep(tuple(runs), file.words(), file.labelled_arms(), file.factor)
+    try:
+        words = file.words(runs[0].evaluation)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    return Sweep(tuple(runs), words, file.labelled_arms(), file.factor)
 
 
 def _ad_hoc(overrides: Sequence[Override], loader: ConfigLoader) -> Sweep:

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
 
-from davinci.config import Frozen, NotNegative, parse
+from davinci.config import Evaluation, Frozen, NotNegative, parse
 from davinci.errors import UserError, nearest
 from davinci.planning.plan import Arm, Hypothesis, PaperReference, Question
 from davinci.store import checked_name
+
+
+class StatedHypothesis(Frozen):
+    """A hypothesis as a sweep file states it: `metric` may differ by evaluation suite, as ``{suite: metric}``."""
+
+    text: str
+    metric: str | dict[str, str]
+    arm: str
+    direction: Literal["increase", "decrease", "any"]
+
+    def resolve(self, evaluation: Evaluation) -> Hypothesis:
+        """The hypothesis for the suite a run is evaluated with.
+
+        Raises:
+            ValueError: if the suite has no metric of that name.
+        """
+        metric = self.metric if isinstance(self.metric, str) else self.metric.get(evaluation.suite)
+        known = [*evaluation.benchmarks, "General", "Code", "Science", "Overall"]
+        if metric is None:
+            raise ValueError(f"hypothesis.metric: names none for suite {evaluation.suite}; known: {', '.join(known)}")
+        if metric not in known:
+            raise ValueError(f"hypothesis.metric: suite {evaluation.suite} has no {metric!r}" + nearest(metric, known))
+        return Hypothesis(text=self.text, metric=metric, arm=self.arm, direction=self.direction)
 
 
 class SweepFile(Frozen):
     """What `sweeps/NAME.yaml` may say. Overrides are written as on Hydra's command line."""
 
     question: str
-    hypothesis: Hypothesis | None = None
+    hypothesis: StatedHypothesis | None = None
     paper: PaperReference | None = None
     assumptions: tuple[str, ...] = ()
     factor: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -44,9 +67,10 @@ class SweepFile(Frozen):
             seen[overrides] = label
         return self
 
-    def words(self) -> Question:
-        """The texts the plan and the report print."""
-        return Question(text=self.question, hypothesis=self.hypothesis, paper=self.paper, assumptions=self.assumptions)
+    def words(self, evaluation: Evaluation) -> Question:
+        """The texts the plan and the report print, for runs evaluated as `evaluation` says."""
+        hypothesis = self.hypothesis.resolve(evaluation) if self.hypothesis else None
+        return Question(text=self.question, hypothesis=hypothesis, paper=self.paper, assumptions=self.assumptions)
 
     def labelled_arms(self) -> tuple[Arm, ...]:
         """The arms in the order of the file."""
