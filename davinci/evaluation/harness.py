@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+from contextlib import redirect_stderr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,15 @@ def run(
         for task in loaded["tasks"].values():
             task.set_config("num_fewshot", benchmark.num_fewshot)
             task.set_fewshot_seed(fewshot_seed)
-        found = evaluate(
-            lm=lm,
-            task_dict=loaded,
-            limit=evaluation.limit,
-            bootstrap_iters=0,
-            log_samples=True,
-            confirm_run_unsafe_code=True,
-        )
+        with redirect_stderr(io.StringIO()):  # its progress bars: one a benchmark and checkpoint would bury a job's log
+            found = evaluate(
+                lm=lm,
+                task_dict=loaded,
+                limit=evaluation.limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                confirm_run_unsafe_code=True,
+            )
         metric, chain = _metric(found["results"][benchmark.task], name, benchmark)
         scores[name] = float(found["results"][benchmark.task][f"{metric},{chain}"])
         frames.append(_frame(found["samples"], loaded["tasks"], name, metric, chain))
@@ -58,7 +61,6 @@ def run(
 
 def _prepare_environment(evaluation: Evaluation, store: Store) -> None:
     """Settings that lm-eval's libraries read when they are first imported."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HOME", str(store.root / "huggingface"))
     if evaluation.harness == "embedded":
@@ -115,6 +117,6 @@ def _frame(
     frame = pd.DataFrame(rows, columns=["item", "score", "chosen", "text"])
     if len(tasks) > 1:  # a group: its members' ids overlap
         frame["item"] = range(len(frame))
-    frame = frame.astype({"item": "int32", "score": "float64", "chosen": "Int16", "text": "object"})
+    frame = frame.astype({"item": "int32", "score": "float64", "chosen": "Int16", "text": "string"})
     frame.insert(0, "benchmark", name)
     return frame

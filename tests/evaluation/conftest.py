@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from davinci.config import Model
+from davinci.config import Model, Node
 from davinci.store import Store, file_digest, write_json
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -45,7 +45,7 @@ def python(random: Random, vocabulary: list[str]) -> str:
 def sums(random: Random, index: int) -> dict[str, object]:
     first, second = random.randint(10, 99), random.randint(index % 90 + 1, 99)
     question = f"What is {first} plus {second}? ({index})"
-    answer = f"{first} + {second} = {first + second}"
+    answer = f"{first} + {second} = {first + second}."
     text = f"Question: {question}\nAnswer: {answer}\n"
     return {"id": f"sum-{index}", "text": text, "question": question, "answer": answer, "grade": 1 + index % 3}
 
@@ -104,3 +104,9 @@ def tiny_model() -> Model:
         vocab_size=512, max_position_embeddings=64, rope_theta=10000.0, norm_eps=1e-6, qkv_bias=True,
         tie_embeddings=True, initializer_range=0.2, precision="float32",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def node(tiny_model: Model) -> Node:
+    """Only what evaluation reads of a node."""
+    return Node.model_construct(id="test-1234", model=tiny_model, pool="embedded", vocab_size=512)

@@ -1,0 +1,170 @@
+"""A checkpoint through lm-eval: scores, items, cache, and nothing from the network."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from davinci.config import Evaluation, Model, Node, parse
+from davinci.errors import UserError
+from davinci.evaluation import embedded, harness, suite
+from davinci.evaluation.evaluate import cache_key, evaluate, items_file, settings_digest
+from davinci.model.decoder import Decoder
+from davinci.store import Store
+from davinci.training import checkpoints
+
+CONF = Path(__file__).parents[2] / "conf" / "evaluation" / "embedded.yaml"
+TASKS = Path(suite.__file__).parent / "tasks"
+
+Suite = Callable[..., Evaluation]
+
+
+@pytest.fixture
+def store(built_pool: Store, tmp_path: Path) -> Store:
+    copy = Store(tmp_path)
+    embedded.make_tasks(built_pool, "embedded")
+    shutil.copytree(built_pool.pool("embedded"), copy.pool("embedded"))
+    return copy
+
+
+@pytest.fixture
+def save(store: Store, node: Node, tiny_model: Model) -> Callable[[int], Path]:
+    """Writes a checkpoint of random weights and returns its folder."""
+
+    def write(seed: int) -> Path:
+        torch.set_num_threads(1)
+        model = Decoder(tiny_model, 512)
+        model.initialise(seed)
+        folder = store.checkpoint(node.id, 640 + seed)
+        state = checkpoints.State(
+            version=checkpoints.VERSION, node=node.id, tokens=640 + seed, global_step=5, cursors={}, window={},
+            rolling=False, numerics={}, digests={},
+        )  # fmt: skip
+        checkpoints.write(folder, model, {"step": torch.zeros(1)}, state)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def small() -> Suite:
+    """The embedded suite reduced to some benchmarks, with changes."""
+
+    def make(*names: str, limit: int | None = 8, **changes: Any) -> Evaluation:
+        data = yaml.safe_load(CONF.read_text(encoding="utf-8"))
+        chosen = {name: {**data["benchmarks"][name], **changes} for name in names or data["benchmarks"]}
+        return parse(Evaluation, {**data, "benchmarks": chosen, "limit": limit})
+
+    return make
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("tried to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_items_and_scores_agree(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
+    evaluation = small(limit=12)
+    results = evaluate(save(1), node, evaluation, store)
+    assert [result.benchmark for result in results] == list(evaluation.benchmarks)
+    for result in results:
+        assert result.items == len(result.frame) == 12
+        assert list(result.frame["item"]) == list(range(12))
+        assert result.score == pytest.approx(result.frame["score"].mean())
+        if result.protocol == "ppl":
+            rows = harness._load("embedded", result.benchmark, str(store.pool("embedded") / "tasks"), "x")
+            labels = rows["tasks"][result.benchmark].dataset["test"]["label"][:12]
+            assert np.array_equal(result.frame["score"] == 1.0, result.frame["chosen"] == labels)
+            assert result.frame["text"].isna().all()
+        else:
+            assert result.frame["chosen"].isna().all()
+            assert result.frame["text"].map(type).eq(str).all()
+
+
+def test_second_evaluation_is_served_from_the_file(
+    store: Store, node: Node, save: Callable[[int], Path], small: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = save(1)
+    first = evaluate(checkpoint, node, small("code_next_line", "arithmetic_generative"), store)
+    monkeypatch.setattr(harness, "run", lambda *_, **__: pytest.fail("the model ran again"))
+    second = evaluate(checkpoint, node, small("code_next_line", "arithmetic_generative"), store)
+    for one, other in zip(first, second, strict=True):
+        assert (one.score, one.items, one.key) == (other.score, other.items, other.key)
+        assert one.frame.equals(other.frame)
+
+
+def test_a_damaged_file_is_evaluated_again(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
+    checkpoint = save(1)
+    first = evaluate(checkpoint, node, small("code_next_line"), store)
+    path = items_file(store, node, first[0].key)
+    path.write_bytes(path.read_bytes()[:100])
+    second = evaluate(checkpoint, node, small("code_next_line"), store)
+    assert second[0].frame.equals(first[0].frame)
+
+
+def test_key_changes_with_what_a_score_depends_on(
+    store: Store, node: Node, save: Callable[[int], Path], small: Suite
+) -> None:
+    checkpoint = save(1)
+    keys = {"first": cache_key(checkpoint, node, small("code_next_line"), store)}
+    keys["weights"] = cache_key(save(2), node, small("code_next_line"), store)
+    keys["shots"] = cache_key(checkpoint, node, small("code_next_line", num_fewshot=1), store)
+    keys["limit"] = cache_key(checkpoint, node, small("code_next_line", limit=9), store)
+    keys["task"] = cache_key(checkpoint, node, small("code_next_line", task="code_token_order"), store)
+    shape = node.model_copy(update={"model": node.model.model_copy(update={"rope_theta": 500.0})})
+    keys["shape"] = cache_key(checkpoint, shape, small("code_next_line"), store)
+    with (store.pool("embedded") / "tasks" / "code_next_line.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    keys["items"] = cache_key(checkpoint, node, small("code_next_line"), store)
+    (store.pool("embedded") / "tokenizer.json").write_text("{}", encoding="utf-8")
+    keys["tokenizer"] = cache_key(checkpoint, node, small("code_next_line"), store)
+    assert len(set(keys.values())) == len(keys)
+
+
+def test_labels_leave_the_key_alone(store: Store, node: Node, small: Suite) -> None:
+    assert settings_digest(node, small("code_next_line"), store) == settings_digest(
+        node, small("code_next_line", chance=0.5, domain="general"), store
+    )
+
+
+def test_shots_stand_before_the_question(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
+    for benchmark in ("arithmetic_ppl", "arithmetic_generative"):
+        evaluate(save(1), node, small(benchmark, limit=2, num_fewshot=2), store)
+    tasks = str(store.pool("embedded") / "tasks")
+    settings = settings_digest(node, small("arithmetic_generative", limit=2, num_fewshot=2), store)
+    task = harness._load("embedded", "arithmetic_generative", tasks, settings)["tasks"]["arithmetic_generative"]
+    shots = task.instances[0].args[0].split("\n\n")
+    assert len(shots) == 3
+    assert all(shot.startswith("Question: ") and " = " in shot.split("Answer: ")[1] for shot in shots[:2])
+    assert shots[2].endswith("Answer:")
+
+
+def test_mistakes_are_named(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
+    with pytest.raises(UserError, match="'acc_nrm' is not computed by task code_next_line"):
+        evaluate(save(1), node, small("code_next_line", metric="acc_nrm"), store)
+    with pytest.raises(UserError, match="has no task 'code_nextline'; nearest: code_next_line"):
+        evaluate(save(1), node, small("code_next_line", task="code_nextline"), store)
+    (store.pool("embedded") / "tasks" / "code_next_line.jsonl").unlink()
+    with pytest.raises(UserError, match="data build"):
+        evaluate(save(1), node, small("code_next_line"), store)
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in TASKS.glob("[!_]*.yaml")))
+def test_every_task_file_loads_in_lm_eval(file: str, store: Store) -> None:
+    name = file.removesuffix(".yaml")
+    tasks = harness._load("embedded", name, str(store.pool("embedded") / "tasks"), "load")["tasks"]
+    assert list(tasks) == [name]
+    assert len(tasks[name].eval_docs) > 50
