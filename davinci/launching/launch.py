@@ -1,0 +1,94 @@
+"""The one call that turns a plan into trained and evaluated runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from davinci.config import Cluster, Node, Tracking
+from davinci.launching.board import Board
+from davinci.launching.job import Job, Outcome
+from davinci.launching.local import Pool, cores
+from davinci.launching.mirror import Mirror
+from davinci.launching.progress import Display
+from davinci.launching.reconcile import Remaining, plan_remaining, shared_evaluation
+from davinci.launching.schedule import Schedule
+from davinci.planning.plan import Chain, Plan
+from davinci.store import Store, write_json
+
+
+def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> int:
+    """Do what of the plan the store does not hold yet.
+
+    The plan and its run manifests must be in the store already. On this machine it returns when all is done; on Slurm
+    once the jobs are submitted.
+
+    Returns:
+        Exit status: 0 for success, 1 if runs failed, 128 + n if stopped by signal n.
+
+    Raises:
+        UserError: runs with different suites, or a cluster that cannot be reached.
+    """
+    store = Store(store.root.absolute())  # Jobs may start in another folder.
+    left = plan_remaining(plan, store)
+    chains = plan.chains()
+    work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
+    schedule = Schedule(chains, work)
+    board = Board(plan, left)
+    display = Display(board, Console())
+    jobs = {
+        chain.name: _write_job(plan, store, cluster.threads, chain)
+        for chain in chains
+        if chain.name in schedule.waiting
+    }
+    if cluster.kind == "slurm" and jobs:
+        from davinci.launching.slurm import submit
+
+        submit(plan, store, cluster, tracking, schedule.waiting, jobs, display)
+        return 0
+    with Mirror(plan.sweep, store, tracking, display) as mirror:
+        for run in board.finished_runs():
+            mirror.add(run)
+        if not jobs:
+            display.say(f"all {len(plan.runs)} runs are done; nothing to train or evaluate")
+            return 0
+        size = min(cluster.workers or max(1, cores() // cluster.threads), len(jobs))
+        pool = Pool(store, plan.sweep, schedule, jobs, board, display, size, cluster.threads, on_run=mirror.add)
+        with display:
+            status = pool.run()
+        display.say(board.line())
+        _report_failures(plan, schedule, pool.errors, display)
+    return status
+
+
+def _work(node: Node, left: Remaining) -> int:
+    """Remaining work in tokens; what needs no training still counts as something."""
+    return 0 if left.finished else 1 + len(left.evaluations) + node.end - left.start
+
+
+def _write_job(plan: Plan, store: Store, threads: int, chain: Chain) -> Path:
+    job = Job(
+        sweep=plan.sweep,
+        chain=chain.name,
+        store=str(store.root),
+        threads=threads,
+        nodes=tuple(plan.nodes[node] for node in chain.nodes),
+        demands={node: tuple(plan.demands(node)) for node in chain.nodes},
+        evaluation=shared_evaluation(plan),
+    )
+    path = store.jobs(plan.sweep) / f"{chain.name}.json"
+    write_json(path, job.model_dump(mode="json"))
+    return path
+
+
+def _report_failures(plan: Plan, schedule: Schedule, errors: Mapping[str, Outcome], display: Display) -> None:
+    """Name every failed run with its log, and every run that waited for it."""
+    for chain in plan.chains():
+        who = ", ".join(run.config.name for run in plan.runs if chain.name in run.nodes)
+        if chain.name in errors:
+            outcome = errors[chain.name]
+            display.say(f"failed: {who}: {outcome.error}; log: {outcome.log}", "red")
+        elif chain.name in schedule.blocked:
+            display.say(f"blocked: {who}: waits for {chain.after}", "yellow")

@@ -1,0 +1,297 @@
+"""Chains on this machine: a bounded pool of persistent worker processes and the loop that keeps them busy."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from davinci.launching.board import Board, Seat
+from davinci.launching.job import Outcome, log_path
+from davinci.launching.progress import Display
+from davinci.launching.schedule import Schedule
+from davinci.store import Store
+
+WORKER = [sys.executable, "-m", "davinci.launching.worker"]
+# A worker that dies (out of memory, say) has its chain resumed by another this often before the chain counts as failed.
+DEATHS_FORGIVEN = 1
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, and a container's CPU quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return count
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that hold numeric libraries to `threads` threads, if set before they are imported."""
+    return {**dict.fromkeys(_THREAD_VARIABLES, str(threads)), "TOKENIZERS_PARALLELISM": "false"}
+
+
+class Worker:
+    """One worker process and the socket to it."""
+
+    def __init__(self, number: int, threads: int, log: Path) -> None:
+        self.number = number
+        self.chain: str | None = None
+        self.socket, theirs = socket.socketpair()
+        self._partial = b""
+        environment = {**os.environ, **thread_environment(threads)}
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with theirs, log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*WORKER, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,  # Ctrl-C is for the launcher alone.
+            )
+
+    def send(self, command: dict[str, Any]) -> None:
+        with suppress(OSError):  # It died; reading from it says so.
+            self.socket.sendall((json.dumps(command) + "\n").encode())
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Events that have arrived; None once the worker is gone."""
+        try:
+            block = self.socket.recv(1 << 16)
+        except OSError:
+            block = b""
+        if not block:
+            return None
+        *lines, self._partial = (self._partial + block).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def kill(self) -> int:
+        """End the process and return its exit status."""
+        self._process.kill()
+        self.socket.close()
+        return self._process.wait()
+
+    def wait(self) -> int:
+        """Exit status of a process that is gone or going."""
+        return self._process.wait()
+
+
+@dataclass
+class _Signals:
+    """Signals received: the first asks to stop, the second kills."""
+
+    count: int = 0
+    number: int = signal.SIGINT
+    wake: socket.socket | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.number = number
+
+
+@contextmanager
+def _caught_signals() -> Iterator[_Signals]:
+    """Catch Ctrl-C and SIGTERM; a byte arrives at `wake` for each."""
+    caught = _Signals()
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    caught.wake = reading
+    old = {number: signal.signal(number, caught.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    try:
+        yield caught
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        reading.close()
+        writing.close()
+
+
+@dataclass
+class Pool:
+    """Runs the chains of a schedule.
+
+    Args:
+        store: for the logs.
+        sweep: whose logs they are.
+        schedule: what to run, in which order.
+        jobs: job file of each chain.
+        board: kept up to date.
+        display: shows it.
+        size: number of worker processes.
+        threads: threads of each.
+        on_run: called with the id of each run as it finishes.
+    """
+
+    store: Store
+    sweep: str
+    schedule: Schedule
+    jobs: Mapping[str, Path]
+    board: Board
+    display: Display
+    size: int
+    threads: int
+    on_run: Callable[[str], None]
+    errors: dict[str, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._workers: list[Worker] = []
+        self._deaths: dict[str, int] = {}
+        self._told: set[str] = set(self.board.finished_runs())
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Work until nothing can be done any more.
+
+        Returns:
+            0: every chain is done. 1: some failed (see `errors`). 128 + n: stopped by signal n.
+        """
+        with _caught_signals() as signals:
+            assert signals.wake is not None
+            self._selector.register(signals.wake, selectors.EVENT_READ)
+            draining = False
+            try:
+                while True:
+                    if not draining:
+                        self._assign()
+                    if not self.schedule.running:
+                        break
+                    self.display.refresh()
+                    for key, _ in self._selector.select(timeout=self.display.period):
+                        if isinstance(key.data, Worker):
+                            self._hear(key.data)
+                        else:
+                            signals.wake.recv(64)
+                    if signals.count > 1:
+                        break
+                    if signals.count and not draining:
+                        draining = True
+                        self._drain()
+            finally:
+                for worker in self._workers:
+                    worker.kill()
+                self._selector.close()
+        if signals.count:
+            self.display.say(f"stopped; to go on: {_command()}")
+            return 128 + signals.number
+        return 1 if self.errors else 0
+
+    def _assign(self) -> None:
+        """Give every idle worker a chain, making workers as long as there are fewer than `size`."""
+        while (chain := self.schedule.ready()) is not None:
+            idle = next((worker for worker in self._workers if worker.chain is None), None)
+            if idle is None:
+                if len(self._workers) == self.size:
+                    return
+                idle = self._hire()
+            idle.chain = chain
+            self.schedule.start(chain)
+            self.board.seats[idle.number] = Seat(chain=chain, phase="starting")
+            idle.send({"run": str(self.jobs[chain])})
+
+    def _hire(self) -> Worker:
+        taken = {worker.number for worker in self._workers}
+        number = next(number for number in range(self.size) if number not in taken)
+        worker = Worker(number, self.threads, self.store.jobs(self.sweep) / f"worker{number + 1}.log")
+        self._workers.append(worker)
+        self._selector.register(worker.socket, selectors.EVENT_READ, worker)
+        return worker
+
+    def _drain(self) -> None:
+        self.display.say("stopping: each worker checkpoints at its next step (Ctrl-C again kills them)", "yellow")
+        for worker in self._workers:
+            worker.send({"stop": True})
+
+    def _hear(self, worker: Worker) -> None:
+        events = worker.receive()
+        if events is None:
+            self._bury(worker)
+            return
+        for event in events:
+            match event["event"]:
+                case "phase":
+                    self._phase(worker, event["node"], event["phase"])
+                case "tokens":
+                    self.board.trained(event["node"], event["tokens"])
+                case "node":
+                    self._node_done(event["node"])
+                case "outcome":
+                    self._outcome(worker, Outcome(**{name: event[name] for name in ("state", "error", "log")}))
+
+    def _phase(self, worker: Worker, node: str, phase: str) -> None:
+        seat = self.board.seats[worker.number]
+        seat.node, seat.phase = node, phase
+        if phase.startswith("waiting"):
+            self.display.say(f"{self.board.name(node)}: {phase}", "yellow")
+
+    def _node_done(self, node: str) -> None:
+        if node in self.board.finished:
+            return
+        self.board.finish(node)
+        self.display.say(f"done: {self.board.name(node)}", "dim")
+        for run in self.board.finished_runs():
+            if run not in self._told:
+                self._told.add(run)
+                self.on_run(run)
+
+    def _outcome(self, worker: Worker, outcome: Outcome) -> None:
+        chain = worker.chain
+        worker.chain = None
+        self.board.seats[worker.number] = Seat()
+        if chain is None:
+            return
+        match outcome.state:
+            case "done":
+                self.schedule.finish(chain)
+            case "stopped":
+                self.schedule.put_back(chain)
+            case "failed":
+                self._fail(chain, outcome)
+
+    def _fail(self, chain: str, outcome: Outcome) -> None:
+        self.schedule.fail(chain)
+        self.errors[chain] = outcome
+        self.board.failed.add(chain)
+        self.board.blocked = self.schedule.blocked
+        self.display.say(f"failed: {self.board.name(chain)}: {outcome.error}", "red")
+
+    def _bury(self, worker: Worker) -> None:
+        """A worker died: resume its chain with another, unless that keeps happening."""
+        self._selector.unregister(worker.socket)
+        self._workers.remove(worker)
+        self.board.seats.pop(worker.number, None)
+        status = worker.wait()
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        chain = worker.chain
+        if chain is None:
+            return
+        self._deaths[chain] = self._deaths.get(chain, 0) + 1
+        if self._deaths[chain] <= DEATHS_FORGIVEN:
+            self.schedule.put_back(chain)
+            self.display.say(f"a worker died ({how}); its chain is resumed", "yellow")
+            return
+        log = log_path(self.store, self.sweep, chain)
+        self._fail(chain, Outcome(state="failed", error=f"the worker process died ({how})", log=str(log)))
+
+
+def _command() -> str:
+    """The command line this process was started with."""
+    script = sys.argv[0]
+    return shlex.join([Path(sys.executable).name, script, *sys.argv[1:]])
