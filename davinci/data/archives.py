@@ -1,0 +1,136 @@
+"""Pinned package archives: obtained once by pip, verified by hash, read without unpacking."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from davinci.errors import UserError
+from davinci.store import Store, atomic_file, file_digest
+
+PINS = Path(__file__).with_name("archives.txt")
+_PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<kind>source|wheel)")
+# No text file of the pool comes near this; a larger member is a mistake in a recipe.
+_MEMBER_LIMIT = 32 << 20
+# The same wheel on every machine: the one without compiled code.
+_PIP_OPTIONS = {
+    "source": ["--no-binary", ":all:"],
+    "wheel": [
+        *("--only-binary", ":all:", "--platform", "any", "--python-version", "3.11"),
+        *("--implementation", "py", "--abi", "none"),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One archive as `archives.txt` pins it. `kind` is ``source`` or ``wheel``."""
+
+    name: str
+    version: str
+    sha256: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A verified archive on disk."""
+
+    pin: Pin
+    path: Path
+
+    def members(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, content) of the regular files whose name is `wanted`, in the archive's order.
+
+        Names are relative to the top folder of a source distribution, and as stored in a wheel. Nothing is written to disk.
+        """
+        if self.pin.kind == "wheel":
+            with zipfile.ZipFile(self.path) as wheel:
+                for info in wheel.infolist():
+                    if not info.is_dir() and wanted(info.filename):
+                        self._check_size(info.filename, info.file_size)
+                        yield info.filename, wheel.read(info)
+            return
+        with tarfile.open(self.path, "r:gz") as source:
+            for member in source:
+                name = member.name.partition("/")[2]
+                if member.isfile() and wanted(name):
+                    self._check_size(name, member.size)
+                    file = source.extractfile(member)
+                    assert file is not None  # a regular file always opens
+                    yield name, file.read()
+
+    def _check_size(self, name: str, size: int) -> None:
+        if size > _MEMBER_LIMIT:
+            raise UserError(f"{self.path}: {name} has {size:,} bytes; at most {_MEMBER_LIMIT:,} are read")
+
+
+def read_pins(path: Path = PINS) -> list[Pin]:
+    """Parse a pin file (see `archives.txt`)."""
+    pins = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _PIN.fullmatch(line)
+        if match is None:
+            raise UserError(f"{path}:{number}: not a pinned archive; name==version --hash=sha256:…  # source|wheel")
+        pins.append(Pin(**match.groupdict()))
+    return pins
+
+
+def obtain(pins: list[Pin], store: Store, log: Callable[[str], None]) -> dict[str, Archive]:
+    """Return the pinned archives by name, downloading those that the store lacks.
+
+    A file of the store is an archive if its SHA-256 is pinned, whatever its name; pip is called only for missing ones.
+
+    Raises:
+        UserError: pip could not obtain an archive, or obtained other bytes.
+    """
+    found = _present(pins, store)
+    missing = [pin for pin in pins if pin.name not in found]
+    if missing:
+        log(f"downloading {len(missing)} of {len(pins)} package archives with pip")
+        store.archives.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download.", dir=store.archives) as folder:
+            _download(missing, Path(folder))
+            for file in sorted(Path(folder).glob("*/*")):
+                with atomic_file(store.archives / file.name) as temporary:
+                    file.replace(temporary)
+        found = _present(pins, store)
+        for pin in missing:
+            if pin.name not in found:
+                raise UserError(f"pip obtained no {pin.kind} archive of {pin.name}=={pin.version} with the pinned hash")
+    return found
+
+
+def _present(pins: list[Pin], store: Store) -> dict[str, Archive]:
+    files = sorted(path for path in store.archives.glob("*") if path.is_file() and not path.name.startswith("."))
+    by_digest = {file_digest(path): path for path in files}
+    return {pin.name: Archive(pin, by_digest[pin.sha256]) for pin in pins if pin.sha256 in by_digest}
+
+
+def _download(pins: list[Pin], folder: Path) -> None:
+    """Fetch `pins` into subfolders of `folder`, source distributions and wheels at the same time."""
+    running = []
+    for kind, options in _PIP_OPTIONS.items():
+        chosen = [pin for pin in pins if pin.kind == kind]
+        if not chosen:
+            continue
+        (folder / kind).mkdir()
+        requirements = folder / f"{kind}.txt"
+        requirements.write_text("".join(f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in chosen))
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += [*options, "--require-hashes", "--requirement", str(requirements), "--dest", str(folder / kind)]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    outputs = [(process, process.communicate()[0]) for process in running]
+    for process, output in outputs:
+        if process.returncode:
+            errors = [line for line in output.splitlines() if line.startswith("ERROR")] or output.splitlines()[-1:]
+            raise UserError(f"pip download failed (exit {process.returncode}): {' '.join(errors)[:600]}")

@@ -1,0 +1,236 @@
+"""Builds a pool: archives -> documents at each Darwin Level -> tokenizer -> shards -> card.
+
+Deterministic: two builds anywhere have the same digests. Resumable: a source that is already there, made from the same
+recipe, is kept; each folder and file appears in one rename. Offline once the archives are in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from davinci.data import embedded
+from davinci.data.archives import Archive, obtain
+from davinci.data.cards import read_card
+from davinci.data.documents import Document
+from davinci.data.embedded import Recipe, Source
+from davinci.data.rules import clean
+from davinci.errors import UserError, nearest
+from davinci.store import Store, file_digest, read_json, write_json
+
+BUILDERS: dict[str, Callable[[], Recipe]] = {"embedded": embedded.recipe}
+Log = Callable[[str], None]
+_WORKERS = 2
+# The modules whose text decides what a pool holds: a change to one of them makes a built pool stale.
+_RECIPE_FILES = (
+    "archives.py archives.txt arithmetic.py documents.py embedded.py extraction.py markup.py python_source.py questions.py "
+    "rules.py tokenizer.py writing.py"
+).split()
+
+
+def build(pool: str, store: Store, log: Log) -> None:
+    """Build `pool` in the store, or see that it is there; `log` gets a line a step.
+
+    Raises:
+        UserError: the program cannot make this pool, or an archive cannot be had.
+    """
+    if pool not in BUILDERS:
+        raise UserError(f"pool {pool!r} cannot be built here" + nearest(pool, BUILDERS))
+    build_recipe(BUILDERS[pool](), store, log)
+
+
+def build_recipe(recipe: Recipe, store: Store, log: Log, workers: int = _WORKERS) -> None:
+    """Build the pool that `recipe` describes, with up to `workers` processes."""
+    folder = store.pool(recipe.name)
+    key = _recipe_key()
+    if is_current(recipe, store, key):
+        log(f"pool {recipe.name} is there: {folder}")
+        return
+    start = time.monotonic()
+    archives = obtain(list(recipe.pins), store, log)
+    log(f"{len(archives)} archives verified; reading their text")
+    licences = {name: _licence(recipe, archives[name]) for name in sorted(archives)}
+    made = _make_documents(recipe, archives, workers)
+    log(f"{sum(len(part[depth]) for part, _ in made.values() for depth in part):,} documents ({_since(start)})")
+    tokenizer = _tokenizer(recipe, folder, key, made)
+    tokenizer_digest = file_digest(tokenizer)
+    log(f"tokenizer of {recipe.vocab_size} tokens trained ({_since(start)})")
+    cards = {
+        name: {
+            "domain": source.domain,
+            "licence": _source_licence(source, licences),
+            "archive": {one: _archive_card(archives[one]) for one in source.archives},
+            "variants": _variants(name, source, folder, tokenizer, f"{key} {tokenizer_digest}", made[name], log),
+        }
+        for name, source in recipe.sources.items()
+    }
+    tokenizer_card = {"file": tokenizer.name, "digest": tokenizer_digest, "vocab_size": recipe.vocab_size}
+    write_json(folder / "card.json", {"name": recipe.name, "tokenizer": tokenizer_card, "sources": cards})
+    write_json(folder / "recipe.json", {"key": key})
+    log(f"pool {recipe.name} built in {_since(start)}: {folder}")
+
+
+def is_current(recipe: Recipe, store: Store, key: str) -> bool:
+    """Whether the pool in the store was made by this recipe and all its shard files have their size."""
+    folder = store.pool(recipe.name)
+    if not (folder / "recipe.json").is_file() or read_json(folder / "recipe.json") != {"key": key}:
+        return False
+    card = read_card(store, recipe.name)
+    if card is None or not (folder / card.tokenizer.file).is_file() or set(card.sources) != set(recipe.sources):
+        return False
+    sizes = {
+        folder / f"{name}@{depth}" / file: 2 * tokens
+        for name, source in card.sources.items()
+        for depth, one in source.variants.items()
+        for file, tokens in (("train.bin", one.tokens), ("heldout.bin", one.heldout_tokens))
+    }
+    return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+
+
+Made = tuple[dict[str, list[Document]], "Counter[str]"]
+"""A source's documents by depth, and how many documents its rules dropped for each reason."""
+
+
+def _make_documents(recipe: Recipe, archives: dict[str, Archive], workers: int) -> dict[str, Made]:
+    """Documents of every source; archives are read in parallel, sources put together in the recipe's order."""
+    wanted = {
+        name: [(one, source) for one, source in recipe.sources.items() if name in source.archives] for name in archives
+    }
+    parts: dict[str, dict[str, Made]] = {}
+    if workers > 1 and len(archives) > 1:
+        # Not forked: a tokenizer's threads may be running in this process.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(archives)), mp_context=context) as pool:
+            largest_first = sorted(archives, key=lambda name: -archives[name].path.stat().st_size)
+            running: dict[str, Future[dict[str, Made]]] = {
+                name: pool.submit(_read_archive, archives[name], wanted[name]) for name in largest_first
+            }
+            generated = {name: _generate(source) for name, source in recipe.sources.items() if source.generate}
+            parts = {name: future.result() for name, future in running.items()}
+    else:
+        generated = {name: _generate(source) for name, source in recipe.sources.items() if source.generate}
+        parts = {name: _read_archive(archives[name], wanted[name]) for name in archives}
+    made: dict[str, Made] = {}
+    for name, source in recipe.sources.items():
+        pieces = [parts[archive][name] for archive in source.archives] or [generated[name]]
+        documents = {depth: [one for piece, _ in pieces for one in piece[depth]] for depth in source.depths}
+        made[name] = documents, sum((dropped for _, dropped in pieces), Counter[str]())
+    return made
+
+
+def _read_archive(archive: Archive, sources: list[tuple[str, Source]]) -> dict[str, Made]:
+    """What one archive gives to each of `sources` (run in a worker process)."""
+    made: dict[str, Made] = {}
+    for name, source in sources:
+        assert source.extract is not None  # a source with archives has one
+        documents = source.extract(archive)
+        if source.rule is None:
+            made[name] = {source.depths[0]: documents}, Counter()
+        else:
+            kept, dropped = clean(documents, source.rule, source.trim)
+            made[name] = {"L1": documents, "L2": kept}, dropped
+    return made
+
+
+def _generate(source: Source) -> Made:
+    assert source.generate is not None  # asked for only where it is
+    return {source.depths[0]: source.generate()}, Counter()
+
+
+def _tokenizer(recipe: Recipe, folder: Path, key: str, made: dict[str, Made]) -> Path:
+    """Train the tokenizer on the deepest training documents, unless this recipe's is there."""
+    from davinci.data import tokenizer
+
+    path, record = folder / "tokenizer.json", folder / "tokenizer.recipe.json"
+    if path.is_file() and record.is_file() and read_json(record) == {"key": key, "digest": file_digest(path)}:
+        return path
+    documents: dict[str, list[Document]] = {}
+    for name, source in recipe.sources.items():
+        deepest = made[name][0][source.depths[-1]]
+        documents.setdefault(source.domain, []).extend(
+            one for one in deepest if not one.is_heldout(source.heldout_fraction)
+        )
+    tokenizer.train(documents, recipe.vocab_size, path)
+    write_json(record, {"key": key, "digest": file_digest(path)})
+    return path
+
+
+def _variants(
+    name: str, source: Source, folder: Path, tokenizer: Path, key: str, made: Made, log: Log
+) -> dict[str, dict[str, Any]]:
+    """Write (or keep) each depth of a source; return their cards."""
+    from davinci.data.tokenizer import Encoder
+    from davinci.data.writing import read_variant, write_variant
+
+    documents, dropped = made
+    encoder: Encoder | None = None
+    cards: dict[str, dict[str, Any]] = {}
+    for depth in source.depths:
+        place = folder / f"{name}@{depth}"
+        card = read_variant(place, key)
+        if card is None:
+            encoder = encoder or Encoder(tokenizer)
+            encoder.add(part for one in documents[depth] for part in (one.question, one.text.removeprefix(one.question)))
+            chain = _chain(source, depth, documents, dropped)
+            write_variant(place, documents[depth], source.heldout_fraction, encoder, key, chain)
+            card = read_variant(place, key)
+            assert card is not None  # just written
+            log(f"{place.name}: {card['documents']:,} documents, {card['tokens']:,} tokens")
+        cards[depth] = card
+    return cards
+
+
+def _chain(
+    source: Source, depth: str, documents: dict[str, list[Document]], dropped: Counter[str]
+) -> list[dict[str, Any]]:
+    first = source.depths[0]
+    chain: list[dict[str, Any]] = [{"level": first, "operation": source.operation, "documents": len(documents[first])}]
+    if depth == "L2":
+        reasons = {reason: count for reason, count in sorted(dropped.items()) if reason != "paragraphs"}
+        step = {"level": depth, "operation": "rules", "documents": len(documents[depth]), "dropped": reasons}
+        chain.append(step | ({"dropped_paragraphs": dropped["paragraphs"]} if source.trim else {}))
+    return chain
+
+
+def _licence(recipe: Recipe, archive: Archive) -> dict[str, str]:
+    licence = recipe.licences[archive.pin.name]
+    found = dict(archive.members(lambda name: name == licence.file))
+    if licence.file not in found:
+        raise UserError(f"{archive.path}: has no licence file {licence.file}; its text cannot be used")
+    digest = hashlib.sha256(found[licence.file]).hexdigest()
+    return {"spdx": licence.spdx, "file": licence.file, "sha256": digest, "note": licence.note}
+
+
+def _source_licence(source: Source, licences: dict[str, dict[str, str]]) -> dict[str, Any]:
+    if not source.archives:
+        return {"spdx": "Apache-2.0", "note": "made by this program", "files": {}}
+    chosen = {name: licences[name] for name in source.archives}
+    return {
+        "spdx": " AND ".join(sorted({one["spdx"] for one in chosen.values()})),
+        "note": " ".join(one["note"] for one in chosen.values() if one["note"]),
+        "files": {name: {"file": one["file"], "sha256": one["sha256"]} for name, one in chosen.items()},
+    }
+
+
+def _archive_card(archive: Archive) -> dict[str, str]:
+    return {"version": archive.pin.version, "kind": archive.pin.kind, "sha256": archive.pin.sha256}
+
+
+def _recipe_key() -> str:
+    """Digest of everything that decides a pool's content."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256(f"tokenizers {importlib.metadata.version('tokenizers')}\n".encode())
+    for name in _RECIPE_FILES:
+        digest.update(f"{name} {file_digest(here / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def _since(start: float) -> str:
+    return f"{time.monotonic() - start:.1f} s"

@@ -1,0 +1,30 @@
+"""A document: the unit of extraction, filtering, splitting and sampling."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+HELDOUT_FRACTION = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a source.
+
+    `id` is unique in the source and does not depend on content order. Documents with one `split_key` are held out
+    together: everything drawn from one file of an archive, or everything that asks one problem. `question` is the prefix
+    of `text` that asks (empty where nothing is asked); `fields` go to ``heldout.jsonl`` beside the text.
+    """
+
+    id: str
+    split_key: str
+    text: str
+    question: str = ""
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+
+    def is_heldout(self, fraction: float) -> bool:
+        """Whether this document belongs to the held-out split, of which `fraction` of all split keys are members."""
+        digest = hashlib.sha256(b"heldout\0" + self.split_key.encode()).digest()
+        return int.from_bytes(digest[:8], "big") < int(fraction * 2**64)

@@ -1,0 +1,108 @@
+"""Darwin Level L2: rules that drop what no reader would miss, each drop counted by its reason.
+
+The thresholds follow the kind of rule that Gopher (arXiv 2112.11446, A.1.1) and C4 (arXiv 1910.10683, 2.2) use, set for
+these texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from davinci.data.documents import Document
+
+Rule = Callable[[str], str | None]
+"""A document's text to the reason it is dropped for, or None."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+_SYMBOL = re.compile(r"[^\w\s.,;:!?'\"“”‘’()—–-]")
+
+
+def clean(documents: list[Document], rule: Rule, trim: Callable[[str], tuple[str, int]] | None) -> tuple[
+    list[Document], Counter[str]
+]:
+    """Apply a trim of paragraphs (if any), a rule, then drop exact duplicates (the first by order stays).
+
+    Returns the documents kept and how many were dropped for each reason; ``paragraphs`` counts the paragraphs trimmed.
+    """
+    kept: list[Document] = []
+    dropped: Counter[str] = Counter()
+    seen: set[bytes] = set()
+    for document in documents:
+        text = document.text
+        if trim is not None:
+            text, trimmed = trim(text)
+            dropped["paragraphs"] += trimmed
+        reason = rule(text)
+        if reason is None:
+            digest = hashlib.sha256(text.encode()).digest()
+            reason = "exact duplicate" if digest in seen else None
+            seen.add(digest)
+        if reason is None:
+            kept.append(document if text == document.text else replace(document, text=text))
+        else:
+            dropped[reason] += 1
+    return kept, dropped
+
+
+def prose_paragraphs(text: str) -> tuple[str, int]:
+    """Keep the paragraphs that are sentences; return the text and how many went (headings, code, lists of names)."""
+    paragraphs = text.strip("\n").split("\n\n")
+    kept = [one for one in paragraphs if _is_prose(one)]
+    return "\n\n".join(kept) + "\n", len(paragraphs) - len(kept)
+
+
+def _is_prose(paragraph: str) -> bool:
+    return (
+        not paragraph.startswith((" ", "\n"))
+        and len(_WORD.findall(paragraph)) >= 8
+        and paragraph.rstrip().endswith((".", "!", "?", '"', "”", "'", "’", ":", ")", ";", "--", "—"))
+        and len(_SYMBOL.findall(paragraph)) <= 0.03 * len(paragraph)
+    )
+
+
+def prose(text: str) -> str | None:
+    """English prose: long enough, mostly words, not the same lines again and again."""
+    words = _WORD.findall(text)
+    if len(words) < 50:
+        return "too short"
+    if len(_SYMBOL.findall(text)) > 0.03 * len(text):
+        return "too many symbols"
+    if not 3 <= sum(map(len, words)) / len(words) <= 10:
+        return "odd word length"
+    return _repetition(text)
+
+
+def technical(text: str) -> str | None:
+    """Mathematical and technical text: has something to say; symbols are welcome, walls of them are not."""
+    words = _WORD.findall(text)
+    if len(words) < 20:
+        return "too short"
+    if len(_SYMBOL.findall(text)) > 0.3 * len(text):
+        return "too many symbols"
+    if text.count("\n") and max(map(len, text.split("\n"))) > 5000:
+        return "overlong line"
+    return _repetition(text)
+
+
+def python_code(text: str) -> str | None:
+    """Program text a person wrote: not a stub, not a data table."""
+    lines = text.split("\n")
+    if len(text) < 200:
+        return "too short"
+    if max(map(len, lines)) > 1000:
+        return "overlong line"
+    if sum(map(str.isdigit, text)) > 0.2 * len(text):
+        return "too many digits"
+    if sum(map(str.isalpha, text)) < 0.4 * len(text):
+        return "too few letters"
+    return _repetition(text)
+
+
+def _repetition(text: str) -> str | None:
+    lines = [line.strip() for line in text.split("\n") if len(line.strip()) > 20]
+    repeated = sum(len(line) * (count - 1) for line, count in Counter(lines).items())
+    return "repeated lines" if repeated > 0.3 * max(1, sum(map(len, lines))) else None
