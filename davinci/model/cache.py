@@ -1,0 +1,43 @@
+"""Keys and values of what a batch has read, each row with its own length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from davinci.config import Model
+
+
+class KVCache:
+    """Room for `capacity` tokens in each of `rows` rows.
+
+    `lengths` int64[rows] says how many tokens of a row count. The next token of a row is written there, whatever stands
+    there: to forget a row's padding after a forward pass, set `lengths` back.
+    """
+
+    def __init__(self, model: Model, rows: int, capacity: int, device: torch.device | str = "cpu") -> None:
+        shape = (rows, capacity, model.kv_heads, model.head_dim)
+        dtype = getattr(torch, model.precision)
+        # Zeros, not empty: a masked NaN would still poison the attention's weighted sum.
+        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(model.layers)]
+        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(model.layers)]
+        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.capacity = capacity
+
+    def positions(self, count: int) -> Tensor:
+        """Where the next `count` tokens of each row stand, int64[rows, count]."""
+        return self.lengths[:, None] + torch.arange(count, device=self.lengths.device)
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values [rows, count, kv_heads, head_dim] at `positions`; return all up to the longest row."""
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)[:, None]
+        width = int(positions.max()) + 1
+        self._keys[layer][rows, positions] = keys.to(self._keys[layer].dtype)
+        self._values[layer][rows, positions] = values.to(self._values[layer].dtype)
+        return self._keys[layer][:, :width], self._values[layer][:, :width]
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows (int64 indices), in this order."""
+        self._keys = [keys[rows] for keys in self._keys]
+        self._values = [values[rows] for values in self._values]
+        self.lengths = self.lengths[rows]

@@ -1,0 +1,177 @@
+"""The paper's decoder: Qwen2 (arXiv 2407.10671) at any size.
+
+Pre-norm blocks of grouped-query attention with rotary positions and a SwiGLU perceptron, RMSNorm, no biases but
+(optionally) those of the query, key and value projections. Parameter names and layouts are Qwen2's.
+Shapes: B rows, T tokens, V vocabulary, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from davinci.config import Model
+from davinci.model.cache import KVCache
+from davinci.model.norm import RMSNorm
+from davinci.model.rotary import angles, rotate
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention (arXiv 2305.13245)."""
+
+    def __init__(self, model: Model, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, model.head_dim
+        queries, keys = model.attention_heads * model.head_dim, model.kv_heads * model.head_dim
+        self.grouped = queries != keys
+        self.q_proj = nn.Linear(model.hidden_size, queries, bias=model.qkv_bias)
+        self.k_proj = nn.Linear(model.hidden_size, keys, bias=model.qkv_bias)
+        self.v_proj = nn.Linear(model.hidden_size, keys, bias=model.qkv_bias)
+        self.o_proj = nn.Linear(queries, model.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        heads = (*x.shape[:2], -1, self.head_dim)
+        queries = rotate(self.q_proj(x).view(heads), cosines, sines)
+        keys = rotate(self.k_proj(x).view(heads), cosines, sines)
+        values = self.v_proj(x).view(heads)
+        if cache is not None:
+            keys, values = cache.extend(self.layer, keys, values, cache.positions(x.shape[1]))
+        mixed = functional.scaled_dot_product_attention(
+            queries.transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=self.grouped,
+        )
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Perceptron(nn.Module):
+    """SwiGLU (arXiv 2002.05202)."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(model.hidden_size, model.mlp_intermediate_size, bias=False)
+        self.up_proj = nn.Linear(model.hidden_size, model.mlp_intermediate_size, bias=False)
+        self.down_proj = nn.Linear(model.mlp_intermediate_size, model.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Block(nn.Module):
+    """One layer: attention and perceptron, each behind a norm and added to the residual stream."""
+
+    def __init__(self, model: Model, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(model.hidden_size, model.norm_eps)
+        self.self_attn = Attention(model, layer)
+        self.post_attention_layernorm = RMSNorm(model.hidden_size, model.norm_eps)
+        self.mlp = Perceptron(model)
+
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cosines, sines, mask, cache)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Body(nn.Module):
+    """Everything between the tokens and the vocabulary projection; Qwen2's ``model.`` prefix."""
+
+    def __init__(self, model: Model, vocab_size: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(vocab_size, model.hidden_size)
+        self.layers = nn.ModuleList(Block(model, layer) for layer in range(model.layers))
+        self.norm = RMSNorm(model.hidden_size, model.norm_eps)
+
+
+class Decoder(nn.Module):
+    """The model. Weights are float32; with ``precision: bfloat16`` the arithmetic runs under autocast.
+
+    Args:
+        model: the shape.
+        vocab_size: tokens the embedding knows.
+    """
+
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(self, model: Model, vocab_size: int) -> None:
+        super().__init__()
+        self.config = model
+        self.vocab_size = vocab_size
+        self.model = Body(model, vocab_size)
+        self.lm_head = None if model.tie_embeddings else nn.Linear(model.hidden_size, vocab_size, bias=False)
+        cosines, sines = angles(model.head_dim, model.max_position_embeddings, model.rope_theta)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
+
+    @property
+    def unembedding(self) -> Tensor:
+        """Weight of the vocabulary projection, float32[V, H]."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Set every weight from `seed` alone.
+
+        Matrices and embeddings are normal(0, initializer_range); the two projections that write to the residual stream
+        are narrower by sqrt(2 layers), so that its variance does not grow with depth (GPT-2, section 2.3). Norms are 1,
+        biases 0. Tied embeddings need no other care: the final norm gives logits of deviation about
+        initializer_range sqrt(H).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        narrow = self.config.initializer_range / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                is_output = name.endswith(("o_proj.weight", "down_proj.weight"))
+                parameter.normal_(0.0, narrow if is_output else self.config.initializer_range, generator=generator)
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Normalised last hidden states [B, T, H], in the model's precision, of tokens int64[B, T].
+
+        With a cache the tokens continue its rows, and its lengths grow by T. Raises ValueError past
+        ``max_position_embeddings`` or the cache's capacity.
+        """
+        count = tokens.shape[1]
+        limit = self.config.max_position_embeddings
+        mask = None
+        if cache is None:
+            last = count
+            places: Tensor | slice = slice(0, count)
+        else:
+            last = int(cache.lengths.max()) + count
+            limit = min(limit, cache.capacity)
+            places = cache.positions(count)
+            mask = (places[:, :, None] >= torch.arange(last, device=tokens.device))[:, None]
+        if last > limit:
+            raise ValueError(f"{last} tokens do not fit in {limit} positions")
+        cosines, sines = self.cosines[places].unsqueeze(-2), self.sines[places].unsqueeze(-2)
+        mixed = self.config.precision == "bfloat16"
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=mixed):
+            x = self.model.embed_tokens(tokens)
+            for block in self.model.layers:
+                x = block(x, cosines, sines, mask, cache)
+            out: Tensor = self.model.norm(x)
+        if mixed:
+            out = out.bfloat16()
+        if cache is not None:
+            cache.lengths = cache.lengths + count
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores float32[..., V] of hidden states [..., H]."""
+        with torch.autocast(hidden.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            return functional.linear(hidden, self.unembedding).float()
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Scores of the next token, float32[B, T, V], after each of tokens int64[B, T]; see `hidden` for the cache."""
+        return self.logits(self.hidden(tokens, cache))

@@ -1,0 +1,178 @@
+"""Checkpoints: a folder with weights, optimizer moments and the state of training, whole or not there at all.
+
+``model.safetensors`` (float32, Qwen2's names), ``optimizer.safetensors`` (see `optimizer.state_tensors`) and
+``state.json`` (`State`), which is written last and holds the SHA-256 of the other two.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from davinci.config import Frozen, Model
+from davinci.errors import UserError
+from davinci.model.decoder import Decoder
+from davinci.store import Store, file_digest, write_json
+
+VERSION = 1
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class State(Frozen):
+    """Everything a resumed training needs beside tensors.
+
+    `tokens` and `global_step` count from initialisation. `cursors` are the draws of each source so far. `window` holds
+    nats and target counts of each domain since the last train record. A `rolling` checkpoint goes once a later one
+    stands. `numerics` describes the process that wrote it.
+    """
+
+    version: int
+    node: str
+    tokens: int
+    global_step: int
+    cursors: dict[str, int]
+    window: dict[str, tuple[float, int]]
+    rolling: bool
+    numerics: dict[str, str | int]
+    digests: dict[str, str]
+
+
+def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: State) -> None:
+    """Write a checkpoint to `folder`; `state.digests` is filled in.
+
+    Raises:
+        UserError: `folder` already holds a valid checkpoint with other weights, so a replay was not exact.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_file({name: parameter.detach() for name, parameter in model.named_parameters()}, temporary / _MODEL)
+        save_file(optimizer, temporary / _OPTIMIZER)
+        digests = {name: file_digest(temporary / name) for name in (_MODEL, _OPTIMIZER)}
+        state = state.model_copy(update={"digests": digests})
+        for name in (_MODEL, _OPTIMIZER):
+            _sync(temporary / name)
+        if is_valid(folder):
+            before = read_state(folder)
+            _require_same(folder, before, state)
+            state = state.model_copy(update={"rolling": before.rolling and state.rolling})
+        write_json(temporary / _STATE, state.model_dump(mode="json"))
+        if folder.exists():  # damaged, or the same but perhaps marked rolling: move it out of the way
+            folder.rename(Path(tempfile.mkdtemp(prefix=".old.", dir=folder.parent)) / folder.name)
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+        _sync(folder.parent)
+    finally:
+        remove_leftovers(folder.parent)
+
+
+def _require_same(folder: Path, before: State, state: State) -> None:
+    if before.digests[_MODEL] != state.digests[_MODEL]:
+        raise UserError(
+            f"{folder}: training this stretch again gave other weights. The checkpoint was written with "
+            f"{_numerics(before)}, this process has {_numerics(state)}. Use the same settings, or another store"
+        )
+
+
+def _numerics(state: State) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(state.numerics.items()))
+
+
+def read_state(folder: Path) -> State:
+    """The state of a checkpoint. Raises UserError where it cannot be read."""
+    path = folder / _STATE
+    try:
+        state = State.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{path}: not a checkpoint's state ({str(error).splitlines()[0]})") from None
+    if state.version != VERSION:
+        raise UserError(f"{path}: version {state.version}, this program reads {VERSION}")
+    return state
+
+
+def is_valid(folder: Path) -> bool:
+    """Whether `folder` is a whole checkpoint whose files match their digests."""
+    try:
+        digests = read_state(folder).digests
+        return digests.keys() == {_MODEL, _OPTIMIZER} and all(
+            file_digest(folder / name) == digest for name, digest in digests.items()
+        )
+    except (UserError, OSError):
+        return False
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the checkpoint's weights file, as recorded when it was written: equal weights, equal digest."""
+    return read_state(folder).digests[_MODEL]
+
+
+def load_model(folder: Path, model: Model, vocab_size: int) -> Decoder:
+    """The decoder of a checkpoint, on the CPU. Raises UserError where its weights do not fit the shape."""
+    decoder = Decoder(model, vocab_size)
+    load_weights(decoder, folder)
+    return decoder
+
+
+def load_weights(decoder: Decoder, folder: Path) -> None:
+    """Copy a checkpoint's weights into `decoder`. Raises UserError where they do not fit its shape."""
+    try:
+        decoder.load_state_dict(load_file(folder / _MODEL))
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"{folder / _MODEL}: not the weights of model {decoder.config.name} ({first})") from None
+
+
+def load_optimizer(folder: Path) -> dict[str, Tensor]:
+    """The optimizer's named tensors."""
+    tensors: dict[str, Tensor] = load_file(folder / _OPTIMIZER)
+    return tensors
+
+
+def newest(store: Store, node: str, below: int) -> Path | None:
+    """The newest valid checkpoint of `node` with fewer than `below` tokens; damaged ones are passed over."""
+    for tokens in sorted(_tokens(store, node), reverse=True):
+        folder = store.checkpoint(node, tokens)
+        if tokens < below and is_valid(folder):
+            return folder
+    return None
+
+
+def remove_rolling(store: Store, node: str, below: int) -> None:
+    """Remove the rolling checkpoints of `node` with fewer than `below` tokens."""
+    for tokens in _tokens(store, node):
+        folder = store.checkpoint(node, tokens)
+        if tokens < below and is_rolling(folder):
+            shutil.rmtree(folder)
+
+
+def is_rolling(folder: Path) -> bool:
+    """Whether a later checkpoint makes this one superfluous; a damaged state says no, so that nothing kept is lost."""
+    try:
+        return read_state(folder).rolling
+    except UserError:
+        return False
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove what a killed writer left in a node's checkpoint folder (one process at a time works on a node)."""
+    for path in parent.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _tokens(store: Store, node: str) -> list[int]:
+    parent = store.checkpoint(node, 0).parent
+    return [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdigit()] if parent.is_dir() else []
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

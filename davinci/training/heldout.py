@@ -1,0 +1,53 @@
+"""Held-out loss of each domain: nats a token, and bits a byte (comparable across tokenizers)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from davinci.config import Node
+from davinci.data.cards import read_card
+from davinci.data.heldout import heldout
+from davinci.model.decoder import Decoder
+from davinci.store import Store
+from davinci.training.loss import token_losses
+from davinci.training.step import micro_rows
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out sequences of one domain: tokens int64[N, T+1], and the bytes of text that the N*T targets stand for."""
+
+    domain: str
+    tokens: Tensor
+    target_bytes: int
+
+
+def load(node: Node, store: Store, sequences: int) -> list[HeldOut]:
+    """Up to `sequences` sequences of every domain of the node's pool, those it does not train on included."""
+    card = read_card(store, node.pool)
+    domains = sorted({source.domain for source in card.sources.values()}) if card else []
+    loaded = []
+    for domain in domains:
+        held = heldout(store.pool(node.pool), domain, sequences, node.stage.sequence_length)
+        loaded.append(HeldOut(domain, torch.from_numpy(held.tokens), int(held.target_bytes.sum())))
+    return loaded
+
+
+@torch.inference_mode()
+def measure(model: Decoder, held: HeldOut) -> dict[str, float | int]:
+    """``loss`` (nats a token), ``bits_per_byte`` and ``sequences``."""
+    nats = 0.0
+    sequences, length = held.tokens.shape[0], held.tokens.shape[1] - 1
+    for part in held.tokens.split(micro_rows(length)):
+        hidden = model.hidden(part[:, :-1]).flatten(0, 1)
+        losses = token_losses(hidden, model.unembedding, part[:, 1:].flatten())
+        nats += losses.sum(dtype=torch.float64).item()
+    return {
+        "loss": nats / (sequences * length),
+        "bits_per_byte": nats / math.log(2) / held.target_bytes,
+        "sequences": sequences,
+    }

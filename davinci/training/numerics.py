@@ -1,0 +1,47 @@
+"""Process-wide settings that make training deterministic on a CPU, and fast."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import platform
+
+import torch
+
+# glibc's mallopt keys, from malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+
+def configure(threads: int) -> None:
+    """Set torch up for this process; call once, before any tensor work.
+
+    `threads` is part of a result: a sum split over more threads rounds differently. Denormals are flushed because a
+    step on them can take 30 times as long.
+    """
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True)
+    # Deterministic mode would also fill every new tensor with NaN to expose reads of unwritten memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.mkldnn.deterministic = True  # type: ignore[assignment]
+    _keep_freed_memory()
+
+
+def description() -> dict[str, str | int]:
+    """What the rounding of a result depends on beside the code."""
+    return {
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc reuse a step's large buffers: memory returned to the system costs the next step page faults."""
+    if platform.system() != "Linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another libc: only slower
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_TRIM_THRESHOLD, 1 << 30)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 30)

