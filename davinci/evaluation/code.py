@@ -6,12 +6,12 @@ import re
 from itertools import pairwise
 from random import Random
 
-from davinci.evaluation.documents import Document, Item, draw, with_label
+from davinci.evaluation.documents import Document, Item, draw, surround, with_label
 
 CHOICES = 4
 CONTEXT_LINES = 6
 CONTEXT_BYTES = 200
-LENGTH_TOLERANCE = 3
+LENGTH_TOLERANCE = 4
 
 _LEXEME = re.compile(r"\w+|[^\w\s]")
 
@@ -19,18 +19,20 @@ Place = tuple[str, str]
 
 
 def line_places(document: Document) -> list[Place]:
-    """``(lines before, line)`` of every line of code of 16 to 60 bytes that follows code in the same block.
+    """``(lines before, line)`` of every line of code of 16 to 60 bytes that follows another line.
 
-    Comments, string-only lines and imports are left out: what they say is not decided by the code before them.
+    Comments, strings over several lines and imports are left out: the code before does not decide what they say.
     """
-    lines = document.text.split("\n")
     places = []
-    for index in range(2, len(lines)):
-        line, previous = lines[index], lines[index - 1]
+    lines = document.text.split("\n")
+    in_string = False
+    for index, line in enumerate(lines):
+        was_in_string, quotes = in_string, line.count('"""') + line.count("'''")
+        in_string ^= quotes % 2 == 1
         code = line.strip()
-        if not 16 <= len(code.encode()) <= 60 or not previous.strip():
+        if was_in_string or quotes or index < 2 or not lines[index - 1].strip():
             continue
-        if code.startswith(("#", '"', "'", "import ", "from ")) or not code.isascii():
+        if not 16 <= len(code) <= 60 or not code.isascii() or code.startswith(("#", '"', "'", "import ", "from ")):
             continue
         before = lines[max(0, index - CONTEXT_LINES) : index]
         while len(before) > 1 and len("\n".join(before).encode()) > CONTEXT_BYTES:
@@ -49,15 +51,13 @@ def next_line(documents: list[Document], random: Random, count: int) -> list[Ite
 
     def make(document: Document, place: Place) -> Item | None:
         before, line = place
-        alike = by_indent[_indent(line)]
-        wrong: list[str] = []
-        for other, candidate in random.sample(alike, min(len(alike), 200)):
-            near = abs(len(candidate.encode()) - len(line.encode())) <= LENGTH_TOLERANCE
-            if near and other != document.id and candidate not in (line, *wrong):
-                wrong.append(candidate)
-            if len(wrong) == CHOICES - 1:
-                return with_label(document, before, "\n" + line, ["\n" + one for one in wrong], random)
-        return None
+        others = [other for name, other in by_indent[_indent(line)] if name != document.id and other != line]
+        shorter = sorted({one for one in others if 0 <= len(line) - len(one) <= LENGTH_TOLERANCE})
+        longer = sorted({one for one in others if 0 < len(one) - len(line) <= LENGTH_TOLERANCE})
+        wrong = surround(line, shorter, longer, CHOICES - 1, random)
+        if wrong is None:
+            return None
+        return with_label(document, before, "\n" + line, ["\n" + one for one in wrong], random)
 
     return draw(places, make, random, count)
 
@@ -67,16 +67,21 @@ def token_order(documents: list[Document], random: Random, count: int) -> list[I
 
     def make(document: Document, place: Place) -> Item | None:
         before, line = place
-        tokens = [(match.start(), match.end()) for match in _LEXEME.finditer(line)]
-        pairs = [(first, second) for first, second in pairwise(tokens) if line[slice(*first)] != line[slice(*second)]]
-        if len(pairs) < CHOICES - 1:
+        wrong = _swaps(line)
+        if len(wrong) < CHOICES - 1:
             return None
-        wrong = []
-        for (a, b), (c, d) in random.sample(pairs, CHOICES - 1):
-            wrong.append("\n" + line[:a] + line[c:d] + line[b:c] + line[a:b] + line[d:])
-        return with_label(document, before, "\n" + line, wrong, random)
+        chosen = random.sample(wrong, CHOICES - 1)
+        return with_label(document, before, "\n" + line, ["\n" + one for one in chosen], random)
 
     return draw([(document, line_places(document)) for document in documents], make, random, count)
+
+
+def _swaps(line: str) -> list[str]:
+    """The line with two neighbouring tokens exchanged, in every way that leaves it made of the same tokens."""
+    tokens = sorted(_LEXEME.findall(line))
+    spans = [match.span() for match in _LEXEME.finditer(line)]
+    swapped = {line[:a] + line[c:d] + line[b:c] + line[a:b] + line[d:] for (a, b), (c, d) in pairwise(spans)}
+    return sorted(one for one in swapped - {line} if sorted(_LEXEME.findall(one)) == tokens)
 
 
 def _indent(line: str) -> int:

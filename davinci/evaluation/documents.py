@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 Item = dict[str, Any]
 Place = TypeVar("Place")
+Value = TypeVar("Value")
 
 PASSES = 50
 
@@ -85,3 +86,15 @@ def draw(
             if len(items) == count:
                 return items
     return items
+
+
+def surround(value: Value, below: list[Value], above: list[Value], count: int, random: Random) -> list[Value] | None:
+    """`count` others around `value`, a uniformly random number of them from `above`; None where there are too few.
+
+    Whatever `below` and `above` are sorted by, the right answer then stands at each rank among the choices equally
+    often, so that the ranking gives nothing away.
+    """
+    over = random.randrange(count + 1)
+    if len(above) < over or len(below) < count - over:
+        return None
+    return random.sample(above, over) + random.sample(below, count - over)

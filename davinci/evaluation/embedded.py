@@ -23,7 +23,7 @@ GENERATOR = "davinci.evaluation.embedded"
 VERSION = 1  # raise it when any maker changes, so that existing pools get new items
 SEED = 20260
 ITEMS = 160
-FEWSHOT_ITEMS = 16
+FEWSHOT_ITEMS = 8
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def make_tasks(store: Store, pool: str) -> None:
     for benchmark, maker in MAKERS.items():
         found = documents.get(maker.domain, [])
         items = maker.make(found, Random(f"{SEED}:{VERSION}:{benchmark}"), ITEMS + FEWSHOT_ITEMS)
-        if len(items) < 2 * FEWSHOT_ITEMS:
+        if len(items) < 4 * FEWSHOT_ITEMS:
             raise UserError(
                 f"pool {pool}: the {len(found)} held-out {maker.domain} documents yield {len(items)} items for "
                 f"{benchmark}, too few; hold out more documents"

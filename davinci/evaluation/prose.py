@@ -6,18 +6,19 @@ answer's byte length and about its frequency; a swap keeps every byte of the tru
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from random import Random
 
-from davinci.evaluation.documents import Document, Item, clip_left, draw, with_label
+from davinci.evaluation.documents import Document, Item, clip_left, draw, surround, with_label
 
 CONTEXT_BYTES = 160
 CHOICES = 4
+NEIGHBOURS = 8
+RAREST = 3
 
 _SENTENCE = re.compile(r"(?<=[.!?])[ ]+(?=[A-Z])")
-_WORD = re.compile(r"[a-z]{4,12}")
+_WORD = re.compile(r"\b[a-z]{4,12}\b")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z ,;:'’()-]*[.!?]")
 
 
@@ -36,30 +37,36 @@ def plain_sentences(document: Document) -> list[tuple[str, str]]:
     return found
 
 
-def word_counts(documents: list[Document]) -> Counter[str]:
-    """How often each lower-case word occurs."""
-    counts: Counter[str] = Counter()
+def _words_by_source(documents: list[Document]) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {}
     for document in documents:
-        counts.update(_WORD.findall(document.text))
+        counts.setdefault(document.source, Counter()).update(_WORD.findall(document.text))
     return counts
 
 
 def cloze(documents: list[Document], random: Random, count: int) -> list[Item]:
-    """Which word ends the sentence? Three other words of the same byte length and about the same frequency."""
-    counts = word_counts(documents)
-    alike: dict[tuple[int, int], list[str]] = {}
-    for word, times in sorted(counts.items()):
-        alike.setdefault((len(word), round(math.log2(times))), []).append(word)
+    """Which word ends the sentence? Three other words of the same source and byte length and about as frequent.
+
+    Of the words of that length, the distractors are among the `NEIGHBOURS` next less and next more frequent ones.
+    """
+    counts = _words_by_source(documents)
+    ranked: dict[tuple[str, int], list[str]] = {}
+    for source, words in counts.items():
+        for word in sorted(words, key=lambda word: (words[word], word)):
+            ranked.setdefault((source, len(word)), []).append(word)
 
     def make(document: Document, place: tuple[str, str]) -> Item | None:
         before, sentence = place
         start, _, word = sentence[:-1].rpartition(" ")
-        if not _WORD.fullmatch(word) or counts[word] < 4:
+        if not _WORD.fullmatch(word) or counts[document.source][word] < RAREST:
             return None
-        others = [other for other in alike[len(word), round(math.log2(counts[word]))] if other not in sentence]
-        if len(others) < CHOICES - 1:
+        alike = ranked[document.source, len(word)]
+        rank = alike.index(word)
+        below = [other for other in alike[max(0, rank - NEIGHBOURS) : rank] if other not in sentence]
+        above = [other for other in alike[rank + 1 : rank + 1 + NEIGHBOURS] if other not in sentence]
+        wrong = surround(word, below, above, CHOICES - 1, random)
+        if wrong is None:
             return None
-        wrong = random.sample(others, CHOICES - 1)
         context = clip_left(f"{before} {start}".strip(), CONTEXT_BYTES)
         end = sentence[-1]
         return with_label(document, context, f" {word}{end}", [f" {other}{end}" for other in wrong], random)
