@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -78,11 +77,11 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outc
     log = log_path(store, job.sweep, job.chain)
     failure = failure_path(store, job.sweep, job.chain)
     with _output_to(log):
-        print(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()} on {platform.node()}", flush=True)
+        print(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()} on {platform.node()}")
         try:
             run_job(job, report, should_stop)
         except Interrupted as error:
-            print(f"stopped: {error}", flush=True)
+            print(f"stopped: {error}")
             return Outcome(state="stopped", log=str(log))
         except Exception as error:
             traceback.print_exc()
@@ -263,19 +262,15 @@ class _Throttled:
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to the end of `log`."""
+    """Send what Python and C libraries print to the end of `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     saved = os.dup(1), os.dup(2)
-    with log.open("ab") as file:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    with log.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in enumerate(saved, start=1):
-            os.dup2(copy, number)
-            os.close(copy)
+        try:
+            yield
+        finally:
+            for number, copy in enumerate(saved, start=1):
+                os.dup2(copy, number)
+                os.close(copy)

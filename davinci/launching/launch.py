@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-
-from rich.console import Console
 
 from davinci.config import Cluster, Node, Tracking
 from davinci.launching.board import Board
 from davinci.launching.job import Job, Outcome
 from davinci.launching.local import Pool, cores
 from davinci.launching.mirror import Mirror
-from davinci.launching.progress import Display
+from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import Remaining, plan_remaining, shared_evaluation
 from davinci.launching.schedule import Schedule
-from davinci.planning.plan import Chain, Plan
+from davinci.planning.plan import Plan
 from davinci.store import Store, write_json
 
 
@@ -37,12 +35,8 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
     work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
     schedule = Schedule(chains, work)
     board = Board(plan, left)
-    display = Display(board, Console())
-    jobs = {
-        chain.name: _write_job(plan, store, cluster.threads, chain)
-        for chain in chains
-        if chain.name in schedule.waiting
-    }
+    display = Display(board, PatientConsole())
+    jobs = write_jobs(plan, store, cluster.threads, schedule.waiting)
     if cluster.kind == "slurm" and jobs:
         from davinci.launching.slurm import submit
 
@@ -68,19 +62,25 @@ def _work(node: Node, left: Remaining) -> int:
     return 0 if left.finished else 1 + len(left.evaluations) + node.end - left.start
 
 
-def _write_job(plan: Plan, store: Store, threads: int, chain: Chain) -> Path:
-    job = Job(
-        sweep=plan.sweep,
-        chain=chain.name,
-        store=str(store.root),
-        threads=threads,
-        nodes=tuple(plan.nodes[node] for node in chain.nodes),
-        demands={node: tuple(plan.demands(node)) for node in chain.nodes},
-        evaluation=shared_evaluation(plan),
-    )
-    path = store.jobs(plan.sweep) / f"{chain.name}.json"
-    write_json(path, job.model_dump(mode="json"))
-    return path
+def write_jobs(plan: Plan, store: Store, threads: int, names: Collection[str]) -> dict[str, Path]:
+    """Freeze the named chains of the plan as job files; returns their paths."""
+    evaluation = shared_evaluation(plan)
+    paths = {}
+    for chain in plan.chains():
+        if chain.name not in names:
+            continue
+        job = Job(
+            sweep=plan.sweep,
+            chain=chain.name,
+            store=str(store.root),
+            threads=threads,
+            nodes=tuple(plan.nodes[node] for node in chain.nodes),
+            demands={node: tuple(plan.demands(node)) for node in chain.nodes},
+            evaluation=evaluation,
+        )
+        paths[chain.name] = store.jobs(plan.sweep) / f"{chain.name}.json"
+        write_json(paths[chain.name], job.model_dump(mode="json"))
+    return paths
 
 
 def _report_failures(plan: Plan, schedule: Schedule, errors: Mapping[str, Outcome], display: Display) -> None:

@@ -25,13 +25,24 @@ PLAIN_SECONDS = 10.0
 LIVE_SECONDS = 0.5
 
 
+class PatientConsole(Console):
+    """A console whose broken pipe is an error like any other; rich's own would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Display:
     """Shows a `Board` on `console`; a context manager."""
 
     def __init__(self, board: Board, console: Console) -> None:
         self._board = board
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live = None
+        if console.is_terminal:
+            self._live = Live(
+                console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
         self._due = 0.0
         self.period = LIVE_SECONDS if self._live else PLAIN_SECONDS
 
@@ -74,7 +85,7 @@ class Display:
                 f"worker {number + 1}",
                 ProgressBar(total=1.0, completed=fraction, width=20),
                 f"{100 * fraction:3.0f}%",
-                f"{seat.phase} {self._board.name(seat.node)}",
+                Text(f"{seat.phase} {self._board.name(seat.node)}"),
             )
         done, total = self._board.tokens
         table.add_row("all", ProgressBar(total=total, completed=done, width=20), f"{100 * done / total:3.0f}%", "")
