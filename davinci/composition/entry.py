@@ -112,7 +112,7 @@ def _save(plan: Plan, store: Store) -> None:
     """Write plan.json and a manifest for every run."""
     folder = store.sweep(plan.sweep)
     try:
-        write_json(folder / "plan.json", plan.model_dump(mode="json", exclude={"runs": {"__all__": {"config"}}}))
+        write_json(folder / "plan.json", plan.model_dump(mode="json"))
         for run in plan.runs:
             manifest = run.model_dump(mode="json")
             manifest["sweep"] = plan.sweep
