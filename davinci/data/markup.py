@@ -15,11 +15,56 @@ _COMMENT = re.compile(r"(\s*)\.\.(\s|$)")
 _OPTION = re.compile(r"\s*:[\w-]+:")
 # Directives whose body is text. All others (indices, images, generated API lists) show nothing worth reading.
 _TEXT_DIRECTIVES = frozenset(
-    "note warning admonition tip hint important caution seealso versionadded versionchanged deprecated code code-block "
-    "sourcecode highlight parsed-literal math topic sidebar rubric quote epigraph example plot doctest testcode "
-    "setting class method attribute function data exception templatetag templatefilter fieldlookup "
-    "describe option console glossary list-table".split()
+    (
+        "note",
+        "warning",
+        "admonition",
+        "tip",
+        "hint",
+        "important",
+        "caution",
+        "seealso",
+        "versionadded",
+        "versionchanged",
+        "deprecated",
+        "code",
+        "code-block",
+        "sourcecode",
+        "highlight",
+        "parsed-literal",
+        "math",
+        "topic",
+        "sidebar",
+        "rubric",
+        "quote",
+        "epigraph",
+        "example",
+        "plot",
+        "doctest",
+        "testcode",
+        "setting",
+        "class",
+        "method",
+        "attribute",
+        "function",
+        "data",
+        "exception",
+        "templatetag",
+        "templatefilter",
+        "fieldlookup",
+        "describe",
+        "option",
+        "console",
+        "glossary",
+        "list-table",
+    )
 )
+
+_VERSION_TITLES = {
+    "versionadded": "New in version",
+    "versionchanged": "Changed in version",
+    "deprecated": "Deprecated since version",
+}
 
 
 def normalise(text: str) -> str:
@@ -66,7 +111,8 @@ def _without_directives(lines: list[str]) -> list[str]:
                 skipping = indent
                 continue
             title = directive[3].strip() if not directive[2].endswith(("code-block", "code", "highlight")) else ""
-            kept += ["", directive[1] + title] if title else [""]
+            title = f"{_VERSION_TITLES.get(directive[2], '')} {title}".strip()
+            kept += ["", directive[1] + title, ""] if title else [""]
             options = True
         elif _COMMENT.match(line):
             skipping = indent

