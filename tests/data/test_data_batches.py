@@ -207,7 +207,7 @@ def test_mask_hides_questions_only_if_asked(built):
     masked = Batches(node(store, {"sums": 1}, mask=True), store, {}).batch(0)
     plain = Batches(node(store, {"sums": 1}), store, {}).batch(0)
     assert (masked.tokens == plain.tokens).all()
-    assert plain.loss_mask.all() and 0.3 < masked.loss_mask.mean() < 0.9
+    assert plain.loss_mask.all() and 0 < masked.loss_mask.mean() < 1
 
 
 def test_other_content_is_refused(built):
