@@ -1,0 +1,64 @@
+"""python -m analysis: from a sweep's records to its table and report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from davinci.errors import UserError
+from davinci.store import Store
+
+WIDTH = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status, 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m analysis", description="Tables, figures and reports from records.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    report = commands.add_parser(
+        "report",
+        help="print a sweep's table and write its report",
+        description="Compute a sweep's table from its records, print it, and write tables, figures and a web page.",
+        epilog="example: python -m analysis report qa_ratio_stage2_2 --store ./store",
+    )
+    report.add_argument("sweep", metavar="SWEEP", help="name of the sweep, as in sweeps/SWEEP.yaml")
+    report.add_argument("--store", default="store", metavar="PATH", help="folder of its records (default: store)")
+    options = parser.parse_args(arguments)
+    try:
+        return _report(options.sweep, Store(Path(options.store)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _report(name: str, store: Store) -> int:
+    # Imported here so that --help and a mistyped command answer at once.
+    from analysis.report import study, verdict_text, write
+    from analysis.tables import render_terminal
+
+    console = Console(highlight=False)
+    console = Console(highlight=False, width=min(console.width, WIDTH) if console.is_terminal else WIDTH)
+    found = study(store, name)
+    render_terminal(found.table, console)
+    console.print()
+    if (verdict := verdict_text(found)) is not None:
+        console.print(Text.assemble(("Hypothesis ", "bold"), verdict))
+    above = [row.benchmark for row in found.chance if row.above]
+    if found.chance:
+        names = ", ".join(above) or "none"
+        console.print(Text.assemble(("Above chance ", "bold"), f"{len(above)} of {len(found.chance)}: {names}"))
+    for note in found.sweep.notes:
+        console.print(Text(f"Note: {note}", style="yellow"))
+    paths = write(found, store.sweep(name) / "report")
+    console.print(Text.assemble(("Report ", "bold"), str(paths[0])))
+    console.print(Text(f"       {', '.join(path.name for path in paths[1:])}", style="bright_black"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""The store's records of one sweep as one tidy frame: what everything else here is a function of.
+
+Reads ``sweeps/<sweep>/plan.json`` and, for every node of the plan, ``records.jsonl``, ``done.json`` and
+``evaluations/<key>.parquet``. What the plan demands and the records lack stays in the frame as a row without a score
+and with the reason in `missing`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from davinci.config import parse
+from davinci.errors import UserError, nearest
+from davinci.planning.plan import Plan, PlannedRun, Point
+from davinci.store import Store, read_json
+from davinci.tracking import records
+
+COLUMNS = [
+    *("run", "arm", "seed", "node", "stage", "tokens", "stage_tokens", "label"),
+    *("benchmark", "domain", "protocol", "metric", "score", "items", "chance", "key", "missing"),
+]
+
+
+@dataclass(frozen=True)
+class Items:
+    """Per-item results of one benchmark at one checkpoint: ids int64[n] ascending, scores float64[n]."""
+
+    ids: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass
+class Sweep:
+    """A sweep as recorded.
+
+    Attributes:
+        store: where it was read from.
+        plan: what was planned.
+        scores: a row a (run, point, benchmark), `COLUMNS`; `tokens` since initialisation, `score` 0 to 1 or NaN.
+        items: per-item results by (node, key, benchmark), where readable.
+        train: node -> DataFrame(tokens, loss) of the training loss in nats a token.
+        heldout: DataFrame(node, tokens, domain, loss, bits_per_byte).
+        spent: node -> `Spent`, for nodes with records.
+        done: node -> content of its done.json.
+        notes: what a reader must know about gaps and oddities in the records.
+    """
+
+    store: Store
+    plan: Plan
+    scores: pd.DataFrame
+    items: dict[tuple[str, str, str], Items] = field(default_factory=dict)
+    train: dict[str, pd.DataFrame] = field(default_factory=dict)
+    heldout: pd.DataFrame = field(default_factory=pd.DataFrame)
+    spent: dict[str, Spent] = field(default_factory=dict)
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a node cost: seconds from the first to the last row of each attempt, and how many attempts left rows."""
+
+    tokens: int
+    seconds: float
+    attempts: int
+
+
+def load(store: Store, name: str) -> Sweep:
+    """Read sweep `name`.
+
+    Raises:
+        UserError: the store has no plan of that sweep, or one this version cannot read.
+    """
+    plan = _plan(store, name)
+    sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS))
+    rows = {node: records.read(store.records(node)) for node in plan.nodes}
+    evaluations: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for node, found in rows.items():
+        for row in found:
+            if row["kind"] == "evaluation":
+                evaluations[node, row["tokens"], str(row.get("benchmark"))] = row
+    demanded = [
+        _score_row(run, point, benchmark, rows[point.node], evaluations.get((point.node, point.tokens, benchmark)))
+        for run in plan.runs
+        for point in run.points
+        for benchmark in run.config.evaluation.benchmarks
+    ]
+    sweep.scores = pd.DataFrame(demanded, columns=COLUMNS)
+    _read_items(sweep)
+    _read_curves(sweep, rows)
+    for node in plan.nodes:
+        if (path := store.node(node) / "done.json").is_file():
+            sweep.done[node] = read_json(path)
+    return sweep
+
+
+def _plan(store: Store, name: str) -> Plan:
+    path = store.sweep(name) / "plan.json"
+    if not path.is_file():
+        known = [folder.parent.name for folder in (store.root / "sweeps").glob("*/plan.json")]
+        raise UserError(f"{path}: no such sweep in this store{nearest(name, known)}; launch it first, or give --store")
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: not a plan; launch the sweep again to rewrite it")
+    return parse(Plan, data, where=lambda key: str(path))
+
+
+def _score_row(
+    run: PlannedRun, point: Point, name: str, node_rows: list[dict[str, Any]], row: dict[str, Any] | None
+) -> dict[str, Any]:
+    benchmark = run.config.evaluation.benchmarks[name]
+    score = row.get("score") if row else None
+    missing = ""
+    if row is None:
+        missing = "not evaluated at this point" if node_rows else "the node has no records"
+    elif not isinstance(score, int | float) or not np.isfinite(score):
+        missing = "the recorded score is not a number"
+    found = row or {}
+    return {
+        "run": run.id,
+        "arm": run.arm,
+        "seed": run.seed,
+        "node": point.node,
+        "stage": point.stage,
+        "tokens": point.tokens,
+        "stage_tokens": point.stage_tokens,
+        "label": point.label,
+        "benchmark": name,
+        "domain": benchmark.domain,
+        "protocol": benchmark.protocol,
+        "metric": benchmark.metric,
+        "score": np.nan if missing else float(score or 0),
+        "items": int(found.get("items") or 0),
+        "chance": benchmark.chance,
+        "key": str(found.get("key") or ""),
+        "missing": missing,
+    }
+
+
+def _read_items(sweep: Sweep) -> None:
+    """Fill `sweep.items`, one read a file; a file that cannot be read costs the item part of some intervals."""
+    recorded: dict[tuple[str, str], dict[str, float]] = {}
+    for row in sweep.scores.to_dict("records"):
+        if not row["missing"]:
+            recorded.setdefault((row["node"], row["key"]), {})[row["benchmark"]] = row["score"]
+    for (node, key), scores in recorded.items():
+        path = sweep.store.node(node) / "evaluations" / f"{Path(key).name}.parquet"
+        try:
+            table = pq.read_table(path, columns=["benchmark", "item", "score"])
+        except (OSError, pa.ArrowException):
+            sweep.notes.append(f"{_short(sweep, path)} cannot be read: intervals that need it cover seeds only")
+            continue
+        frame = table.to_pandas().sort_values("item", kind="stable")
+        for name, part in frame.groupby("benchmark"):
+            found = Items(part["item"].to_numpy(np.int64), part["score"].to_numpy(np.float64))
+            sweep.items[node, key, str(name)] = found
+        for name, score in scores.items():
+            items = sweep.items.get((node, key, name))
+            if items is None:
+                sweep.notes.append(f"{_short(sweep, path)} has no items of {name}")
+            elif abs(items.scores.mean() - score) > 1e-6:
+                sweep.notes.append(
+                    f"{_short(sweep, path)}: the items of {name} average {items.scores.mean():.4f}, "
+                    f"the record says {score:.4f}; the tables use the record"
+                )
+
+
+def _short(sweep: Sweep, path: Path) -> str:
+    return str(path.relative_to(sweep.store.root))
+
+
+def _read_curves(sweep: Sweep, rows: dict[str, list[dict[str, Any]]]) -> None:
+    heldout = []
+    for node, found in rows.items():
+        if not found:
+            continue
+        train = [(row["tokens"], row.get("loss")) for row in found if row["kind"] == "train"]
+        sweep.train[node] = pd.DataFrame(train, columns=["tokens", "loss"]).astype(float)
+        heldout += [
+            (node, row["tokens"], row.get("domain"), row.get("loss"), row.get("bits_per_byte"))
+            for row in found
+            if row["kind"] == "heldout"
+        ]
+        times: dict[int, list[float]] = {}
+        for row in found:
+            if "time" in row:
+                times.setdefault(row["attempt"], []).append(row["time"])
+        reached = max((int(tokens) for tokens, _ in train), default=sweep.plan.nodes[node].begin)
+        sweep.spent[node] = Spent(
+            tokens=max(0, reached - sweep.plan.nodes[node].begin),
+            seconds=sum(max(stamps) - min(stamps) for stamps in times.values()),
+            attempts=len(times),
+        )
+    sweep.heldout = pd.DataFrame(heldout, columns=["node", "tokens", "domain", "loss", "bits_per_byte"])

@@ -1,0 +1,208 @@
+"""What the figures show, as plain data: an arm a line, its seeds a band, the stages they share in grey."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparison import Comparison
+from analysis.load import Sweep
+from analysis.samples import Grid
+from davinci.planning.identity import human_tokens
+
+# Okabe & Ito 2008: told apart by all common forms of colour blindness, in this order down to three lines.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+SHARED_COLOUR = "#8a929a"
+SHARED_LABEL = "shared by all arms"
+# A training-loss curve is averaged over this share of its rows.
+SMOOTHING = 0.02
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: `x` in tokens since initialisation; `low` and `high` are the lowest and highest seed."""
+
+    label: str
+    colour: str
+    marker: str
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot. `boundaries` are stage starts (tokens, stage); `ticks` overrides the x axis; `guide` is (y, label)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    boundaries: tuple[tuple[int, str], ...]
+    ticks: tuple[tuple[int, str], ...] = ()
+    guide: tuple[float, str] | None = None
+
+
+def styles(sweep: Sweep) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each arm."""
+    labels = [arm.label for arm in sweep.plan.arms]
+    return {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+
+
+def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
+    """A panel a column: score in percent over tokens. Every arm's line starts at the last point all arms share."""
+    shared = [moment for moment in grid.moments if moment.shared]
+    own = [moment for moment in grid.moments if not moment.shared]
+    stages = {moment.stage: moment.tokens - moment.stage_tokens for moment in own}
+    ticks = [(moment.tokens, moment.label) for moment in own]
+    if shared:
+        ticks.insert(0, (shared[-1].tokens, "0" if shared[-1].tokens in stages.values() else shared[-1].label))
+    x_label = f"tokens into {', '.join(stages)}" if stages else "tokens"
+    panels = []
+    for column in comparison.columns:
+        lines = []
+        for arm, (colour, marker) in styles(grid.sweep).items():
+            moments = [(None, moment) for moment in shared[-1:]] + [(arm, moment) for moment in own]
+            cells = [comparison.cells[who, moment.tokens, column.name] for who, moment in moments]
+            points = [(cell.moment.tokens, list(cell.by_seed.values())) for cell in cells if cell.by_seed]
+            if any(tokens > (shared[-1].tokens if shared else -1) for tokens, _ in points):
+                lines.append(_line(arm, colour, marker, points, 100.0))
+        if shared:
+            points = [
+                (moment.tokens, list(comparison.cells[None, moment.tokens, column.name].by_seed.values()))
+                for moment in shared
+            ]
+            lines.append(_line(SHARED_LABEL, SHARED_COLOUR, "o", [one for one in points if one[1]], 100.0))
+        chance = float(np.mean([grid.benchmarks[name].chance for name in column.benchmarks]))
+        panels.append(
+            Panel(
+                title=column.name,
+                x_label=x_label,
+                y_label="score, %",
+                lines=tuple(line for line in lines if line.x.size),
+                boundaries=_boundaries(grid.sweep, ticks[0][0]),
+                ticks=tuple(ticks) if len(ticks) <= 6 else (),
+                guide=(100 * chance, "chance"),
+            )
+        )
+    return panels
+
+
+def loss_panels(sweep: Sweep) -> list[Panel]:
+    """Training loss over the whole run and over the stages the arms do not share; held-out bits per byte by domain."""
+    fork = _fork(sweep)
+    training = _training_lines(sweep)
+    panels = []
+    if training and fork:
+        panels.append(_panel(sweep, "Training loss, whole run", "nats per token", training, 0))
+    if training:
+        title = "Training loss, where arms differ" if fork else "Training loss"
+        panels.append(_panel(sweep, title, "nats per token", [_after(line, fork) for line in training], fork))
+    for domain in dict.fromkeys(sweep.heldout["domain"]):
+        lines = _heldout_lines(sweep, domain)
+        panels.append(_panel(sweep, f"Held-out {domain}", "bits per byte", [_after(one, fork) for one in lines], fork))
+    return panels
+
+
+def _panel(sweep: Sweep, title: str, y_label: str, lines: Iterable[Line], begin: int) -> Panel:
+    kept = tuple(line for line in lines if line.x.size)
+    return Panel(title, "tokens since initialisation", y_label, kept, _boundaries(sweep, begin))
+
+
+def _line(label: str, colour: str, marker: str, points: Sequence[tuple[int, list[float]]], scale: float) -> Line:
+    return Line(
+        label=label,
+        colour=colour,
+        marker=marker,
+        x=np.array([tokens for tokens, _ in points], float),
+        mean=np.array([scale * np.mean(values) for _, values in points]),
+        low=np.array([scale * min(values) for _, values in points]),
+        high=np.array([scale * max(values) for _, values in points]),
+    )
+
+
+def _after(line: Line, begin: int) -> Line:
+    keep = line.x >= begin
+    return Line(line.label, line.colour, line.marker, line.x[keep], line.mean[keep], line.low[keep], line.high[keep])
+
+
+def _boundaries(sweep: Sweep, begin: int) -> tuple[tuple[int, str], ...]:
+    """Where stages start at or after `begin`, by the nodes of the runs; a run's very start is no boundary."""
+    starts = {(node.stage_begin, node.stage_name) for node in sweep.plan.nodes.values()}
+    return tuple(sorted((tokens, name) for tokens, name in starts if tokens >= begin and tokens > 0))
+
+
+def _owners(sweep: Sweep) -> dict[str, set[str]]:
+    """The arms each node belongs to."""
+    arms: dict[str, set[str]] = defaultdict(set)
+    for run in sweep.plan.runs:
+        for node in run.nodes:
+            arms[node].add(run.arm)
+    return arms
+
+
+def _fork(sweep: Sweep) -> int:
+    """Tokens up to which all arms are one; 0 where they differ from the start, or there is one arm."""
+    if len(sweep.plan.arms) == 1:
+        return 0
+    owners = _owners(sweep)
+    shared = [sweep.plan.nodes[node].end for node, arms in owners.items() if len(arms) == len(sweep.plan.arms)]
+    return max(shared, default=0)
+
+
+def _grouped(sweep: Sweep) -> list[tuple[str, str, str, list[str]]]:
+    """``(label, colour, marker, nodes)`` of the shared stretch and of each arm's own."""
+    owners = _owners(sweep)
+    many = len(sweep.plan.arms)
+    shared = [node for node, arms in owners.items() if len(arms) == many > 1]
+    groups = [(SHARED_LABEL, SHARED_COLOUR, "o", shared)] if shared else []
+    for arm, (colour, marker) in styles(sweep).items():
+        own = [node for node, arms in owners.items() if arm in arms and node not in shared]
+        groups.append((arm, colour, marker, own))
+    return groups
+
+
+def _training_lines(sweep: Sweep) -> list[Line]:
+    lines = []
+    for label, colour, _, nodes in _grouped(sweep):
+        frames = [sweep.train[node].dropna() for node in nodes if node in sweep.train]
+        if not frames or not (rows := pd.concat(frames)).size:
+            continue
+        by_tokens = rows.groupby("tokens")["loss"].agg(["mean", "min", "max"])
+        window = max(1, round(SMOOTHING * len(by_tokens)))
+        by_tokens = by_tokens.rolling(window, min_periods=1, center=True).mean()
+        values = by_tokens.to_numpy().T
+        lines.append(Line(label, colour, "", by_tokens.index.to_numpy(float), *values))
+    return lines
+
+
+def _heldout_lines(sweep: Sweep, domain: str) -> list[Line]:
+    rows = sweep.heldout[(sweep.heldout["domain"] == domain) & sweep.heldout["bits_per_byte"].notna()]
+    points: dict[str, list[tuple[int, list[float]]]] = {}
+    lines = []
+    for label, colour, marker, nodes in _grouped(sweep):
+        own = rows[rows["node"].isin(nodes)]
+        by_tokens: dict[int, list[float]] = defaultdict(list)
+        for row in own.to_dict("records"):
+            by_tokens[row["tokens"]].append(row["bits_per_byte"])
+        points[label] = sorted(by_tokens.items())
+        if label != SHARED_LABEL and points[label]:
+            lines.append(_line(label, colour, marker, points.get(SHARED_LABEL, [])[-1:] + points[label], 1.0))
+    if points.get(SHARED_LABEL):
+        lines.append(_line(SHARED_LABEL, SHARED_COLOUR, "o", points[SHARED_LABEL], 1.0))
+    return lines
+
+
+def token_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Three or four round token counts between `low` and `high`, with their names."""
+    span = max(high - low, 1.0)
+    unit = 10 ** np.floor(np.log10(span / 3))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if span / (unit * factor) <= 4)
+    first = np.ceil(low / step) * step
+    return [(float(x), human_tokens(round(x)) if x else "0") for x in np.arange(first, high + step * 1e-6, step)]

@@ -1,0 +1,189 @@
+"""A declarative table and its renderings: terminal, Markdown, LaTeX (booktabs), CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+MINUS = "\u2212"
+NOISE = "≈"
+
+Tone = Literal["plain", "strong", "faint", "missing"]
+_TERMINAL: dict[Tone, str] = {"plain": "", "strong": "bold", "faint": "bright_black", "missing": "yellow"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one line of one cell says. `tone` is faint for what is noise or context, missing for a gap."""
+
+    text: str = ""
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, declared once.
+
+    Attributes:
+        title: one line.
+        headers: column names; the first `stubs` columns label the row, the rest are aligned right.
+        groups: rows in groups that a rule separates.
+        notes: footnotes, one sentence or two each.
+        data: the same content as numbers, a dict a cell, for CSV and JSON.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    stubs: int
+    groups: tuple[tuple[tuple[Value, ...], ...], ...]
+    notes: tuple[str, ...] = ()
+    data: tuple[dict[str, Any], ...] = ()
+
+
+def percent(fraction: float, *, signed: bool = False) -> str:
+    """A fraction in percent with one decimal and a real minus sign; ``–`` for NaN."""
+    if math.isnan(fraction):
+        return "–"
+    text = f"{100 * fraction:{'+' if signed else ''}.1f}"
+    return ("+0.0" if signed else "0.0") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def render_terminal(table: Table, console: Console) -> None:
+    """Print the table and its footnotes."""
+    shown = RichTable(
+        title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
+    for index, header in enumerate(table.headers):
+        shown.add_column(Text(header), justify="left" if index < table.stubs else "right", overflow="fold")
+    for group in table.groups:
+        for index, row in enumerate(group):
+            cells = [Text(value.text, style=_TERMINAL[value.tone]) for value in row]
+            shown.add_row(*cells, end_section=index == len(group) - 1)
+    console.print(shown)
+    for note in table.notes:
+        console.print(Text(note, style="bright_black"))
+
+
+def render_markdown(table: Table) -> str:
+    """GitHub Markdown. A leading ``≈`` and emphasis carry what colour carries elsewhere."""
+    lines = [f"### {_markdown(table.title)}", ""]
+    lines.append("| " + " | ".join(_markdown(header) for header in table.headers) + " |")
+    rules = [":---" if index < table.stubs else "---:" for index in range(len(table.headers))]
+    lines.append("| " + " | ".join(rules) + " |")
+    for group in table.groups:
+        for row in group:
+            cells = []
+            for value in row:
+                text = _markdown(value.text)
+                marks = {"strong": "**", "missing": "*"}.get(value.tone, "") if text else ""
+                cells.append(f"{marks}{text}{marks}")
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += [""] + [f"- {_markdown(note)}" for note in table.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_latex(table: Table) -> str:
+    r"""A ``tabular`` between booktabs rules; needs the packages booktabs and xcolor."""
+    alignment = "l" * table.stubs + "r" * (len(table.headers) - table.stubs)
+    lines = [
+        "% needs \\usepackage{booktabs} and \\usepackage{xcolor}",
+        "\\begin{table}",
+        "\\centering\\small",
+        f"\\caption{{{_latex(table.title)}}}",
+        f"\\begin{{tabular}}{{{alignment}}}",
+        "\\toprule",
+        " & ".join(_latex(header) for header in table.headers) + " \\\\",
+    ]
+    for group in table.groups:
+        lines.append("\\midrule")
+        for row in group:
+            lines.append(" & ".join(_latex_value(value) for value in row) + " \\\\")
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    if table.notes:
+        lines += ["", "\\smallskip\\begin{minipage}{\\linewidth}\\footnotesize"]
+        lines += [_latex(note) + "\\par" for note in table.notes]
+        lines.append("\\end{minipage}")
+    return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+def render_csv(data: Sequence[dict[str, Any]]) -> str:
+    """One line a cell; lists are joined by spaces, numbers keep six significant digits, gaps are empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if data:
+        writer.writerow(data[0])
+        for row in data:
+            writer.writerow([_csv(value) for value in row.values()])
+    return out.getvalue()
+
+
+def render_json(table: Table) -> str:
+    """Title, footnotes and the cells as numbers; NaN becomes null."""
+    cells = [{key: _rounded(value) for key, value in row.items()} for row in table.data]
+    content = {"title": table.title, "notes": list(table.notes), "cells": cells}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _csv(value: Any) -> str:
+    value = _rounded(value)
+    if isinstance(value, list):
+        return " ".join(str(part) for part in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    # A spreadsheet runs a cell that starts like a formula.
+    text = "" if value is None else str(value)
+    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@") else text
+
+
+def _markdown(text: str) -> str:
+    for mark, safe in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(mark, safe)
+    for mark in "*_`[]":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+_LATEX = {
+    "\\": "\\textbackslash{}",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "±": "$\\pm$",
+    "≈": "$\\approx$",
+    MINUS: "$-$",
+    "Δ": "$\\Delta$",
+    "×": "$\\times$",
+    "–": "--",
+    "<": "$<$",
+    ">": "$>$",
+    "\n": " ",
+    "[": "{[}",  # after a line break LaTeX takes a bracket for an option
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(mark, mark) for mark in text)
+
+
+def _latex_value(value: Value) -> str:
+    text = _latex(value.text)
+    if not text or value.tone == "plain":
+        return text
+    wrapped = {"strong": f"\\textbf{{{text}}}", "missing": f"\\emph{{{text}}}"}
+    return wrapped.get(value.tone, f"\\textcolor{{gray}}{{{text}}}")
