@@ -1,0 +1,81 @@
+"""The commands of ``python -m davinci``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import launch_fakes
+import pytest
+
+from davinci.__main__ import main
+from davinci.launching.job import read_job, run_job
+from davinci.launching.launch import write_jobs
+from davinci.launching.lock import Lock
+from davinci.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A plan of two arms: the trunk and arm0 are done, arm1 is not begun."""
+    for name, module in launch_fakes.stand_ins().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    store = Store(tmp_path / "store")
+    plan = launch_fakes.make_plan()
+    launch_fakes.save_plan(plan, store)
+    for path in write_jobs(plan, store, 1, ["b-s0", "c0-s0"]).values():
+        run_job(read_job(path), lambda event: None, lambda: False)
+    return store
+
+
+def test_help_is_light() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "davinci", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "examples:" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "numpy", "pandas", "pydantic", "wandb", "rich", "hydra"}
+
+
+def test_status(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with Lock(store.node("c1-s0")):
+        assert main(["status", "fake", "--store", str(store.root)]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["seed", "0"]
+    assert table[1].split() == ["arm0", "done"]
+    assert table[2].split() == ["arm1", "running", "66%"]
+    assert main(["status", "fake", "--json", "--store", str(store.root)]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [(run["id"], run["state"], run["tokens"], run["total_tokens"]) for run in runs] == [
+        ("arm0-s0", "done", 240, 240),
+        ("arm1-s0", "waiting", 160, 240),
+    ]
+
+
+def test_where(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["where", "arm0-s0", "--store", str(store.root)]) == 0
+    shown = capsys.readouterr().out
+    for path in (store.records("a-s0"), store.checkpoint("c0-s0", 240), store.jobs("fake")):
+        assert str(path) in shown
+    assert main(["where", "fake", "--store", str(store.root)]) == 0
+    assert "arm1-s0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["where", "status"])
+def test_an_unknown_name_is_one_line(store: Store, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "fakee", "--store", str(store.root)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: store ") and "nearest: fake" in error and error.count("\n") == 1
+
+
+def test_data_build_makes_the_tasks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, str]] = []
+    build, embedded = ModuleType("build"), ModuleType("embedded")
+    build.build = lambda pool, store, log: made.append(("pool", pool))  # type: ignore[attr-defined]
+    embedded.make_tasks = lambda store, pool: made.append(("tasks", pool))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "davinci.data.build", build)
+    monkeypatch.setitem(sys.modules, "davinci.evaluation.embedded", embedded)
+    assert main(["data", "build", "embedded", "--store", str(tmp_path)]) == 0
+    assert made == [("pool", "embedded"), ("tasks", "embedded")]
