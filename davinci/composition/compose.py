@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from davinci.composition import resolvers
 from davinci.composition.errors import composition_errors, one_line
+from davinci.composition.template import Template
 from davinci.config import Run, parse
 from davinci.errors import UserError
 from davinci.evaluation.suite import check
@@ -43,30 +46,75 @@ def compose(loader: ConfigLoader, overrides: Sequence[str], where: str) -> DictC
         raise UserError(f"{where}: {one_line(error)}") from None
 
 
-def to_run(composed: DictConfig, overrides: Sequence[str], where: str, **values: Any) -> Run:
-    """Set `values` (top-level keys), resolve every interpolation, validate.
+@dataclass(frozen=True)
+class _Composed:
+    """A template and the files its groups came from."""
+
+    template: Template
+    files: dict[str, str]
+
+
+class Composer:
+    """Composes many runs: once for each distinct list of group choices, then by setting values.
 
     Args:
-        composed: what `compose` returned, or the config `hydra.main` passes (then without its `hydra` node).
-        overrides: the overrides that made it, to say where a wrong key was set.
-        where: the place those overrides were written.
+        loader: Hydra's config loader on conf/.
     """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self._composed: dict[tuple[str, ...], _Composed] = {}
+        self._is_group = lru_cache(maxsize=None)(lambda key: bool(loader.get_group_options(key)))
+
+    def run(self, lines: Sequence[str], where: str, **values: Any) -> Run:
+        """The run that the override `lines` and then the top-level `values` make.
+
+        Raises:
+            UserError: naming the key, where it was set (`where` for an override, else a file) and what is accepted.
+        """
+        overrides = parse_overrides(lines, where)
+        plain = [override for override in overrides if self._is_plain(override)]
+        rest = [override for override in overrides if override not in plain]
+        if any(_related(one.key_or_group, other.key_or_group) for one in plain for other in rest):
+            plain, rest = [], overrides
+        composed = self._template(rest, where)
+        settings = {override.key_or_group: override.value() for override in plain}
+        if not all(composed.template.takes(key, value) for key, value in settings.items()):
+            composed, settings = self._template(overrides, where), {}
+        try:
+            data = composed.template.with_values({**settings, **values})
+        except composition_errors as error:
+            raise UserError(f"{where}: {one_line(error)}") from None
+        return to_run(data, origin_of(composed.files, [override.key_or_group for override in overrides], where))
+
+    def _is_plain(self, override: Override) -> bool:
+        """Whether the override sets one value and touches no defaults list."""
+        if override.type is not OverrideType.CHANGE or override.package is not None:
+            return False
+        value = override.value()
+        scalar = value is None or isinstance(value, bool | int | float | str)
+        return scalar and not self._is_group(override.key_or_group)
+
+    def _template(self, overrides: Sequence[Override], where: str) -> _Composed:
+        key = tuple(override.input_line or "" for override in overrides)
+        if key not in self._composed:
+            config = compose(self._loader, key, where)
+            self._composed[key] = _Composed(template_of(config, where), files_of(config))
+        return self._composed[key]
+
+
+def template_of(config: DictConfig, where: str) -> Template:
+    """A template of the keys of `config` that make a run."""
     resolvers.register()
-    config = composed.copy()
-    origin = _origin(config, overrides, where)
-    with open_dict(config):
-        for name, value in values.items():
-            config[name] = value
     try:
-        data = OmegaConf.to_container(
-            OmegaConf.masked_copy(config, [str(key) for key in config if key not in STEERING]),
-            resolve=True,
-            throw_on_missing=True,
-        )
+        return Template(OmegaConf.masked_copy(config, [str(key) for key in config if key not in STEERING]))
     except composition_errors as error:
         raise UserError(f"{where}: {one_line(error)}") from None
-    assert isinstance(data, dict)
-    run = parse(Run, {str(key): value for key, value in data.items()}, where=origin)
+
+
+def to_run(data: dict[str, Any], origin: Callable[[str], str]) -> Run:
+    """Validate resolved plain data; `origin` says where a dotted key was set."""
+    run = parse(Run, data, where=origin)
     try:
         check(run.evaluation)
     except UserError as error:
@@ -74,19 +122,26 @@ def to_run(composed: DictConfig, overrides: Sequence[str], where: str, **values:
     return run
 
 
-def _origin(config: DictConfig, overrides: Sequence[str], where: str) -> Callable[[str], str]:
-    """A function from a dotted key to the file that set it: an override's place, else its group's file."""
-    choices: dict[str, str] = {}
-    if "hydra" in config:
-        for group, choice in config.hydra.runtime.choices.items():
-            name, _, package = str(group).partition("@")
-            choices[package or name] = f"conf/{name}/{choice}.yaml"
-    written = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
+def _related(one: str, other: str) -> bool:
+    return one == other or one.startswith(other + ".") or other.startswith(one + ".")
+
+
+def files_of(config: DictConfig) -> dict[str, str]:
+    """Package -> the group file that filled it, for a composed config with its `hydra` node."""
+    files: dict[str, str] = {}
+    for group, choice in config.hydra.runtime.choices.items():
+        name, _, package = str(group).partition("@")
+        files[package or name] = f"conf/{name}/{choice}.yaml"
+    return files
+
+
+def origin_of(files: Mapping[str, str], keys: Sequence[str], where: str) -> Callable[[str], str]:
+    """A function from a dotted key to the place that set it: `where` for one of `keys`, else its group's file."""
 
     def find(key: str) -> str:
-        if any(key == name or key.startswith(name + ".") or name.startswith(key + ".") for name in written):
+        if any(_related(key, name) for name in keys):
             return where
-        owners = [package for package in choices if key == package or key.startswith(package + ".")]
-        return choices[max(owners, key=len)] if owners else "conf/config.yaml"
+        owners = [package for package in files if key == package or key.startswith(package + ".")]
+        return files[max(owners, key=len)] if owners else "conf/config.yaml"
 
     return find

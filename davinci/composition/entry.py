@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from davinci.composition.compose import compose, to_run
+from davinci.composition.compose import compose, files_of, origin_of, template_of, to_run
 from davinci.composition.expand import COMMAND_LINE, Sweep, expand
 from davinci.data.cards import PoolCard, read_card
 from davinci.errors import UserError
@@ -31,7 +31,9 @@ def run_single(config: DictConfig) -> NoReturn:
         if config.sweep is not None:
             raise UserError(f"{COMMAND_LINE}: sweep={config.sweep} is a sweep; add -m")
         overrides = list(HydraConfig.get().overrides.task)
-        run = to_run(config, overrides, COMMAND_LINE, sweep="single")
+        data = template_of(config, COMMAND_LINE).with_values({"sweep": "single"})
+        keys = [line.split("=", 1)[0].lstrip("+~") for line in overrides]
+        run = to_run(data, origin_of(files_of(HydraConfig.instance().cfg), keys, COMMAND_LINE))
         arm = Arm(label=run.arm, overrides=tuple(overrides), is_baseline=True)
         sweep = Sweep((run,), Question(text="One run, no question."), (arm,), ())
         return _apply(sweep, plan_only=bool(config.plan_only), warn_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 
-from davinci.composition.compose import compose, parse_overrides, to_run
+from davinci.composition.compose import Composer, parse_overrides
 from davinci.composition.sweep_file import read_sweep_file
 from davinci.config import Run
 from davinci.errors import UserError
@@ -56,15 +56,14 @@ def _from_file(name: str, extra: Sequence[Override], loader: ConfigLoader, folde
     file = read_sweep_file(folder, name)
     where = f"{folder.name}/{name}.yaml"
     own = [line for override in extra if (line := override.input_line)]
-    runs = []
+    composer = Composer(loader)
+    runs: list[Run] = []
     for label, overrides in file.arms.items():
         parse_overrides([*file.fixed, *overrides], where)
         lines = [*file.fixed, *overrides, *own]
-        composed = compose(loader, lines, where)
-        shared = file.seeds_from is not None and bool(composed.scale.shared_trunk)
-        for seed in file.seeds:
-            trunk = {"seeds_from": file.seeds_from, "trunk_seed": file.seeds[0]} if shared else {}
-            runs.append(to_run(composed, lines, where, sweep=name, arm=label, seed=seed, **trunk))
+        shared = file.seeds_from is not None and composer.run(lines, where, sweep=name).scale.shared_trunk
+        trunk = {"seeds_from": file.seeds_from, "trunk_seed": file.seeds[0]} if shared else {}
+        runs += [composer.run(lines, where, sweep=name, arm=label, seed=seed, **trunk) for seed in file.seeds]
     try:
         words = file.words(runs[0].evaluation)
     except ValueError as error:
@@ -82,6 +81,7 @@ def _ad_hoc(overrides: Sequence[Override], loader: ConfigLoader) -> Sweep:
     seeds = [int(seed) for seed in axes.pop("seed", [])]
     digest = hashlib.sha256("\0".join(sorted(override.input_line or "" for override in overrides)).encode())
     name = f"adhoc-{digest.hexdigest()[:8]}"
+    composer = Composer(loader)
     runs: list[Run] = []
     arms: list[Arm] = []
     for values in product(*axes.values()):
@@ -89,9 +89,8 @@ def _ad_hoc(overrides: Sequence[Override], loader: ConfigLoader) -> Sweep:
         label = " ".join(arm) or "run"
         arms.append(Arm(label=label, overrides=tuple(arm), is_baseline=not arms))
         lines = [*fixed, *arm]
-        composed = compose(loader, lines, COMMAND_LINE)
-        for seed in seeds or [int(composed.seed)]:
-            runs.append(to_run(composed, lines, COMMAND_LINE, sweep=name, arm=label, seed=seed))
+        for seed in seeds or [composer.run(lines, COMMAND_LINE, sweep=name).seed]:
+            runs.append(composer.run(lines, COMMAND_LINE, sweep=name, arm=label, seed=seed))
     question = Question(text=f"What changes with {', '.join(axes)}?" if axes else "One setting, no factor.")
     factor = tuple(key.lstrip("+~").rpartition("@")[2] for key in axes)
     return Sweep(tuple(runs), question, tuple(arms), factor)

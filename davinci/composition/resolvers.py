@@ -6,6 +6,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+# The keys each interpolation reads besides its arguments.
+READS = {"tokens": ("scale.tokens_per_trillion",), "sequences": ("scale.sequences_per_1024",)}
+
 
 def register() -> None:
     """Register ``${tokens:x}`` (x trillion of the paper's tokens) and ``${sequences:n}`` (its batch of n sequences)."""

@@ -14,7 +14,7 @@ from davinci.data.cards import PoolCard
 from davinci.errors import UserError
 from davinci.planning.audit import audit
 from davinci.planning.epochs import ledger
-from davinci.planning.identity import History, StageSpan, human_tokens, mixture_key, state_id
+from davinci.planning.identity import History, StageSpan, mixture_key, state_id
 from davinci.planning.mixtures import PoolView
 from davinci.planning.plan import Arm, Cost, Plan, PlannedRun, Point, Question
 
@@ -180,8 +180,14 @@ def _point(run: Run, wanted: EvaluationPoint, span: StageSpan, node: Node) -> Po
         tokens=span.begin + stage_tokens,
         stage=span.name,
         stage_tokens=stage_tokens,
-        label=human_tokens(round(asked / run.scale.tokens_per_trillion * 1e12)),
+        label=paper_label(asked / run.scale.tokens_per_trillion * 1e12),
     )
+
+
+def paper_label(tokens: float) -> str:
+    """Tokens as a paper's table prints them: ``84B``, ``1T``, ``7.42T``."""
+    value, unit = (tokens / 1e12, "T") if tokens >= 9.995e11 else (tokens / 1e9, "B")
+    return f"{value:.0f}{unit}" if value >= 10 else f"{value:.3g}{unit}"
 
 
 def _cost(run: Run, planned: Sequence[PlannedRun], nodes: dict[str, Node], done: frozenset[str]) -> Cost:

@@ -6,7 +6,7 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from davinci.composition.compose import compose, to_run
+from davinci.composition.compose import Composer, compose, files_of, origin_of, template_of, to_run
 from davinci.composition.expand import expand
 from davinci.errors import UserError
 
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 
 def run_of(loader, *overrides):
-    return to_run(compose(loader, overrides, "here"), overrides, "here", sweep="test")
+    return Composer(loader).run(overrides, "here", sweep="test")
 
 
 def test_scale_is_one_dial(loader):
@@ -171,5 +171,6 @@ def test_a_wrong_override_is_one_clear_line(loader, override):
 def test_an_error_in_a_group_file_names_the_file(loader, repository):
     composed = compose(loader, [], "here")
     composed.model.kv_heads = 3
+    data = template_of(composed, "here").with_values({"sweep": "test"})
     with pytest.raises(UserError, match="conf/model/tiny.yaml: model: kv_heads 3 must divide attention_heads"):
-        to_run(composed, [], "here", sweep="test")
+        to_run(data, origin_of(files_of(composed), [], "here"))
