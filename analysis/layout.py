@@ -56,7 +56,7 @@ def paper_table(sweep: Sweep, comparison: Comparison) -> Table:
         cells = comparison.row(arm, moment)
         lines = [(Value("" if arm == last_arm else arm or SHARED, "strong"), Value(moment.name), Value("score"))]
         values = [tuple(_score_value(cell) for cell in cells)]
-        if arm not in (None, comparison.baseline):
+        if any(cell.difference for cell in cells):
             lines.append((Value(), Value(), Value(f"Δ {comparison.baseline}", "faint")))
             values.append(tuple(_difference_value(cell) for cell in cells))
         if any(cell.published is not None for cell in cells):

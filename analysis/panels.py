@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.comparison import Comparison
 from analysis.load import Sweep
-from analysis.samples import Grid
+from analysis.samples import DOMAINS, Grid
 from davinci.planning.identity import human_tokens
 
 # Okabe & Ito 2008: told apart by all common forms of colour blindness, in this order down to three lines.
@@ -104,10 +104,15 @@ def loss_panels(sweep: Sweep) -> list[Panel]:
     if training:
         title = "Training loss, where arms differ" if fork else "Training loss"
         panels.append(_panel(sweep, title, "nats per token", [_after(line, fork) for line in training], fork))
-    for domain in dict.fromkeys(sweep.heldout["domain"]):
+    for domain in sorted(set(sweep.heldout["domain"].dropna()), key=_domain_order):
         lines = _heldout_lines(sweep, domain)
         panels.append(_panel(sweep, f"Held-out {domain}", "bits per byte", [_after(one, fork) for one in lines], fork))
     return panels
+
+
+def _domain_order(domain: str) -> tuple[int, str]:
+    """The order of the table's columns, then the domains that no benchmark has."""
+    return (DOMAINS.index(domain) if domain in DOMAINS else len(DOMAINS), domain)
 
 
 def _panel(sweep: Sweep, title: str, y_label: str, lines: Iterable[Line], begin: int) -> Panel:

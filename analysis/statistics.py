@@ -29,9 +29,10 @@ freedom, C their covariance over seeds (Box 1954, Ann. Math. Stat. 25:290). `poo
 K (S - 1) with the unbiased traces of Huynh & Feldt 1976 (J. Educ. Stat. 1:69), stacking columns as replicates.
 
 Limits. One seed variance is assumed for all cells of a column; seeds are assumed normal, which three seeds cannot show.
-With one seed everywhere the interval speaks of items only; without item scores, of seeds only. Intervals are for one
-comparison at a time; `holm` is what corrects a family. Benchmarks that share items under unrelated names are treated as
-independent. In simulation the 95% interval covers 93 to 97% with three seeds or more, 91 to 97% with two.
+With one seed everywhere the interval speaks of items only; without item scores, of seeds only. Intervals are symmetric,
+and near 0% or 100% may reach past it. Intervals are for one comparison at a time; `holm` is what corrects a family.
+Benchmarks that share items under unrelated names are treated as independent. In simulation the 95% interval covers 93
+to 97% with three seeds or more, 91 to 97% with two.
 
 All arrays may carry leading batch dimensions, so that a simulation runs thousands of tables at once.
 """
