@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -119,6 +120,17 @@ def _present(pins: list[Pin], store: Store) -> dict[str, Archive]:
     return {pin.name: Archive(pin, by_digest[pin.sha256]) for pin in pins if pin.sha256 in by_digest}
 
 
+def _setuptools_is_recent() -> bool:
+    """Whether the setuptools at hand reads every source distribution's metadata (77 is the first that reads django's).
+
+    pip asks for the metadata of what it downloads; with a setuptools of its own for each, that takes a minute.
+    """
+    try:
+        return int(importlib.metadata.version("setuptools").partition(".")[0]) >= 77
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
 def _download(pins: list[Pin], folder: Path) -> None:
     """Fetch `pins` into subfolders of `folder`, source distributions and wheels at the same time."""
     running = []
@@ -130,6 +142,8 @@ def _download(pins: list[Pin], folder: Path) -> None:
         requirements = folder / f"{kind}.txt"
         requirements.write_text("".join(f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in chosen))
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        if kind == "source" and _setuptools_is_recent():
+            command.append("--no-build-isolation")
         command += [*options, "--require-hashes", "--requirement", str(requirements), "--dest", str(folder / kind)]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     outputs = [(process, process.communicate()[0]) for process in running]

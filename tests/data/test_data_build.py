@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_recipe
+from small_pool import make_recipe
 from tokenizers import Tokenizer
 
 from davinci.config import Pool, parse
@@ -181,6 +181,31 @@ def test_failed_download_says_what_pip_said(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="ERROR: no such version"):
         archives.obtain(archives.read_pins(), Store(tmp_path), lambda line: None)
     assert not list((tmp_path / "archives").iterdir())
+
+
+@pytest.mark.parametrize(("setuptools", "isolated"), [("84.2.1", False), ("65.5.0", True), (None, True)])
+def test_metadata_is_read_with_a_setuptools_that_can(tmp_path, monkeypatch, setuptools, isolated):
+    commands = []
+
+    def version(name):
+        if setuptools is None:
+            raise archives.importlib.metadata.PackageNotFoundError(name)
+        return setuptools
+
+    class Recorded:
+        returncode = 0
+
+        def __init__(self, command, **rest):
+            commands.append(command)
+
+        def communicate(self):
+            return "", None
+
+    monkeypatch.setattr(archives.importlib.metadata, "version", version)
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    archives._download(archives.read_pins(), tmp_path)
+    assert len(commands) == 2
+    assert ["--no-build-isolation" in one for one in commands] == [not isolated, False]
 
 
 def test_downloaded_archives_are_kept(tmp_path, monkeypatch):

@@ -60,6 +60,12 @@ def test_long_block_agrees_with_its_pieces():
     assert sources.dtype == draws.dtype == "int64"
 
 
+def test_block_is_exact_where_int64_would_overflow():
+    order = MixtureOrder([3 * 10**18 + 1, 10**18, 7])
+    sources, draws = order.block(10**12, 50)
+    assert list(zip(sources.tolist(), draws.tolist(), strict=True)) == [order.at(10**12 + i) for i in range(50)]
+
+
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=28))
 @settings(max_examples=100, deadline=None)
 def test_no_source_starves(weights):
