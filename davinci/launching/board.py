@@ -11,86 +11,120 @@ from davinci.launching.reconcile import Remaining
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Plan
 
-SPEED_WINDOW_SECONDS = 30.0
+SPEED_WINDOW_SECONDS = 15.0
 
 
 @dataclass
 class Seat:
-    """What one worker is doing."""
+    """What one worker is doing, since when, and the ``(seconds, tokens)`` it reached while training its node."""
 
-    chain: str = ""
     node: str = ""
     phase: str = "idle"
+    since: float = 0.0
+    samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second of the training going on, over the last `SPEED_WINDOW_SECONDS`; else 0."""
+        if self.phase != "training" or len(self.samples) < 2:
+            return 0.0
+        (then, before), (now, after) = self.samples[0], self.samples[-1]
+        return (after - before) / (now - then) if now > then else 0.0
 
 
-@dataclass
 class Board:
     """The state of a launch, as the display shows it.
 
     Args:
         plan: what is launched.
         left: work left on each node when the launch began.
+        workers: worker processes at most.
         clock: seconds, monotonic.
     """
 
-    plan: Plan
-    left: Mapping[str, Remaining]
-    clock: Callable[[], float] = time.monotonic
-    seats: dict[int, Seat] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
-    blocked: set[str] = field(default_factory=set)
+    def __init__(
+        self, plan: Plan, left: Mapping[str, Remaining], workers: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.plan = plan
+        self.seats: dict[int, Seat] = {}
+        self.failed: set[str] = set()
+        self.blocked: set[str] = set()
+        self.finished = {node for node, one in left.items() if one.finished}
+        self._workers = workers
+        self._parents_first = [node for chain in plan.chains() for node in chain.nodes]
+        self._clock = clock
+        self._reached = {node: one.start for node, one in left.items()}
+        self._evaluations = {node: len(one.evaluations) for node, one in left.items()}
+        # Worker-seconds spent and what they bought: tokens trained, checkpoints evaluated.
+        self._training = [0.0, 0]
+        self._evaluating = [0.0, 0]
 
-    def __post_init__(self) -> None:
-        self.finished = {node for node, left in self.left.items() if left.finished}
-        self._trained = {
-            node: self._length(node) if not left.train else left.start - self.plan.nodes[node].begin
-            for node, left in self.left.items()
-        }
-        self._fresh = 0
-        self._samples: deque[tuple[float, int]] = deque([(self.clock(), 0)])
-        # How each run is named where a node is shown: by the first run that contains it.
-        self._label: dict[str, str] = {}
-        for run in self.plan.runs:
-            for node in run.nodes:
-                self._label.setdefault(node, run.config.name)
-        self._sharing = {node: sum(node in run.nodes for run in self.plan.runs) for node in self.plan.nodes}
+    def sit(self, worker: int, node: str, phase: str) -> None:
+        """`worker` begins `phase` on `node` (of any node, where it names none); ends what it did before."""
+        now = self._clock()
+        seat = self.seats.get(worker)
+        if seat is not None and seat.phase == "evaluating":
+            self._evaluating[0] += now - seat.since
+            self._evaluating[1] += 1
+            self._evaluations[seat.node] = max(0, self._evaluations[seat.node] - 1)
+        self.seats[worker] = Seat(node, phase, now)
 
-    def _length(self, node: str) -> int:
-        return self.plan.nodes[node].end - self.plan.nodes[node].begin
+    def leave(self, worker: int) -> None:
+        """`worker` is gone."""
+        self.seats.pop(worker, None)
 
-    def trained(self, node: str, tokens: int) -> None:
-        """`node` has reached `tokens` since initialisation."""
-        reached = min(max(tokens - self.plan.nodes[node].begin, 0), self._length(node))
-        # Training may resume behind or ahead of where the board thought: only an advance is work done.
-        self._fresh += max(reached - self._trained[node], 0)
-        self._trained[node] = reached
-        now = self.clock()
-        self._samples.append((now, self._fresh))
-        while len(self._samples) > 2 and self._samples[1][0] < now - SPEED_WINDOW_SECONDS:
-            self._samples.popleft()
+    def trained(self, worker: int, node: str, tokens: int) -> None:
+        """`worker` has brought `node` to `tokens` since initialisation."""
+        seat, now = self.seats[worker], self._clock()
+        if seat.samples and tokens > seat.samples[-1][1]:
+            self._training[0] += now - seat.samples[-1][0]
+            self._training[1] += tokens - seat.samples[-1][1]
+        seat.samples.append((now, tokens))
+        while len(seat.samples) > 2 and seat.samples[1][0] < now - SPEED_WINDOW_SECONDS:
+            seat.samples.popleft()
+        self._reached[node] = tokens
 
     def finish(self, node: str) -> None:
         """`node` is trained and evaluated."""
-        self.trained(node, self.plan.nodes[node].end)
+        self._reached[node] = self.plan.nodes[node].end
+        self._evaluations[node] = 0
         self.finished.add(node)
 
     @property
     def tokens(self) -> tuple[int, int]:
         """Tokens trained and tokens of the whole plan, shared stretches counted once."""
-        return sum(self._trained.values()), sum(map(self._length, self.plan.nodes))
+        nodes = self.plan.nodes.values()
+        done = sum(min(max(self._reached[node.id], node.begin), node.end) - node.begin for node in nodes)
+        return done, sum(node.end - node.begin for node in nodes)
 
     @property
     def speed(self) -> float:
-        """Tokens a second over the last half minute, evaluation included."""
-        (then, before), (_, now) = self._samples[0], self._samples[-1]
-        elapsed = self.clock() - then
-        return (now - before) / elapsed if elapsed > 0 else 0.0
+        """Tokens a second of all training going on."""
+        return sum(seat.speed for seat in self.seats.values())
 
     @property
     def eta(self) -> float | None:
-        """Seconds to go at the present speed; None while it is not known."""
-        done, total = self.tokens
-        return (total - done) / self.speed if self.speed > 0 else None
+        """Seconds to go: the work left shared by the workers, or its longest chain; None until something was trained.
+
+        An evaluation is priced at the mean of those seen so far.
+        """
+        if not self._training[1]:
+            return None
+        a_token = self._training[0] / self._training[1]
+        an_evaluation = self._evaluating[0] / max(self._evaluating[1], 1)
+        total, longest = 0.0, 0.0
+        chain: dict[str, float] = {}
+        for name in self._parents_first:
+            node = self.plan.nodes[name]
+            own = a_token * max(0, node.end - self._reached[node.id]) + an_evaluation * self._evaluations[node.id]
+            chain[node.id] = own + (chain[node.parent] if node.parent else 0.0)
+            total, longest = total + own, max(longest, chain[node.id])
+        return max(total / self._workers, longest)
+
+    def fraction(self, node: str) -> float:
+        """How much of `node` is trained."""
+        one = self.plan.nodes[node]
+        return min(max(self._reached[node] - one.begin, 0) / (one.end - one.begin), 1.0)
 
     def finished_runs(self) -> list[str]:
         """Ids of runs whose every node is finished."""
@@ -98,7 +132,7 @@ class Board:
 
     def runs(self) -> dict[str, int]:
         """Number of runs done, running, waiting and failed."""
-        active = {seat.node for seat in self.seats.values() if seat.node}
+        active = {seat.node for seat in self.seats.values()}
         counts = dict.fromkeys(("done", "running", "waiting", "failed"), 0)
         for run in self.plan.runs:
             if self.finished.issuperset(run.nodes):
@@ -113,12 +147,12 @@ class Board:
 
     def name(self, node: str) -> str:
         """A node in words: its stage and whose it is."""
-        shared = self._sharing[node]
-        whose = self._label[node] + (f" and {shared - 1} more" if shared > 1 else "")
+        owners = [run.config for run in self.plan.runs if node in run.nodes]
+        whose = owners[0].name
+        if len(owners) > 1:
+            seeds = {owner.seed for owner in owners}
+            whose = f"{len(owners)} runs" + (f" of seed {owners[0].seed}" if len(seeds) == 1 else "")
         return f"{self.plan.nodes[node].stage_name} of {whose}"
-
-    def fraction(self, node: str) -> float:
-        return self._trained[node] / self._length(node)
 
     def line(self) -> str:
         """The board in one line."""
@@ -128,7 +162,7 @@ class Board:
         text = f"runs: {runs} · {human_tokens(done)} of {human_tokens(total)} tokens ({100 * done / total:.0f}%)"
         if self.speed > 0:
             text += f" · {human_tokens(round(self.speed))} tokens/s"
-        if self.eta is not None and done < total:
+        if self.eta:
             text += f" · ETA {duration(self.eta)}"
         return text
 

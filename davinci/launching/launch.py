@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from davinci.config import Cluster, Node, Tracking
-from davinci.launching.board import Board
+from davinci.launching.board import Board, duration
 from davinci.launching.job import Job, Outcome
 from davinci.launching.local import Pool, cores
 from davinci.launching.mirror import Mirror
@@ -29,12 +30,14 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
     Raises:
         UserError: runs with different suites, or a cluster that cannot be reached.
     """
+    started = time.monotonic()
     store = Store(store.root.absolute())  # Jobs may start in another folder.
     left = plan_remaining(plan, store)
     chains = plan.chains()
     work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
     schedule = Schedule(chains, work)
-    board = Board(plan, left)
+    size = min(cluster.workers or max(1, cores() // cluster.threads), max(1, len(schedule.waiting)))
+    board = Board(plan, left, size)
     display = Display(board, PatientConsole())
     jobs = write_jobs(plan, store, cluster.threads, schedule.waiting)
     if cluster.kind == "slurm" and jobs:
@@ -48,11 +51,11 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
         if not jobs:
             display.say(f"all {len(plan.runs)} runs are done; nothing to train or evaluate")
             return 0
-        size = min(cluster.workers or max(1, cores() // cluster.threads), len(jobs))
         pool = Pool(store, plan.sweep, schedule, jobs, board, display, size, cluster.threads, on_run=mirror.add)
         with display:
             status = pool.run()
-        display.say(board.line())
+        counts = ", ".join(f"{count} {name}" for name, count in board.runs().items() if count)
+        display.say(f"runs: {counts} · {duration(time.monotonic() - started)}")
         _report_failures(plan, schedule, pool.errors, display)
     return status
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from davinci.launching.board import Board, Seat
+from davinci.launching.board import Board
 from davinci.launching.job import Outcome, log_path
 from davinci.launching.progress import Display
 from davinci.launching.schedule import Schedule
@@ -203,7 +203,7 @@ class Pool:
                 idle = self._hire()
             idle.chain = chain
             self.schedule.start(chain)
-            self.board.seats[idle.number] = Seat(chain=chain, phase="starting")
+            self.board.sit(idle.number, "", "starting")
             idle.send({"run": str(self.jobs[chain])})
 
     def _hire(self) -> Worker:
@@ -229,19 +229,19 @@ class Pool:
                 case "phase":
                     self._phase(worker, event["node"], event["phase"])
                 case "tokens":
-                    self.board.trained(event["node"], event["tokens"])
+                    self.board.trained(worker.number, event["node"], event["tokens"])
                 case "node":
-                    self._node_done(event["node"])
+                    self._node_done(worker, event["node"])
                 case "outcome":
                     self._outcome(worker, Outcome(**{name: event[name] for name in ("state", "error", "log")}))
 
     def _phase(self, worker: Worker, node: str, phase: str) -> None:
-        seat = self.board.seats[worker.number]
-        seat.node, seat.phase = node, phase
+        self.board.sit(worker.number, node, phase)
         if phase.startswith("waiting"):
             self.display.say(f"{self.board.name(node)}: {phase}", "yellow")
 
-    def _node_done(self, node: str) -> None:
+    def _node_done(self, worker: Worker, node: str) -> None:
+        self.board.sit(worker.number, "", "starting")
         if node in self.board.finished:
             return
         self.board.finish(node)
@@ -254,7 +254,7 @@ class Pool:
     def _outcome(self, worker: Worker, outcome: Outcome) -> None:
         chain = worker.chain
         worker.chain = None
-        self.board.seats[worker.number] = Seat()
+        self.board.sit(worker.number, "", "idle")
         if chain is None:
             return
         match outcome.state:
@@ -276,7 +276,7 @@ class Pool:
         """A worker died: resume its chain with another, unless that keeps happening."""
         self._selector.unregister(worker.socket)
         self._workers.remove(worker)
-        self.board.seats.pop(worker.number, None)
+        self.board.leave(worker.number)
         status = worker.wait()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         chain = worker.chain

@@ -26,15 +26,17 @@ class Mirror:
         self._tracking = tracking
         self._display = display
         self._log = store.jobs(sweep) / "wandb.log"
+        self._sent: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
     def add(self, run: str) -> None:
         """Have the run `run` mirrored, unless it already is."""
-        if self._tracking.mode == "disabled" or is_mirrored(self._store, self._sweep, run):
+        if self._tracking.mode == "disabled" or run in self._sent or is_mirrored(self._store, self._sweep, run):
             return
         if self._process is None:
             self._process = self._start()
         assert self._process.stdin is not None
+        self._sent.add(run)
         with suppress(OSError):  # It died; the end of the launch says so.
             self._process.stdin.write(f"{run}\n".encode())
             self._process.stdin.flush()
@@ -66,3 +68,7 @@ class Mirror:
             return
         if status:
             self._display.say(f"W&B mirroring failed (log: {self._log}); later: {again}", "yellow")
+        else:
+            self._display.say(
+                f"W&B: {len(self._sent)} runs mirrored {self._tracking.mode} ({self._store.wandb})", "dim"
+            )

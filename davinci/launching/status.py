@@ -33,14 +33,11 @@ def load_plan(store: Store, sweep: str) -> Plan:
     Raises:
         UserError: the store knows no such sweep.
     """
-    folder = store.sweep(sweep)
-    if not (folder / "plan.json").is_file():
+    path = store.sweep(sweep) / "plan.json"
+    if not path.is_file():
         known = [path.parent.name for path in (store.root / "sweeps").glob("*/plan.json")]
         raise UserError(f"store {store.root} has no sweep {sweep!r}" + nearest(sweep, known))
-    data = read_json(folder / "plan.json")
-    for run in data["runs"]:
-        run["config"] = read_json(folder / "runs" / f"{run['id']}.json")["config"]
-    return parse(Plan, data, lambda key: str(folder / "plan.json"))
+    return parse(Plan, read_json(path), lambda key: str(path))
 
 
 def run_states(plan: Plan, store: Store) -> list[RunState]:

@@ -71,7 +71,7 @@ def make_plan(arms: int = 2, seeds: int = 1, points: tuple[int, ...] = (40, 80),
 def save_plan(plan: Plan, store: Store) -> None:
     """Write plan.json and the run manifests, as the composition does."""
     folder = store.sweep(plan.sweep)
-    write_json(folder / "plan.json", plan.model_dump(mode="json", exclude={"runs": {"__all__": {"config"}}}))
+    write_json(folder / "plan.json", plan.model_dump(mode="json"))
     for run in plan.runs:
         manifest = run.model_dump(mode="json") | {
             "sweep": plan.sweep,

@@ -8,7 +8,7 @@ import launch_fakes
 import pytest
 from rich.console import Console
 
-from davinci.launching.board import Board, Seat, duration
+from davinci.launching.board import Board, duration
 from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import Remaining
 
@@ -20,46 +20,68 @@ def make_board(now: list[float]) -> Board:
         for node in plan.nodes.values()
     }
     left["a-s0"] = Remaining(train=False, discard=(), start=80, evaluations=(), marked=True)
+    left["c1-s0"] = Remaining(train=True, discard=(), start=160, evaluations=(200, 240), marked=False)
     left["b-s0"] = Remaining(train=True, discard=(), start=104, evaluations=(), marked=False)
-    return Board(plan, left, clock=lambda: now[0])
+    return Board(plan, left, workers=2, clock=lambda: now[0])
 
 
-def test_numbers() -> None:
-    now = [0.0]
-    board = make_board(now)
+def test_runs_and_tokens() -> None:
+    board = make_board([0.0])
     assert board.tokens == (80 + 24, 320)
     assert board.eta is None
     assert board.runs() == {"done": 0, "running": 0, "waiting": 2, "failed": 0}
-    board.seats[0] = Seat("b-s0", "b-s0", "training")
+    board.sit(0, "b-s0", "training")
     assert board.runs()["running"] == 2
-    now[0] = 2.0
-    board.trained("b-s0", 96)  # It resumed behind what was thought: no work done yet.
-    board.trained("b-s0", 124)
-    assert (board.speed, board.tokens[0]) == (14.0, 80 + 44)
-    assert board.eta == pytest.approx(196 / 14)
-    now[0] = 4.0
+    assert board.name("b-s0") == "b of 2 runs of seed 0"
+    board.trained(0, "b-s0", 120)
+    assert board.tokens == (80 + 40, 320)
     board.finish("b-s0")
     board.finish("c0-s0")
+    board.leave(0)
     assert board.finished_runs() == ["arm0-s0"]
+    assert board.runs() == {"done": 1, "running": 0, "waiting": 1, "failed": 0}
     board.failed.add("c1-s0")
     assert board.runs() == {"done": 1, "running": 0, "waiting": 0, "failed": 1}
-    assert "1 done, 1 failed" in board.line() and "ETA" in board.line()
-    assert board.name("b-s0") == "b of arm0 seed 0 and 1 more"
+    assert "1 done, 1 failed" in board.line()
 
 
-def test_speed_forgets_what_is_long_ago() -> None:
+def test_speed_is_that_of_training_going_on() -> None:
     now = [0.0]
     board = make_board(now)
-    for second in range(1, 101):
+    board.sit(0, "c0-s0", "training")
+    board.sit(1, "c1-s0", "training")
+    for second in range(41):
         now[0] = float(second)
-        board.trained("c0-s0", 160 + (second if second <= 50 else 50 + (second - 50) // 2))
+        board.trained(0, "c0-s0", 160 + second if second <= 20 else 180 + (second - 20) // 2)
+        board.trained(1, "c1-s0", 160 + second)
+    assert board.speed == pytest.approx(1.5, rel=0.05)
+    board.sit(1, "c1-s0", "evaluating")
     assert board.speed == pytest.approx(0.5, rel=0.1)
+
+
+def test_time_to_go_counts_evaluations_and_the_longest_chain() -> None:
+    now = [0.0]
+    board = make_board(now)
+    board.sit(0, "b-s0", "training")
+    board.trained(0, "b-s0", 110)
+    now[0] = 10.0
+    board.trained(0, "b-s0", 120)  # A second a token.
+    # 40 tokens of b, then 80 of either c: the longest chain, though two workers could share the sum.
+    assert board.eta == pytest.approx(40 + 80)
+    board.finish("b-s0")
+    board.sit(0, "c0-s0", "evaluating")
+    now[0] = 16.0
+    board.sit(0, "", "idle")  # Six seconds an evaluation, two to go for c1.
+    board.finish("c0-s0")
+    assert board.eta == pytest.approx(80 + 2 * 6)
+    assert "ETA 1:32" in board.line()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_display(terminal: bool) -> None:
     board = make_board([0.0])
-    board.seats = {0: Seat("b-s0", "b-s0", "training"), 1: Seat()}
+    board.sit(0, "b-s0", "training")
+    board.sit(1, "", "idle")
     screen = io.StringIO()
     display = Display(board, Console(file=screen, force_terminal=terminal, width=100, no_color=True))
     with display:
@@ -68,7 +90,7 @@ def test_display(terminal: bool) -> None:
         display.refresh()
     shown = screen.getvalue()
     assert "hello [bracket]" in shown
-    assert ("training b of arm0 seed 0 and 1 more" in shown) == terminal
+    assert ("training b of 2 runs of seed 0" in shown) == terminal
     assert terminal or shown.count("2 running") == 1
 
 

@@ -217,7 +217,7 @@ def test_a_second_launcher_waits_for_the_first(undisturbed: Store, tmp_path: Pat
         worker = holder(first.store.node("a-s0"))
         assert worker is not None
         second = Launcher(tmp_path / "store", tmp_path / "nothing", 2, 2)
-        line = second.line_with("a of arm0 seed 0 and 1 more: waiting for")
+        line = second.line_with("a of 2 runs of seed 0: waiting for")
         assert f"process {worker.pid} on " in line
     assert first.end()[0] == 0
     assert second.end()[0] == 0

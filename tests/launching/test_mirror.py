@@ -1,0 +1,64 @@
+"""Whatever becomes of W&B, the launch goes on and says so in one line."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import launch_fakes
+import pytest
+
+from davinci.launching import mirror
+from davinci.launching.board import Board
+from davinci.launching.job import read_job, run_job
+from davinci.launching.launch import write_jobs
+from davinci.launching.mirror import Mirror
+from davinci.launching.progress import Display, PatientConsole
+from davinci.launching.reconcile import plan_remaining
+from davinci.store import Store
+
+
+class Launch:
+    """A finished plan of one run, and what the display says while its mirror is used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder / "store")
+        self.plan = launch_fakes.make_plan(arms=1, mode="offline")
+        launch_fakes.save_plan(self.plan, self.store)
+        for path in write_jobs(self.plan, self.store, 1, [chain.name for chain in self.plan.chains()]).values():
+            run_job(read_job(path), lambda event: None, lambda: False)
+        self.board = Board(self.plan, plan_remaining(self.plan, self.store), workers=1)
+
+    def mirror(self) -> str:
+        screen = io.StringIO()
+        display = Display(self.board, PatientConsole(file=screen, width=1000))
+        with Mirror("fake", self.store, self.plan.runs[0].config.tracking, display) as mirror:
+            mirror.add("arm0-s0")
+            mirror.add("arm0-s0")
+        return screen.getvalue()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    for name, module in launch_fakes.stand_ins().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return Launch(tmp_path)
+
+
+def test_a_finished_run_is_mirrored_once(launch: Launch) -> None:
+    assert launch.mirror() == f"W&B: 1 runs mirrored offline ({launch.store.wandb})\n"
+    assert launch.mirror() == ""
+    assert len(list(launch.store.wandb.glob("offline-run-*"))) == 1
+
+
+def test_a_failure_is_one_line_with_the_log(launch: Launch) -> None:
+    launch.store.wandb.write_text("in the way")
+    log = launch.store.jobs("fake") / "wandb.log"
+    assert launch.mirror().startswith(f"W&B mirroring failed (log: {log}); later: python -m davinci sync fake --store ")
+    assert "Error" in log.read_text()
+
+
+def test_patience_ends(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mirror.PATIENCE, "offline", 0.0)
+    assert launch.mirror().startswith("W&B did not finish in time and was stopped; later: ")
