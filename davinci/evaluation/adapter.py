@@ -28,8 +28,8 @@ from davinci.store import Store
 
 END_OF_TEXT = 0
 DEFAULT_GENERATION_TOKENS = 256
-# Tokens of a forward pass: larger batches are no faster on a core, and their logits no longer fit its cache.
-BATCH_TOKENS = 4096
+# Tokens of a forward pass. On a core larger batches are no faster, and mean more padding.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 BATCH_PROMPTS = 256
 
 # lm-eval's: ((context, continuation), context tokens, continuation tokens).
@@ -74,6 +74,7 @@ class DecoderLM(TemplateLM):
         self.max_length = model.config.max_position_embeddings
         self.truncated = 0
         self._device = model.unembedding.device
+        self._batch_tokens = BATCH_TOKENS[self._device.type]
         self._encoded: dict[str, list[int]] = {}
 
     @property
@@ -97,7 +98,7 @@ class DecoderLM(TemplateLM):
         return results
 
     def _groups(self, requests: list[Request]) -> list[Group]:
-        """Requests by shared prefix, longest prefix first."""
+        """Requests by shared prefix. Longest tail first: most tokens, so most padding, are in tails."""
         found: dict[tuple[int, ...], list[Tail]] = {}
         for index, (_, context, continuation) in enumerate(requests):
             if not continuation:  # the tokenizer merged all of it into the context's last token
@@ -110,17 +111,17 @@ class DecoderLM(TemplateLM):
             tail = Tail(index, tokens[start:-1], tokens[start + 1 :])
             found.setdefault(tuple(tokens[:start]), []).append(tail)
         groups = [Group(prefix, tails) for prefix, tails in found.items()]
-        return sorted(groups, key=lambda group: (-len(group.prefix), -group.tail_width))
+        return sorted(groups, key=lambda group: (-group.tail_width, -len(group.prefix)))
 
     def _batches(self, groups: list[Group]) -> Iterator[list[Group]]:
-        """Groups in order, cut where a pass would exceed `BATCH_TOKENS` or its padding the context length."""
+        """Groups in order, cut where a pass would be too large or its padding the context length."""
         batch: list[Group] = []
         for group in groups:
             wider = [*batch, group]
             prefix = max(len(one.prefix) for one in wider)
             tail = max(one.tail_width for one in wider)
-            rows = sum(len(one.tails) for one in wider)
-            if batch and (prefix + tail > self.max_length or max(len(wider) * prefix, rows * tail) > BATCH_TOKENS):
+            tokens = max(len(wider) * prefix, sum(len(one.tails) for one in wider) * tail)
+            if batch and (prefix + tail > self.max_length or tokens > self._batch_tokens):
                 yield batch
                 wider = [group]
             batch = wider

@@ -1,7 +1,7 @@
 """The arithmetic benchmark, from held-out question-answer documents: one item file for both protocols.
 
-Prompt and choices have the documents' own form, so that a small model meets what it practised: the choices are
-``42 + 5 = 47.`` and the same with another result, and what the model writes is read for its last number.
+Prompt and choices have the documents' own form, so that a small model meets what it practised: the choices are the
+document's answer and the same with another result, and what the model writes is read for its last number.
 """
 
 from __future__ import annotations
@@ -13,45 +13,55 @@ from random import Random
 from davinci.evaluation.documents import Document, Item, draw, with_label
 
 CHOICES = 4
-# One step, no carry: harder grades stay at zero for as long as a tiny model is trained.
+# The easiest: harder ones stay at zero for as long as a tiny model is trained.
 GRADES = (1, 2)
 PROMPT_END = "\nAnswer:"
-# Wordings of one problem that are asked: the problems of the easiest grade are few.
-WORDINGS = 2
 
-_EQUATION = re.compile(r"(\d+) ([-+*]) (\d+) = (-?\d+)\.")
+_NUMBER = re.compile(r"\d+")
 
-Place = tuple[str, "re.Match[str]"]
+Place = tuple[str, str]
 
 
 def questions(documents: list[Document], random: Random, count: int) -> list[Item]:
-    """What is the answer? The three wrong results have as many digits as the right one and differ by at most 12."""
+    """What is the answer? The three wrong results have as many digits as the right one and differ by at most 12.
+
+    A problem (its numbers and its result) is asked as seldom as the documents allow, in different wordings.
+    """
+    places = [(document, _places(document)) for document in documents]
+    problems = Counter(_problem(*place) for _, found in places for place in found)
+    wordings = 1
+    while sum(min(times, wordings) for times in problems.values()) < count and wordings < max(problems.values()):
+        wordings += 1
     asked: Counter[tuple[str, ...]] = Counter()
 
     def make(document: Document, place: Place) -> Item | None:
-        context, equation = place
-        first, sign, second, result = equation.groups()
-        problem = (sign, first, second) if sign == "-" else (sign, *sorted((first, second)))
-        if asked[problem] == WORDINGS:
+        context, answer = place
+        problem = _problem(context, answer)
+        if asked[problem] == wordings:
             return None
-        right = f" {equation.group()}"
-        wrong = [f" {first} {sign} {second} = {other}." for other in _wrong(result, random)]
-        item = with_label(document, context, right, wrong, random)
+        result = _NUMBER.findall(answer)[-1]
+        start, _, end = answer.rpartition(result)
+        wrong = [f" {start}{other}{end}" for other in _wrong(result, random)]
+        item = with_label(document, context, f" {answer}", wrong, random)
         if item is None:
             return None
         asked[problem] += 1
         return {**item, "answer": result, "grade": document.fields["grade"]}
 
-    return draw([(document, _places(document)) for document in documents], make, random, count)
+    return draw(places, make, random, count)
 
 
 def _places(document: Document) -> list[Place]:
-    """The prompt and the equation of a document of the chosen grades, else nothing."""
+    """The prompt and the answer of a document of the chosen grades with one step at most, else nothing."""
     if document.fields.get("grade") not in GRADES:
         return []
-    start, found, _ = document.text.partition(PROMPT_END)
-    equation = _EQUATION.fullmatch(str(document.fields["answer"]).strip())
-    return [(start + PROMPT_END, equation)] if found and equation else []
+    start, found, rest = document.text.partition(PROMPT_END)
+    answer = rest.strip()
+    return [(start + PROMPT_END, answer)] if found and _NUMBER.search(answer) and answer.count("=") < 2 else []
+
+
+def _problem(context: str, answer: str) -> tuple[str, ...]:
+    return (*sorted(_NUMBER.findall(context)), _NUMBER.findall(answer)[-1])
 
 
 def _wrong(result: str, random: Random) -> list[str]:

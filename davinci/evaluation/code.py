@@ -1,4 +1,4 @@
-"""Benchmarks from held-out Python: the next line, and the right order of tokens within a line."""
+"""Benchmarks from held-out Python: how far the next line is indented, and the right order of names within a line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import re
 from itertools import pairwise
 from random import Random
 
-from davinci.evaluation.documents import Document, Item, draw, surround, with_label
+from davinci.evaluation.documents import Document, Item, draw, with_label
 
 CHOICES = 4
-CONTEXT_LINES = 6
-CONTEXT_BYTES = 200
-LENGTH_TOLERANCE = 4
+CONTEXT_LINES = 5
+CONTEXT_BYTES = 160
+INDENT = 4
+DEEPEST = 16
 
-_LEXEME = re.compile(r"\w+|[^\w\s]")
+_NAME = re.compile(r"[^\W\d]\w*")
 
 Place = tuple[str, str]
 
@@ -41,29 +42,33 @@ def line_places(document: Document) -> list[Place]:
     return places
 
 
-def next_line(documents: list[Document], random: Random, count: int) -> list[Item]:
-    """Which line comes next? Three lines of other files with the same indentation and about the same byte length."""
-    places = [(document, line_places(document)) for document in documents]
-    by_indent: dict[int, list[tuple[str, str]]] = {}
-    for document, found in places:
-        for _, line in found:
-            by_indent.setdefault(_indent(line), []).append((document.id, line))
+def indentation(documents: list[Document], random: Random, count: int) -> list[Item]:
+    """How far is the next line indented? The same line at the three depths next to the right one.
+
+    None to three of them are deeper, in turn, so that the right one stands at each rank equally often.
+    """
+    made = 0
 
     def make(document: Document, place: Place) -> Item | None:
+        nonlocal made
         before, line = place
-        others = [other for name, other in by_indent[_indent(line)] if name != document.id and other != line]
-        shorter = sorted({one for one in others if 0 <= len(line) - len(one) <= LENGTH_TOLERANCE})
-        longer = sorted({one for one in others if 0 < len(one) - len(line) <= LENGTH_TOLERANCE})
-        wrong = surround(line, shorter, longer, CHOICES - 1, random)
-        if wrong is None:
+        right = _indent(line)
+        if right % INDENT or right > DEEPEST:
             return None
-        return with_label(document, before, "\n" + line, ["\n" + one for one in wrong], random)
+        deeper = made % CHOICES
+        first = right - (CHOICES - 1 - deeper) * INDENT
+        if first < 0:
+            return None
+        wrong = [depth for depth in range(first, first + CHOICES * INDENT, INDENT) if depth != right]
+        item = with_label(document, before, "\n" + line, [f"\n{' ' * depth}{line.strip()}" for depth in wrong], random)
+        made += item is not None
+        return item
 
-    return draw(places, make, random, count)
+    return draw([(document, line_places(document)) for document in documents], make, random, count)
 
 
-def token_order(documents: list[Document], random: Random, count: int) -> list[Item]:
-    """Which line is unaltered? In each of the others two neighbouring tokens of the line are exchanged."""
+def name_order(documents: list[Document], random: Random, count: int) -> list[Item]:
+    """Which line is unaltered? In each of the others two neighbouring names or keywords of the line are exchanged."""
 
     def make(document: Document, place: Place) -> Item | None:
         before, line = place
@@ -77,11 +82,10 @@ def token_order(documents: list[Document], random: Random, count: int) -> list[I
 
 
 def _swaps(line: str) -> list[str]:
-    """The line with two neighbouring tokens exchanged, in every way that leaves it made of the same tokens."""
-    tokens = sorted(_LEXEME.findall(line))
-    spans = [match.span() for match in _LEXEME.finditer(line)]
+    """The line with two neighbouring names exchanged, in every way that changes it."""
+    spans = [match.span() for match in _NAME.finditer(line)]
     swapped = {line[:a] + line[c:d] + line[b:c] + line[a:b] + line[d:] for (a, b), (c, d) in pairwise(spans)}
-    return sorted(one for one in swapped - {line} if sorted(_LEXEME.findall(one)) == tokens)
+    return sorted(swapped - {line})
 
 
 def _indent(line: str) -> int:

@@ -37,8 +37,8 @@ class Maker:
 MAKERS = {
     "general_cloze": Maker("general", prose.cloze),
     "general_word_order": Maker("general", prose.word_order),
-    "code_next_line": Maker("code", code.next_line),
-    "code_token_order": Maker("code", code.token_order),
+    "code_indentation": Maker("code", code.indentation),
+    "code_name_order": Maker("code", code.name_order),
     "science_cloze": Maker("science", prose.cloze),
     "arithmetic": Maker("qa", arithmetic.questions),
 }

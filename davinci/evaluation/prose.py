@@ -12,7 +12,7 @@ from random import Random
 
 from davinci.evaluation.documents import Document, Item, clip_left, draw, surround, with_label
 
-CONTEXT_BYTES = 160
+CONTEXT_BYTES = 120
 CHOICES = 4
 NEIGHBOURS = 8
 RAREST = 3

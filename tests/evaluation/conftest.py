@@ -36,6 +36,10 @@ def python(random: Random, vocabulary: list[str]) -> str:
             f"    {other} = {name}.{argument}({random.randint(10, 99)})",
             f"    if {argument} == {random.choice(vocabulary)}:",
             f"        return {other} + {argument} * {random.choice(vocabulary)}",
+            f"        for {random.choice(vocabulary)} in {argument}:",
+            f"            while {other} is not {argument}:",
+            f"                {other} = {random.choice(vocabulary)}",
+            f"            {argument} = {random.choice(vocabulary)}({other})",
             f"    return {name}({other}, {random.choice(vocabulary)})",
             "",
         ]

@@ -47,7 +47,7 @@ CONTEXTS = [
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 4096])
 def test_loglikelihood_equals_direct(lm: DecoderLM, monkeypatch: pytest.MonkeyPatch, batch_tokens: int) -> None:
-    monkeypatch.setattr(adapter, "BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr(lm, "_batch_tokens", batch_tokens)
     pairs = [(context, end) for context in CONTEXTS for end in (" 42", " x", " several words, and more.", "\nline")]
     found = lm.loglikelihood([request("loglikelihood", *pair) for pair in pairs], disable_tqdm=True)
     for (context, end), (likelihood, greedy) in zip(pairs, found, strict=True):

@@ -98,9 +98,9 @@ def test_second_evaluation_is_served_from_the_file(
     store: Store, node: Node, save: Callable[[int], Path], small: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = save(1)
-    first = evaluate(checkpoint, node, small("code_next_line", "arithmetic_generative"), store)
+    first = evaluate(checkpoint, node, small("code_indentation", "arithmetic_generative"), store)
     monkeypatch.setattr(harness, "run", lambda *_, **__: pytest.fail("the model ran again"))
-    second = evaluate(checkpoint, node, small("code_next_line", "arithmetic_generative"), store)
+    second = evaluate(checkpoint, node, small("code_indentation", "arithmetic_generative"), store)
     for one, other in zip(first, second, strict=True):
         assert (one.score, one.items, one.key) == (other.score, other.items, other.key)
         assert one.frame.equals(other.frame)
@@ -108,10 +108,10 @@ def test_second_evaluation_is_served_from_the_file(
 
 def test_a_damaged_file_is_evaluated_again(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
     checkpoint = save(1)
-    first = evaluate(checkpoint, node, small("code_next_line"), store)
+    first = evaluate(checkpoint, node, small("code_indentation"), store)
     path = items_file(store, node, first[0].key)
     path.write_bytes(path.read_bytes()[:100])
-    second = evaluate(checkpoint, node, small("code_next_line"), store)
+    second = evaluate(checkpoint, node, small("code_indentation"), store)
     assert second[0].frame.equals(first[0].frame)
 
 
@@ -119,24 +119,24 @@ def test_key_changes_with_what_a_score_depends_on(
     store: Store, node: Node, save: Callable[[int], Path], small: Suite
 ) -> None:
     checkpoint = save(1)
-    keys = {"first": cache_key(checkpoint, node, small("code_next_line"), store)}
-    keys["weights"] = cache_key(save(2), node, small("code_next_line"), store)
-    keys["shots"] = cache_key(checkpoint, node, small("code_next_line", num_fewshot=1), store)
-    keys["limit"] = cache_key(checkpoint, node, small("code_next_line", limit=9), store)
-    keys["task"] = cache_key(checkpoint, node, small("code_next_line", task="code_token_order"), store)
+    keys = {"first": cache_key(checkpoint, node, small("code_indentation"), store)}
+    keys["weights"] = cache_key(save(2), node, small("code_indentation"), store)
+    keys["shots"] = cache_key(checkpoint, node, small("code_indentation", num_fewshot=1), store)
+    keys["limit"] = cache_key(checkpoint, node, small("code_indentation", limit=9), store)
+    keys["task"] = cache_key(checkpoint, node, small("code_indentation", task="code_name_order"), store)
     shape = node.model_copy(update={"model": node.model.model_copy(update={"rope_theta": 500.0})})
-    keys["shape"] = cache_key(checkpoint, shape, small("code_next_line"), store)
-    with (store.pool("embedded") / "tasks" / "code_next_line.jsonl").open("a", encoding="utf-8") as file:
+    keys["shape"] = cache_key(checkpoint, shape, small("code_indentation"), store)
+    with (store.pool("embedded") / "tasks" / "code_indentation.jsonl").open("a", encoding="utf-8") as file:
         file.write("\n")
-    keys["items"] = cache_key(checkpoint, node, small("code_next_line"), store)
+    keys["items"] = cache_key(checkpoint, node, small("code_indentation"), store)
     (store.pool("embedded") / "tokenizer.json").write_text("{}", encoding="utf-8")
-    keys["tokenizer"] = cache_key(checkpoint, node, small("code_next_line"), store)
+    keys["tokenizer"] = cache_key(checkpoint, node, small("code_indentation"), store)
     assert len(set(keys.values())) == len(keys)
 
 
 def test_labels_leave_the_key_alone(store: Store, node: Node, small: Suite) -> None:
-    assert settings_digest(node, small("code_next_line"), store) == settings_digest(
-        node, small("code_next_line", chance=0.5, domain="general"), store
+    assert settings_digest(node, small("code_indentation"), store) == settings_digest(
+        node, small("code_indentation", chance=0.5, domain="general"), store
     )
 
 
@@ -153,13 +153,13 @@ def test_shots_stand_before_the_question(store: Store, node: Node, save: Callabl
 
 
 def test_mistakes_are_named(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
-    with pytest.raises(UserError, match="'acc_nrm' is not computed by task code_next_line"):
-        evaluate(save(1), node, small("code_next_line", metric="acc_nrm"), store)
-    with pytest.raises(UserError, match="has no task 'code_nextline'; nearest: code_next_line"):
-        evaluate(save(1), node, small("code_next_line", task="code_nextline"), store)
-    (store.pool("embedded") / "tasks" / "code_next_line.jsonl").unlink()
+    with pytest.raises(UserError, match="'acc_nrm' is not computed by task code_indentation"):
+        evaluate(save(1), node, small("code_indentation", metric="acc_nrm"), store)
+    with pytest.raises(UserError, match="has no task 'code_indent'; nearest: code_indentation"):
+        evaluate(save(1), node, small("code_indentation", task="code_indent"), store)
+    (store.pool("embedded") / "tasks" / "code_indentation.jsonl").unlink()
     with pytest.raises(UserError, match="data build"):
-        evaluate(save(1), node, small("code_next_line"), store)
+        evaluate(save(1), node, small("code_indentation"), store)
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in TASKS.glob("[!_]*.yaml")))
