@@ -67,6 +67,8 @@ class Board:
             self._evaluating[0] += now - seat.since
             self._evaluating[1] += 1
             self._evaluations[seat.node] = max(0, self._evaluations[seat.node] - 1)
+        if phase == "evaluating":  # Which comes after training.
+            self._reached[node] = self.plan.nodes[node].end
         self.seats[worker] = Seat(node, phase, now)
 
     def leave(self, worker: int) -> None:
@@ -106,12 +108,12 @@ class Board:
     def eta(self) -> float | None:
         """Seconds to go: the work left shared by the workers, or its longest chain; None until something was trained.
 
-        An evaluation is priced at the mean of those seen so far.
+        An evaluation is priced at the mean of those seen so far, the first one at the time it has taken yet.
         """
         if not self._training[1]:
             return None
         a_token = self._training[0] / self._training[1]
-        an_evaluation = self._evaluating[0] / max(self._evaluating[1], 1)
+        an_evaluation = self._evaluation_price()
         total, longest = 0.0, 0.0
         chain: dict[str, float] = {}
         for name in self._parents_first:
@@ -120,6 +122,12 @@ class Board:
             chain[node.id] = own + (chain[node.parent] if node.parent else 0.0)
             total, longest = total + own, max(longest, chain[node.id])
         return max(total / self._workers, longest)
+
+    def _evaluation_price(self) -> float:
+        if self._evaluating[1]:
+            return self._evaluating[0] / self._evaluating[1]
+        now = self._clock()
+        return max((now - seat.since for seat in self.seats.values() if seat.phase == "evaluating"), default=0.0)
 
     def fraction(self, node: str) -> float:
         """How much of `node` is trained."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -57,6 +59,9 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
         counts = ", ".join(f"{count} {name}" for name, count in board.runs().items() if count)
         display.say(f"runs: {counts} · {duration(time.monotonic() - started)}")
         _report_failures(plan, schedule, pool.errors, display)
+    if status > 128:
+        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        display.say(f"stopped; the same command goes on: {command}")
     return status
 
 

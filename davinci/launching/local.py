@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shlex
 import signal
 import socket
 import subprocess
@@ -189,7 +188,6 @@ class Pool:
                     worker.kill()
                 self._selector.close()
         if signals.count:
-            self.display.say(f"stopped; to go on: {_command()}")
             return 128 + signals.number
         return 1 if self.errors else 0
 
@@ -289,9 +287,3 @@ class Pool:
             return
         log = log_path(self.store, self.sweep, chain)
         self._fail(chain, Outcome(state="failed", error=f"the worker process died ({how})", log=str(log)))
-
-
-def _command() -> str:
-    """The command line this process was started with."""
-    script = sys.argv[0]
-    return shlex.join([Path(sys.executable).name, script, *sys.argv[1:]])

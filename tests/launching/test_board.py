@@ -70,6 +70,8 @@ def test_time_to_go_counts_evaluations_and_the_longest_chain() -> None:
     assert board.eta == pytest.approx(40 + 80)
     board.finish("b-s0")
     board.sit(0, "c0-s0", "evaluating")
+    now[0] = 14.0
+    assert board.eta == pytest.approx(80 + 2 * 4)
     now[0] = 16.0
     board.sit(0, "", "idle")  # Six seconds an evaluation, two to go for c1.
     board.finish("c0-s0")

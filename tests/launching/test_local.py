@@ -179,7 +179,7 @@ def test_ctrl_c_drains_and_the_same_command_resumes(undisturbed: Store, tmp_path
         launcher.line_with("stopping: each worker checkpoints at its next step")
     status, output = launcher.end()
     assert status == 130
-    assert "stopped; to go on: python" in output and "fake_launch.py" in output
+    assert "stopped; the same command goes on: python" in output and "fake_launch.py" in output
     assert launcher.store.checkpoint("b-s0", 80 + 6 * 8).is_dir(), "the step it was in is kept"
     status, output = Launcher(tmp_path / "store", control, 2, 2).end()
     assert status == 0, output
