@@ -1,9 +1,13 @@
 """Arithmetic questions with their steps, made by a seeded program (Darwin Level L5, synthetic).
 
-Grades: 1 one operation on one-digit numbers; 2 a two-digit and a one-digit number, or two multiples of ten, without
-carry; 3 two two-digit numbers without carry, by tens and ones; 4 the same with carry; 5 two operations on one-digit
-numbers; 6 a story with one or two operations. The same problem comes in several wordings and, as practice does, again
-and again: what is held out is the problem, in all its wordings, not one wording of it.
+Grades: 1 a sum or difference of one-digit numbers; 2 a product of one-digit numbers, a two-digit and a one-digit number
+without carry, or two multiples of ten; 3 two two-digit numbers without carry, by tens and ones; 4 the same with carry;
+5 two operations on one-digit numbers; 6 a story with one or two operations.
+
+Most questions are of grade 1 and in one wording, again and again: a model of a million parameters that reads some
+thousand of them learns these first. Measured in a fine-tuning of 952 steps of 4 sequences at learning rate 1e-3: a third
+of the held-out sums of grade 1 right after drilling them alone, a tenth with numbers up to 19. The same tokens in 238
+steps of 16 sequences: next to none.
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ from davinci.data.questions import asked
 
 SEED = 20251
 DOCUMENTS = 120_000
-# More than of other sources, since the problems are few and benchmarks need some hundred that were never practised.
-HELDOUT_FRACTION = 0.08
-_WEIGHTS = {1: 30, 2: 30, 3: 12, 4: 8, 5: 10, 6: 10}
+# Far more than of other sources: the problems of grade 1 are few, and a benchmark needs some dozens never practised.
+HELDOUT_FRACTION = 0.25
+_WEIGHTS = {1: 70, 2: 10, 3: 6, 4: 4, 5: 5, 6: 5}
 _OPERATION = {"+": ("plus", "add"), "-": ("minus", "subtract"), "*": ("times", "multiply")}
 _NAMES = [
     "Anna",
@@ -62,7 +66,7 @@ Problem = tuple[str, str, str]
 
 
 def arithmetic(count: int = DOCUMENTS) -> list[Document]:
-    """`count` questions in random order. The key of a problem forgets the order of what commutes: 3 + 5 is 5 + 3."""
+    """`count` questions in random order. What is held out is a problem in all its wordings, stories among them."""
     random = Random(SEED)
     grades = random.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()), k=count)
     documents = []
@@ -77,16 +81,15 @@ def _value(a: int, sign: str, b: int) -> int:
 
 
 def _key(a: int, sign: str, b: int) -> str:
-    low, high = (a, b) if sign == "-" else sorted((a, b))
-    return f"{low} {sign} {high}"
+    return f"{a} {sign} {b}"
 
 
 def _words(random: Random, a: int, sign: str, b: int) -> str:
     spoken, verb = _OPERATION[sign]
-    kind = random.randrange(10)
-    if kind < 7:
+    kind = random.randrange(20)
+    if kind < 16:
         return f"What is {a} {sign} {b}?"
-    if kind < 9:
+    if kind < 19:
         return f"What is {a} {spoken} {b}?"
     if sign == "-":
         return f"What do you get if you {verb} {b} from {a}?"
@@ -99,13 +102,15 @@ def _one_step(random: Random, a: int, sign: str, b: int) -> Problem:
 
 def _grade_1(random: Random) -> Problem:
     a, b = random.randrange(10), random.randrange(10)
-    sign = random.choice("++--*")
+    sign = random.choice("+-")
     if sign == "-":
         a, b = max(a, b), min(a, b)
     return _one_step(random, a, sign, b)
 
 
 def _grade_2(random: Random) -> Problem:
+    if random.randrange(3) == 0:
+        return _one_step(random, random.randrange(10), "*", random.randrange(10))
     sign = random.choice("+-")
     if random.randrange(4) == 0:
         a, b = 10 * random.randrange(1, 10), 10 * random.randrange(1, 10)

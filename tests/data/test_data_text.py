@@ -5,7 +5,8 @@ import re
 import pytest
 
 from davinci.data import rules
-from davinci.data.arithmetic import arithmetic
+from davinci.data.arithmetic import _THINGS as THINGS
+from davinci.data.arithmetic import HELDOUT_FRACTION, arithmetic
 from davinci.data.documents import Document
 from davinci.data.markup import normalise, rst_to_text
 from davinci.data.python_source import docstrings
@@ -161,23 +162,24 @@ def test_arithmetic_grades_are_as_described():
         grade = one.fields["grade"]
         ones = a % 10 + b % 10 if sign == "+" else a % 10 - b % 10
         if grade == 1:
-            assert a < 10 and b < 10
+            assert a < 10 and b < 10 and sign != "*"
         elif grade == 2:
-            assert a >= 10 and 0 <= ones < 10 and (b < 10 or a % 10 == b % 10 == 0)
+            assert sign == "*" or (a >= 10 and 0 <= ones < 10 and (b < 10 or a % 10 == b % 10 == 0))
         else:
             assert a >= 10 and b >= 10 and (0 <= ones < 10) == (grade == 3)
 
 
 def test_a_problem_is_held_out_in_all_its_wordings():
-    """3 + 5, 5 plus 3 and a story about them are one problem."""
+    """3 + 5, 3 plus 5 and a story about them are one problem."""
     documents = arithmetic(20_000)
-    heldout = {one.split_key for one in documents if one.is_heldout(0.08)}
+    heldout = {one.split_key for one in documents if one.is_heldout(HELDOUT_FRACTION)}
     asked_train = {one.fields["question"] for one in documents if one.split_key not in heldout}
     asked_heldout = {one.fields["question"] for one in documents if one.split_key in heldout}
     assert asked_heldout and not asked_train & asked_heldout
     for question in asked_heldout:
-        if found := re.fullmatch(r"What is (\d+) ([+*]) (\d+)\?", question):
-            assert f"What is {found[3]} {found[2]} {found[1]}?" not in asked_train
+        if found := re.fullmatch(r"What is (\d+) \+ (\d+)\?", question):
+            assert f"What is {found[1]} plus {found[2]}?" not in asked_train
+            assert not any(f"has {found[1]} {one} and gets {found[2]} more" in " ".join(asked_train) for one in THINGS)
 
 
 def test_split_is_by_key_not_by_content():
