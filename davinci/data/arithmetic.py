@@ -5,9 +5,9 @@ without carry, or two multiples of ten; 3 two two-digit numbers without carry, b
 5 two operations on one-digit numbers; 6 a story with one or two operations.
 
 Most questions are of grade 1 and in one wording, again and again: a model of a million parameters that reads some
-thousand of them learns these first. Measured in a fine-tuning of 952 steps of 4 sequences at learning rate 1e-3: a third
-of the held-out sums of grade 1 right after drilling them alone, a tenth with numbers up to 19. The same tokens in 238
-steps of 16 sequences: next to none.
+thousand of them learns these first. Measured in a fine-tuning of 952 steps of 4 sequences at learning rate 1e-3: a
+third of the held-out sums of grade 1 right after drilling them alone, a tenth with numbers up to 19. At 4e-4, in 238
+steps of 16 sequences, the same tokens taught next to none.
 """
 
 from __future__ import annotations
