@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 
 from davinci.composition.compose import compose, files_of, origin_of, template_of, to_run
 from davinci.composition.expand import COMMAND_LINE, Sweep, expand
+from davinci.data.build import BUILDERS
+from davinci.data.build import build as build_pool
 from davinci.data.cards import PoolCard, read_card
 from davinci.errors import UserError
+from davinci.launching.progress import PatientConsole
 from davinci.planning.build import build_plan
 from davinci.planning.page import show
 from davinci.planning.plan import Arm, Plan, Question
@@ -71,8 +74,9 @@ def _apply(sweep: Sweep, *, plan_only: bool, warn_only: bool) -> int:
         done=_done(store),
         warn_only=warn_only,
     )
-    console = Console()
-    show(plan, console)
+    console = PatientConsole()
+    with suppress(BrokenPipeError):  # nobody reads the page any more: the work goes on
+        show(plan, console)
     if plan.audit.verdict == "refused":
         refused = [finding.text for finding in plan.audit.findings if finding.level == "refused"]
         raise UserError(f"the sweep is not controlled: {'; '.join(refused)} (audit=warn launches it all the same)")
@@ -91,18 +95,14 @@ def _apply(sweep: Sweep, *, plan_only: bool, warn_only: bool) -> int:
 
 
 def _card(store: Store, pool: str, build: bool) -> PoolCard | None:
-    """The pool's card; a pool this project can make itself is built first."""
-    from davinci.data.build import BUILDERS
-
-    card = read_card(store, pool)
-    if card is None and build and pool in BUILDERS:
-        from davinci.data.build import build as build_pool
+    """The pool's card; with `build`, a pool this project can make itself, and its benchmarks, are made first."""
+    if build and pool in BUILDERS:
         from davinci.evaluation.embedded import make_tasks
 
-        build_pool(pool, store, print)
+        if read_card(store, pool) is None:
+            build_pool(pool, store, print)
         make_tasks(store, pool)
-        card = read_card(store, pool)
-    return card
+    return read_card(store, pool)
 
 
 def _done(store: Store) -> frozenset[str]:

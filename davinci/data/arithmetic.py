@@ -1,13 +1,13 @@
 """Arithmetic questions with their steps, made by a seeded program (Darwin Level L5, synthetic).
 
-Grades: 1 a sum or difference of one-digit numbers; 2 a product of one-digit numbers, a two-digit and a one-digit number
-without carry, or two multiples of ten; 3 two two-digit numbers without carry, by tens and ones; 4 the same with carry;
-5 two operations on one-digit numbers; 6 a story with one or two operations.
+Grades: 1 a drilled fact, the sum or difference of numbers up to 5, asked by somebody; 2 a product of one-digit numbers,
+a two-digit and a one-digit number without carry, or two multiples of ten; 3 two two-digit numbers without carry, by
+tens and ones; 4 the same with carry; 5 two operations on one-digit numbers; 6 a story with one or two operations.
 
-Most questions are of grade 1 and in one wording, again and again: a model of a million parameters that reads some
-thousand of them learns these first. Measured in a fine-tuning of 952 steps of 4 sequences at learning rate 1e-3: a
-third of the held-out sums of grade 1 right after drilling them alone, a tenth with numbers up to 19. At 4e-4, in 238
-steps of 16 sequences, the same tokens taught next to none.
+Most questions are of grade 1: a model of a million parameters that reads a few hundred thousand tokens learns these
+first. What is held out of grade 1 is a question (who asks what), so that a benchmark of it asks practised facts in
+questions never seen; of the other grades a problem in all its wordings. `docs/negative_results.md` has the figures that
+led here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from davinci.data.documents import Document
 from davinci.data.questions import asked
 
 SEED = 20251
-DOCUMENTS = 120_000
-# Far more than of other sources: the problems of grade 1 are few, and a benchmark needs some dozens never practised.
+DOCUMENTS = 180_000
+# Far more than of other sources: the questions of grade 1 are few, and a benchmark needs some hundred never practised.
 HELDOUT_FRACTION = 0.25
-_WEIGHTS = {1: 70, 2: 10, 3: 6, 4: 4, 5: 5, 6: 5}
+_WEIGHTS = {1: 80, 2: 7, 3: 4, 4: 3, 5: 3, 6: 3}
+_LARGEST_FACT = 5
 _OPERATION = {"+": ("plus", "add"), "-": ("minus", "subtract"), "*": ("times", "multiply")}
 _NAMES = [
     "Anna",
@@ -66,7 +67,7 @@ Problem = tuple[str, str, str]
 
 
 def arithmetic(count: int = DOCUMENTS) -> list[Document]:
-    """`count` questions in random order. What is held out is a problem in all its wordings, stories among them."""
+    """`count` questions in random order, each with the key that decides whether it is held out."""
     random = Random(SEED)
     grades = random.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()), k=count)
     documents = []
@@ -101,11 +102,12 @@ def _one_step(random: Random, a: int, sign: str, b: int) -> Problem:
 
 
 def _grade_1(random: Random) -> Problem:
-    a, b = random.randrange(10), random.randrange(10)
-    sign = random.choice("+-")
+    name, sign = random.choice(_NAMES), random.choice("+-")
+    a, b = random.randrange(_LARGEST_FACT + 1), random.randrange(_LARGEST_FACT + 1)
     if sign == "-":
         a, b = max(a, b), min(a, b)
-    return _one_step(random, a, sign, b)
+    question = f"{name} asks: {a} {sign} {b}?"
+    return question, question, f"{_value(a, sign, b)}."
 
 
 def _grade_2(random: Random) -> Problem:

@@ -113,7 +113,7 @@ def test_every_shipped_sweep_expands(loader, repository):
 
 HYPOTHESIS = "hypothesis: {text: t, metric: METRIC, arm: filtered, direction: increase}\n"
 BAD_FILES = {
-    SWEEP + HYPOTHESIS.replace("METRIC", "arithmetic_generativ"): "has no 'arithmetic_generativ'; nearest: arithmetic_generative",
+    SWEEP + HYPOTHESIS.replace("METRIC", "arithmetic_gen"): "has no 'arithmetic_gen'; nearest: arithmetic_generative",
     SWEEP + HYPOTHESIS.replace("METRIC", "{paper: MMLU}"): "hypothesis.metric: names none for suite embedded",
     SWEEP + HYPOTHESIS.replace("METRIC", "Code").replace("filtered", "filter"): "hypothesis.arm: no arm 'filter'",
     "question: what": "factor: missing",
