@@ -64,6 +64,7 @@ class Composer:
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
         self._composed: dict[tuple[str, ...], _Composed] = {}
+        self._lines: dict[str, Override] = {}
         self._is_group = lru_cache(maxsize=None)(lambda key: bool(loader.get_group_options(key)))
 
     def run(self, lines: Sequence[str], where: str, **values: Any) -> Run:
@@ -72,7 +73,7 @@ class Composer:
         Raises:
             UserError: naming the key, where it was set (`where` for an override, else a file) and what is accepted.
         """
-        overrides = parse_overrides(lines, where)
+        overrides = [self._parsed(line, where) for line in lines]
         plain = [override for override in overrides if self._is_plain(override)]
         rest = [override for override in overrides if override not in plain]
         if any(_related(one.key_or_group, other.key_or_group) for one in plain for other in rest):
@@ -86,6 +87,11 @@ class Composer:
         except composition_errors as error:
             raise UserError(f"{where}: {one_line(error)}") from None
         return to_run(data, origin_of(composed.files, [override.key_or_group for override in overrides], where))
+
+    def _parsed(self, line: str, where: str) -> Override:
+        if line not in self._lines:
+            (self._lines[line],) = parse_overrides([line], where)
+        return self._lines[line]
 
     def _is_plain(self, override: Override) -> bool:
         """Whether the override sets one value and touches no defaults list."""

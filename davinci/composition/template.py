@@ -35,6 +35,9 @@ class Template:
         raw = _leaves(OmegaConf.to_container(config, resolve=False))
         self._leaves = {key: isinstance(value, str) and "${" in value for key, value in raw.items()}
         self._reads = {key: _keys_read(value) for key, value in raw.items() if self._leaves[key]}
+        # A leaf that is one reference and nothing else is a copy: no need to ask OmegaConf.
+        matches = {key: _REFERENCE.fullmatch(value) for key, value in raw.items() if self._leaves[key]}
+        self._copies = {key: match[1] for key, match in matches.items() if match}
 
     def takes(self, key: str, value: Any) -> bool:
         """Whether setting `key` to `value` can be done here: an existing leaf, a plain value, known interpolations."""
@@ -47,6 +50,9 @@ class Template:
         for key, value in values.items():
             _set(data, key, value)
         stale = self._stale(values)
+        for key in [key for key in stale if self._copies.get(key) in values]:
+            _set(data, key, values[self._copies[key]])
+            stale.remove(key)
         if stale:
             raw = {key: _raw(self._config, key) for key in values}
             with flag_override(self._config, ["struct", "readonly"], [False, False]):
