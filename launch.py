@@ -33,3 +33,8 @@ if __name__ == "__main__":
     except composition_errors as error:
         print(f"error: command line: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    except ValueError as error:
+        if not str(error).startswith("Only one of --run"):  # Hydra's word on flags that exclude each other
+            raise
+        print(f"error: command line: {error}", file=sys.stderr)
+        sys.exit(2)

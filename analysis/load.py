@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from davinci.config import parse
 from davinci.errors import UserError, nearest
+from davinci.launching.reconcile import done_mark
 from davinci.planning.plan import Plan, PlannedRun, Point
 from davinci.store import Store, read_json
 from davinci.tracking import records
@@ -96,8 +97,8 @@ def load(store: Store, name: str) -> Sweep:
     _read_items(sweep)
     _read_curves(sweep, rows)
     for node in plan.nodes:
-        if (path := store.node(node) / "done.json").is_file():
-            sweep.done[node] = read_json(path)
+        if (mark := done_mark(node, store)) is not None:
+            sweep.done[node] = mark
     return sweep
 
 

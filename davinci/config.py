@@ -289,7 +289,7 @@ class Run(Frozen):
     seed: NotNegative
     trunk_seed: NotNegative
     seeds_from: str | None
-    store: str
+    store: Annotated[str, Field(min_length=1)]
     scale: Scale
     model: Model
     pool: Pool

@@ -4,7 +4,8 @@ STORE/
   archives/                     package archives the embedded pool is built from
   pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
   nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/
-  sweeps/<sweep>/               plan.json, runs/<run id>.json (a run is a manifest of node ranges), report/
+  sweeps/<sweep>/               plan.json (as launched last; plan_only.json as only planned), report/,
+                                runs/<run id>.json (a run is a manifest of node ranges)
   jobs/<sweep>/                 frozen job files and their logs
   wandb/                        offline W&B runs
 """
@@ -39,6 +40,15 @@ class Store:
     """Paths below one root folder."""
 
     root: Path
+
+    def require_writable(self) -> None:
+        """Make the root folder if there is none; UserError where nothing can be written in it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise UserError(f"store={self.root}: cannot write there ({error.strerror})") from None
 
     @property
     def archives(self) -> Path:
@@ -106,10 +116,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a file that is not JSON is a UserError naming it."""
+    """Read JSON; a file that is not JSON (or not text) is a UserError naming it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
 
 

@@ -25,12 +25,19 @@ CONFIG_NAME = "config"
 STEERING = ("plan_only", "audit", "hydra")
 
 
-def parse_overrides(overrides: Sequence[str], where: str) -> list[Override]:
-    """Parse Hydra's override grammar; a mistake is a UserError naming `where` it was written."""
-    try:
-        return list(OverridesParser.create().parse_overrides(list(overrides)))
-    except composition_errors as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
+def parse_overrides(overrides: Sequence[str], where: str, loader: ConfigLoader | None = None) -> list[Override]:
+    """Parse Hydra's override grammar; a mistake is a UserError naming `where` it was written and the override.
+
+    With `loader`, a group may be swept with ``glob(…)``.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = []
+    for line in overrides:
+        try:
+            parsed += parser.parse_overrides([line])
+        except composition_errors as error:
+            raise UserError(f"{where}: {line}: {one_line(error)}") from None
+    return parsed
 
 
 def compose(loader: ConfigLoader, overrides: Sequence[str], where: str) -> DictConfig:
@@ -143,9 +150,10 @@ def files_of(config: DictConfig) -> dict[str, str]:
 
 def origin_of(files: Mapping[str, str], keys: Sequence[str], where: str) -> Callable[[str], str]:
     """A function from a dotted key to the place that set it: `where` for one of `keys`, else its group's file."""
+    own = [key for key in keys if key not in files]  # a key that is a group only chooses a file
 
     def find(key: str) -> str:
-        if any(_related(key, name) for name in keys):
+        if any(_related(key, name) for name in own):
             return where
         owners = [package for package in files if key == package or key.startswith(package + ".")]
         return files[max(owners, key=len)] if owners else "conf/config.yaml"

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from davinci.composition.compose import compose, files_of, origin_of, template_of, to_run
+from davinci.composition.errors import composition_errors, one_line
 from davinci.composition.expand import COMMAND_LINE, Sweep, expand
 from davinci.data.build import BUILDERS
 from davinci.data.build import build as build_pool
@@ -24,7 +25,8 @@ from davinci.planning.page import show
 from davinci.planning.plan import Arm, Plan, Question
 from davinci.store import Store, write_json
 
-SWEEPS = Path("sweeps")
+# Beside conf/, from wherever launch.py is started.
+SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 
 
 def run_single(config: DictConfig) -> NoReturn:
@@ -39,6 +41,7 @@ def run_single(config: DictConfig) -> NoReturn:
         run = to_run(data, origin_of(files_of(HydraConfig.instance().cfg), keys, COMMAND_LINE))
         arm = Arm(label=run.arm, overrides=tuple(overrides), is_baseline=True)
         sweep = Sweep((run,), Question(text="One run, no question."), (arm,), ())
+        _check_audit(config)
         return _apply(sweep, plan_only=bool(config.plan_only), warn_only=True)
 
     _exit(work)
@@ -50,11 +53,15 @@ def run_sweep(arguments: Sequence[str], loader: ConfigLoader) -> NoReturn:
     def work() -> int:
         sweep = expand(arguments, loader, SWEEPS)
         steering = compose(loader, [line for line in arguments if _is_steering(line)], COMMAND_LINE)
-        if steering.audit not in ("strict", "warn"):
-            raise UserError(f"{COMMAND_LINE}: audit={steering.audit}: strict or warn is accepted")
+        _check_audit(steering)
         return _apply(sweep, plan_only=bool(steering.plan_only), warn_only=steering.audit == "warn")
 
     _exit(work)
+
+
+def _check_audit(config: DictConfig) -> None:
+    if config.audit not in ("strict", "warn"):
+        raise UserError(f"{COMMAND_LINE}: audit={config.audit}: strict or warn is accepted")
 
 
 def _is_steering(line: str) -> bool:
@@ -64,6 +71,8 @@ def _is_steering(line: str) -> bool:
 def _apply(sweep: Sweep, *, plan_only: bool, warn_only: bool) -> int:
     first = sweep.runs[0]
     store = Store(Path(first.store))
+    if not plan_only:
+        store.require_writable()
     cards = {run.pool.name: _card(store, run.pool.name, build=not plan_only) for run in sweep.runs}
     plan = build_plan(
         sweep.runs,
@@ -79,16 +88,21 @@ def _apply(sweep: Sweep, *, plan_only: bool, warn_only: bool) -> int:
         show(plan, console)
     if plan.audit.verdict == "refused":
         refused = [finding.text for finding in plan.audit.findings if finding.level == "refused"]
-        raise UserError(f"the sweep is not controlled: {'; '.join(refused)} (audit=warn launches it all the same)")
+        more = f"; and {len(refused) - 3} more, above" if len(refused) > 3 else ""
+        said = "; ".join(refused[:3])
+        raise UserError(f"the sweep is not controlled: {said}{more} (audit=warn launches it all the same)")
     if plan.missing_sources and not plan_only:
         raise UserError(
             f"pool {first.pool.name}: {len(plan.missing_sources)} sources are not on this machine "
             f"({', '.join(plan.missing_sources[:3])}, …): the plan can be read (plan_only=true) but not launched"
         )
-    _save(plan, store)
-    if plan_only:
-        console.print(f"plan written to {store.sweep(plan.sweep) / 'plan.json'}; nothing launched", style="dim")
+    if plan_only:  # Not plan.json: that is what was launched, and what status and report go by.
+        path = store.sweep(plan.sweep) / "plan_only.json"
+        store.require_writable()
+        write_json(path, plan.model_dump(mode="json"))
+        console.print(f"plan written to {path}; nothing launched", style="dim")
         return 0
+    _save(plan, store)
     from davinci.launching.launch import launch
 
     return launch(plan, store, first.cluster, first.tracking)
@@ -113,17 +127,14 @@ def _done(store: Store) -> frozenset[str]:
 def _save(plan: Plan, store: Store) -> None:
     """Write plan.json and a manifest for every run."""
     folder = store.sweep(plan.sweep)
-    try:
-        write_json(folder / "plan.json", plan.model_dump(mode="json"))
-        for run in plan.runs:
-            manifest = run.model_dump(mode="json")
-            manifest["sweep"] = plan.sweep
-            manifest["nodes"] = [
-                {"id": node, "begin": plan.nodes[node].begin, "end": plan.nodes[node].end} for node in run.nodes
-            ]
-            write_json(folder / "runs" / f"{run.id}.json", manifest)
-    except OSError as error:
-        raise UserError(f"store={store.root}: cannot write there ({error.strerror})") from None
+    write_json(folder / "plan.json", plan.model_dump(mode="json"))
+    for run in plan.runs:
+        manifest = run.model_dump(mode="json")
+        manifest["sweep"] = plan.sweep
+        manifest["nodes"] = [
+            {"id": node, "begin": plan.nodes[node].begin, "end": plan.nodes[node].end} for node in run.nodes
+        ]
+        write_json(folder / "runs" / f"{run.id}.json", manifest)
 
 
 def _exit(work: Callable[[], int]) -> NoReturn:
@@ -131,5 +142,8 @@ def _exit(work: Callable[[], int]) -> NoReturn:
         status = work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except composition_errors as error:
+        print(f"error: {COMMAND_LINE}: {one_line(error)}", file=sys.stderr)
         status = 2
     sys.exit(status)

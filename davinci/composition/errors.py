@@ -1,18 +1,19 @@
-"""Hydra's and OmegaConf's errors, said on one line."""
+"""Errors of Hydra, OmegaConf and the YAML they read, said on one line."""
 
 from __future__ import annotations
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from davinci.errors import nearest
 
-composition_errors = (HydraException, OmegaConfBaseException)
+composition_errors = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
 def one_line(error: Exception) -> str:
-    """A Hydra or OmegaConf error on one line, with the nearest names where it is about a name."""
+    """One of `composition_errors` on one line, with the nearest names where it is about a name."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"conf/{group} has no {option!r}" + nearest(option, error.options)

@@ -12,12 +12,15 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 
 from davinci.composition.compose import Composer, parse_overrides
-from davinci.composition.sweep_file import read_sweep_file
+from davinci.composition.sweep_file import SweepFile, read_sweep_file
 from davinci.config import Run
-from davinci.errors import UserError
+from davinci.errors import UserError, nearest
 from davinci.planning.plan import Arm, Question
 
 COMMAND_LINE = "command line"
+# What a sweep file says in words of its own, and what belongs to a launch, not to an arm.
+_LABELS = {"sweep": "", "arm": "arms", "seed": "seeds", "trunk_seed": "seeds", "seeds_from": "seeds_from"}
+_PLACEMENT = ("store", "cluster", "tracking", "plan_only", "audit")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def expand(arguments: Sequence[str], loader: ConfigLoader, folder: Path) -> Swee
         loader: Hydra's config loader on conf/.
         folder: the sweeps folder.
     """
-    parsed = parse_overrides(arguments, COMMAND_LINE)
+    parsed = parse_overrides(arguments, COMMAND_LINE, loader)
     named = [override for override in parsed if override.key_or_group == "sweep"]
     rest = [override for override in parsed if override.key_or_group != "sweep"]
     if named:
@@ -50,18 +53,25 @@ def _from_file(name: str, extra: Sequence[Override], loader: ConfigLoader, folde
     swept = [override.key_or_group for override in extra if override.is_sweep_override()]
     if swept:
         raise UserError(f"{COMMAND_LINE}: {', '.join(swept)} is swept on top of sweep={name}; give it one value")
-    seeds = [override for override in extra if override.key_or_group == "seed"]
-    if seeds:
-        raise UserError(f"{COMMAND_LINE}: seed is set by sweeps/{name}.yaml (seeds); change it there or in a copy")
-    file = read_sweep_file(folder, name)
     where = f"{folder.name}/{name}.yaml"
+    for key in (override.key_or_group for override in extra):
+        if key in _LABELS:
+            raise UserError(f"{COMMAND_LINE}: {key} is set by {where} ({_LABELS[key]}); change it there or in a copy")
+    file = read_sweep_file(folder, name)
+    _check_keys(file, where)
     own = [line for override in extra if (line := override.input_line)]
     composer = Composer(loader)
     runs: list[Run] = []
     for label, overrides in file.arms.items():
-        parse_overrides([*file.fixed, *overrides], where)
         lines = [*file.fixed, *overrides, *own]
-        shared = file.seeds_from is not None and composer.run(lines, where, sweep=name).scale.shared_trunk
+        first = _first_run(composer, [*file.fixed, *overrides], own, where, name)
+        stages = first.curriculum.stages
+        if file.seeds_from is not None and file.seeds_from not in stages:
+            raise UserError(
+                f"{where}: seeds_from: the curriculum has no stage {file.seeds_from!r}"
+                + nearest(file.seeds_from, stages)
+            )
+        shared = file.seeds_from is not None and first.scale.shared_trunk
         trunk = {"seeds_from": file.seeds_from, "trunk_seed": file.seeds[0]} if shared else {}
         runs += [composer.run(lines, where, sweep=name, arm=label, seed=seed, **trunk) for seed in file.seeds]
     try:
@@ -69,6 +79,30 @@ def _from_file(name: str, extra: Sequence[Override], loader: ConfigLoader, folde
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     return Sweep(tuple(runs), words, file.labelled_arms(), file.factor)
+
+
+def _check_keys(file: SweepFile, where: str) -> None:
+    """Refuse overrides that would be ignored: labels anywhere, and in an arm what holds for the whole launch."""
+    places: dict[str, Sequence[str]] = {"fixed": file.fixed}
+    places |= {f"arms.{label}": overrides for label, overrides in file.arms.items()}
+    for place, lines in places.items():
+        for override in parse_overrides(lines, f"{where}: {place}"):
+            key = override.key_or_group.partition(".")[0]
+            if key in _LABELS:
+                raise UserError(f"{where}: {place}: {override.key_or_group} cannot be overridden in a sweep file")
+            if key in _PLACEMENT:
+                raise UserError(f"{where}: {place}: {override.key_or_group} belongs on the command line")
+
+
+def _first_run(composer: Composer, file: Sequence[str], own: Sequence[str], where: str, name: str) -> Run:
+    """The run of the file's overrides and then the command line's `own`; an error blames the one that made it."""
+    try:
+        return composer.run([*file, *own], where, sweep=name)
+    except UserError:
+        if own:
+            composer.run(file, where, sweep=name)  # The file's own mistake, if it raises; else:
+            composer.run([*file, *own], COMMAND_LINE, sweep=name)
+        raise
 
 
 def _ad_hoc(overrides: Sequence[Override], loader: ConfigLoader) -> Sweep:

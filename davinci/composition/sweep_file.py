@@ -59,11 +59,11 @@ class SweepFile(Frozen):
             if label not in self.arms:
                 raise ValueError(f"{what}: no arm {label!r}" + nearest(label, self.arms))
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} repeat one")
+            raise ValueError(f"seeds: {list(self.seeds)} repeats one")
         seen: dict[tuple[str, ...], str] = {}
         for label, overrides in self.arms.items():
             if overrides in seen:
-                raise ValueError(f"arms {seen[overrides]!r} and {label!r} are equal")
+                raise ValueError(f"arms: {seen[overrides]!r} and {label!r} are equal")
             seen[overrides] = label
         return self
 
@@ -81,13 +81,18 @@ class SweepFile(Frozen):
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML that refuses a mapping with the same key twice: a duplicate arm label would silently lose an arm."""
+    """YAML that refuses a mapping with the same key twice (a duplicate arm label would silently lose an arm) or with a
+    key that is no text."""
 
 
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     mapping: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is no text; quote it", key_node.start_mark
+            )
         if key in mapping:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)
@@ -110,7 +115,9 @@ def read_sweep_file(folder: Path, name: str) -> SweepFile:
         raise UserError(f"sweep={name}: no {where}" + nearest(name, [file.stem for file in folder.glob("*.yaml")]))
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise UserError(f"{where}: a mapping is expected, with question, factor, baseline, arms and seeds")

@@ -53,6 +53,7 @@ def build_recipe(recipe: Recipe, store: Store, log: Log, workers: int = _WORKERS
     if is_current(recipe, store, key):
         log(f"pool {recipe.name} is there: {folder}")
         return
+    store.require_writable()
     start = time.monotonic()
     archives = obtain(list(recipe.pins), store, log)
     log(f"{len(archives)} archives verified; reading their text")
@@ -81,7 +82,10 @@ def is_current(recipe: Recipe, store: Store, key: str) -> bool:
     folder = store.pool(recipe.name)
     if not (folder / "recipe.json").is_file() or read_json(folder / "recipe.json") != {"key": key}:
         return False
-    card = read_card(store, recipe.name)
+    try:
+        card = read_card(store, recipe.name)
+    except UserError:  # damaged
+        return False
     if card is None or not (folder / card.tokenizer.file).is_file() or set(card.sources) != set(recipe.sources):
         return False
     sizes = {

@@ -64,10 +64,10 @@ def task_config(file: Path) -> dict[str, Any]:
 
 
 def check(evaluation: Evaluation) -> None:
-    """Refuse a benchmark whose task no file defines.
+    """Refuse a benchmark whose task no file defines; of the project's own tasks also a wrong metric or protocol.
 
     Raises:
-        UserError: naming the key, the task and the nearest known ones.
+        UserError: naming the key, its value and the nearest known ones.
     """
     known = known_tasks(evaluation.harness)
     for name, benchmark in evaluation.benchmarks.items():
@@ -76,3 +76,23 @@ def check(evaluation: Evaluation) -> None:
                 f"evaluation.benchmarks.{name}.task: harness {evaluation.harness} has no task {benchmark.task!r}"
                 + nearest(benchmark.task, known)
             )
+        if evaluation.harness != "embedded":
+            continue  # of lm-eval's groups of tasks only lm-eval itself can tell
+        protocol, metrics = _computes(benchmark.task)
+        if benchmark.protocol != protocol:
+            raise UserError(
+                f"evaluation.benchmarks.{name}.protocol: task {benchmark.task} is {protocol}, not {benchmark.protocol}"
+            )
+        if benchmark.metric.partition(",")[0] not in metrics:
+            raise UserError(
+                f"evaluation.benchmarks.{name}.metric: task {benchmark.task} does not compute {benchmark.metric!r}"
+                + nearest(benchmark.metric, metrics)
+            )
+
+
+@lru_cache
+def _computes(task: str) -> tuple[str, tuple[str, ...]]:
+    """Protocol and metrics of one of the project's own tasks."""
+    config = task_config(task_files("embedded")[task])
+    protocol = "generative" if config["output_type"] == "generate_until" else "ppl"
+    return protocol, tuple(one["metric"] for one in config["metric_list"])

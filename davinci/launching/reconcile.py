@@ -17,6 +17,8 @@ from davinci.planning.plan import Plan
 from davinci.store import Store, read_json
 from davinci.tracking.records import read
 
+_MARK = {"begin", "end", "train_rows", "weights_digest"}
+
 
 @dataclass(frozen=True)
 class Remaining:
@@ -47,13 +49,12 @@ def looks_whole(checkpoint: Path) -> bool:
 
 
 def done_mark(node: str, store: Store) -> dict[str, Any] | None:
-    """Content of the node's done.json, or None."""
-    path = store.node(node) / "done.json"
+    """Content of the node's done.json; None where there is none that can be read."""
     try:
-        mark: dict[str, Any] = read_json(path)
+        mark = read_json(store.node(node) / "done.json")
     except (FileNotFoundError, UserError):
         return None
-    return mark
+    return mark if isinstance(mark, dict) and mark.keys() >= _MARK else None
 
 
 def remaining(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from davinci.config import Run
+from davinci.errors import nearest
 from davinci.planning.plan import Audit, Finding
 
 Level = Literal["refused", "warned"]
@@ -67,9 +68,17 @@ def audit(
         findings.append(Finding(level=problem, text=text))
     for name in factor:
         if len(arms) > 1 and not any(key == name or key.startswith(name + ".") for key in differing):
-            findings.append(Finding(level=problem, text=f"factor key {name} is changed by no arm"))
+            text = f"factor key {name} is changed by no arm"
+            known = {prefix for leaves in by_cell.values() for key in leaves for prefix in _prefixes(key)}
+            findings.insert(0, Finding(level=problem, text=text if name in known else text + nearest(name, known)))
     findings.extend(_budgets(runs, baseline, training_flops, problem))
     return Audit(factor=tuple(factor), differing_keys=tuple(sorted(differing)), findings=tuple(findings))
+
+
+def _prefixes(key: str) -> list[str]:
+    """The key and every group of keys it is in."""
+    parts = key.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 class _Absent:

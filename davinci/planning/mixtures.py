@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from davinci.config import Depth, Level, Mixture, Pool, Source, SourceUse
-from davinci.data.cards import PoolCard
-from davinci.errors import UserError
+from davinci.data.cards import PoolCard, VariantCard
+from davinci.errors import UserError, nearest
 
 # Weights are whole parts of this many: fine enough for a source of 0.0001% of a mixture.
 PARTS = 10**9
@@ -35,16 +35,36 @@ class PoolView:
 
     def tokens(self, name: str) -> int:
         """Training tokens of a source: counted where it was built, else as the pool's config states."""
-        source = self.pool.sources[name]
-        if self.card is not None and name in self.card.sources:
-            return self.card.sources[name].variants[self.level(source)].tokens
-        return source.tokens or 0
+        variant, stated = self._variant(name), self.pool.sources[name].tokens
+        if variant is not None:
+            return variant.tokens
+        if stated is None:
+            raise UserError(self._unknown_size(name))
+        return stated
 
     def digest(self, name: str) -> str | None:
         """Content digest of a source at its level; None where it is not on this machine."""
+        variant = self._variant(name)
+        return None if variant is None else variant.digest
+
+    def _variant(self, name: str) -> VariantCard | None:
+        """The source at its level as it was built; None where it was not."""
         if self.card is None or name not in self.card.sources:
             return None
-        return self.card.sources[name].variants[self.level(self.pool.sources[name])].digest
+        level, built = self.level(self.pool.sources[name]), self.card.sources[name].variants
+        if level not in built:
+            held = ", ".join(sorted(built))
+            raise UserError(f"pool.sources.{name}.depths: pool {self.pool.name} was built with {held}, not {level}")
+        return built[level]
+
+    def _unknown_size(self, name: str) -> str:
+        if self.card is None:
+            return (
+                f"pool {self.pool.name} is not built in this store, so the size of its sources is not known; build it "
+                f"with: python -m davinci data build {self.pool.name} --store PATH"
+            )
+        problem = f"pool.sources.{name}: no tokens given, and pool {self.pool.name} was built without this source"
+        return problem + nearest(name, self.card.sources)
 
     def weigh(self, mixture: Mixture, stage: str) -> dict[str, SourceUse]:
         """The sources of `stage` with their integer weights, in name order.

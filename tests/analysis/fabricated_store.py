@@ -318,9 +318,8 @@ def _train(store: Store, node: Node, dose: float) -> None:
                     bits += (0.08 if domain != "qa" else -0.25) * dose * (tokens - BRANCH[1]) / 1e5
                 values = {"loss": float(bits), "bits_per_byte": float(bits)}
                 writer.write("heldout", tokens, tokens // 512, domain=domain, **values)
-    write_json(
-        store.node(node.id) / "done.json", {"node": node.id, "end": node.end, "weights_digest": "ab" * 32, "attempt": 1}
-    )
+    mark = {"node": node.id, "begin": node.begin, "end": node.end, "weights_digest": "ab" * 32}
+    write_json(store.node(node.id) / "done.json", mark | {"attempt": 1, "train_rows": 0})
 
 
 def _evaluate(store: Store, node: str, tokens: int, answers: dict[str, np.ndarray]) -> None:

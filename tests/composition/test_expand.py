@@ -106,6 +106,29 @@ def test_the_command_line_alone_is_a_sweep(loader, folder):
     assert {run.seed for run in sweep.runs} == {0, 1, 2}
 
 
+def test_a_glob_sweeps_a_group(loader):
+    sweep = expand(["mixture@curriculum.stages.s2_2.mixture=glob(qa*)"], loader, Path("unused"))
+    assert [run.curriculum.stages["s2_2"].mixture.domains["qa"] for run in sweep.runs] == [0.3, 0.4, 0.5, 0.7]
+
+
+@pytest.mark.parametrize("override", ["model.layers=x", "model=tinny", "store=''"])
+def test_a_mistake_on_the_command_line_is_not_blamed_on_the_sweep_file(loader, folder, override):
+    with pytest.raises(UserError, match="^command line: "):
+        expand(["sweep=depths", override], loader, folder(SWEEP))
+
+
+@pytest.mark.parametrize("override", ["seed=7", "arm=x", "trunk_seed=1"])
+def test_a_label_of_the_sweep_file_cannot_be_set_beside_it(loader, folder, override):
+    with pytest.raises(UserError, match="is set by sweeps/depths.yaml"):
+        expand(["sweep=depths", override], loader, folder(SWEEP))
+
+
+def test_a_key_of_a_chosen_file_is_blamed_on_that_file():
+    place = origin_of({"model": "conf/model/wide.yaml"}, ["model", "model.layers"], "here")
+    assert place("model.layrs") == "conf/model/wide.yaml"
+    assert place("model.layers") == "here"
+
+
 def test_every_shipped_sweep_expands(loader, repository):
     for file in (repository / "sweeps").glob("[a-z]*.yaml"):
         assert expand([f"sweep={file.stem}"], loader, file.parent).runs
@@ -121,11 +144,16 @@ BAD_FILES = {
     SWEEP.replace("baseline: raw", "baseline: row"): "baseline: no arm 'row'; nearest: raw",
     SWEEP.replace("[3, 5]", "[]"): "seeds: ",
     SWEEP.replace("[3, 5]", "[3, 3]"): "repeat",
-    SWEEP.replace("[depth=l2]", "[depth=l1]"): "arms 'raw' and 'filtered' are equal",
+    SWEEP.replace("[depth=l2]", "[depth=l1]"): "arms: 'raw' and 'filtered' are equal",
     SWEEP.replace("filtered:", "raw:"): "'raw' stands twice",
     SWEEP.replace("[depth=l2]", "[depth=l22]"): "conf/depth has no 'l22'; nearest: l2",
     SWEEP.replace("[depth=l2]", "[dept=l2]"): "dept: unknown key; nearest: depth",
     SWEEP.replace("[depth=l2]", "['depth=[']"): "depths.yaml",
+    SWEEP.replace("filtered:", "[filtered]:"): "is no text; quote it",
+    SWEEP.replace("filtered:", "2:"): "key 2 is no text; quote it",
+    SWEEP + "seeds_from: s2_9": "seeds_from: the curriculum has no stage 's2_9'; nearest: s2_",
+    SWEEP.replace("[depth=l2]", "[depth=l2, seed=5]"): "arms.filtered: seed cannot be overridden in a sweep file",
+    SWEEP.replace("[depth=l2]", "[depth=l2, store=x]"): "arms.filtered: store belongs on the command line",
     "a: [": "not YAML",
     "- a": "a mapping is expected",
 }

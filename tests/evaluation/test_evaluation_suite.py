@@ -56,6 +56,21 @@ def test_unknown_task_names_the_nearest() -> None:
     assert str(caught.value).startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("metric", "akk", "metric: task general_cloze does not compute 'akk'; known: acc"),
+        ("protocol", "generative", "protocol: task general_cloze is ppl, not generative"),
+    ],
+)
+def test_own_tasks_refuse_what_they_do_not_compute(key: str, value: str, message: str) -> None:
+    data = load("embedded")
+    data["benchmarks"]["general_cloze"][key] = value  # type: ignore[index]
+    with pytest.raises(UserError) as caught:
+        suite.check(parse(Evaluation, data))
+    assert str(caught.value) == f"evaluation.benchmarks.general_cloze.{message}"
+
+
 def test_names_need_no_heavy_import() -> None:
     code = (
         "import sys; from davinci.evaluation import suite; assert suite.known_tasks();"

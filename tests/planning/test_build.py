@@ -171,6 +171,33 @@ def test_a_depth_the_pool_lacks_is_refused(make_plan):
         make_plan(changes={"QA-75%": {"depth": {"code": "L4"}}})
 
 
+def test_an_unknown_factor_key_names_the_nearest(make_plan):
+    audit = make_plan(factor=[FACTOR.replace("mixture", "mixtur")]).audit
+    assert audit.findings[0].text.startswith(
+        "factor key curriculum.stages.second.mixtur is changed by no arm; nearest: "
+    )
+    assert FACTOR in audit.findings[0].text
+
+
+def test_a_pool_that_is_not_built_says_how_to_build_it(make_run):
+    pool = make_run({"pool.sources.web": {"domain": "general", "depths": ["L2"]}}).pool
+    with pytest.raises(UserError, match="pool small is not built in this store.* davinci data build small"):
+        PoolView(pool, Depth(), None).weigh(Mixture(domains={"general": 1.0}), "first")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"wab": {"domain": "general", "depths": ["L2"]}}, "pool.sources.wab: .* without this source; nearest: web"),
+        ({"web": {"domain": "general", "depths": ["L3"]}}, "pool.sources.web.depths: .* built with L2, not L3"),
+    ],
+)
+def test_a_source_the_built_pool_lacks_is_refused(make_run, run_data, card, source, message):
+    pool = make_run({"pool.sources": run_data["pool"]["sources"] | source}).pool
+    with pytest.raises(UserError, match=message):
+        PoolView(pool, Depth(), card).weigh(Mixture(domains={"general": 1.0}), "first")
+
+
 def test_slug():
     assert slug("QA-30%") == "qa-30"
     assert slug("depth=l2 model=20m") == "depth-l2-model-20m"
