@@ -16,11 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from davinci.config import parse
-from davinci.errors import UserError, nearest
 from davinci.launching.reconcile import done_mark
-from davinci.planning.plan import Plan, PlannedRun, Point
-from davinci.store import Store, read_json
+from davinci.planning.plan import Plan, PlannedRun, Point, load_plan
+from davinci.store import Store
 from davinci.tracking import records
 
 COLUMNS = [
@@ -79,7 +77,7 @@ def load(store: Store, name: str) -> Sweep:
     Raises:
         UserError: the store has no plan of that sweep, or one this version cannot read.
     """
-    plan = _plan(store, name)
+    plan = load_plan(store, name)
     sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS))
     rows = {node: records.read(store.records(node)) for node in plan.nodes}
     evaluations: dict[tuple[str, int, str], dict[str, Any]] = {}
@@ -100,17 +98,6 @@ def load(store: Store, name: str) -> Sweep:
         if (mark := done_mark(node, store)) is not None:
             sweep.done[node] = mark
     return sweep
-
-
-def _plan(store: Store, name: str) -> Plan:
-    path = store.sweep(name) / "plan.json"
-    if not path.is_file():
-        known = [folder.parent.name for folder in (store.root / "sweeps").glob("*/plan.json")]
-        raise UserError(f"{path}: no such sweep in this store{nearest(name, known)}; launch it first, or give --store")
-    data = read_json(path)
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: not a plan; launch the sweep again to rewrite it")
-    return parse(Plan, data, where=lambda key: str(path))
 
 
 def _score_row(

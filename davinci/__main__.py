@@ -107,7 +107,8 @@ def _where(options: argparse.Namespace, store: Store) -> None:
 
 
 def _status(options: argparse.Namespace, store: Store) -> None:
-    from davinci.launching.status import load_plan, run_states
+    from davinci.launching.status import run_states
+    from davinci.planning.plan import load_plan
 
     plan = load_plan(store, options.sweep)
     states = run_states(plan, store)

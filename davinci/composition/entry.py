@@ -135,6 +135,10 @@ def _save(plan: Plan, store: Store) -> None:
             {"id": node, "begin": plan.nodes[node].begin, "end": plan.nodes[node].end} for node in run.nodes
         ]
         write_json(folder / "runs" / f"{run.id}.json", manifest)
+    planned = {f"{run.id}.json" for run in plan.runs}
+    for path in (folder / "runs").glob("*.json"):  # of another scale, or an arm taken out; the nodes stay
+        if path.name not in planned:
+            path.unlink()
 
 
 def _exit(work: Callable[[], int]) -> NoReturn:

@@ -97,7 +97,8 @@ def submit(
             command = [sys.executable, "-m", "davinci", "sync", plan.sweep, "--store", str(store.root)]
             last.submit(subprocess.check_call, command)
     except (RuntimeError, OSError, FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-        raise UserError(f"cluster=slurm: {' '.join(str(error).split())}") from None
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"cluster=slurm: {said[0]} (cluster=local runs on this machine)") from None
     waiting = len(ids) - len(fresh)
     display.say(
         f"submitted {len(fresh)} jobs"

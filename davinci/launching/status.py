@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from davinci.config import Frozen, parse
-from davinci.errors import UserError, nearest
+from davinci.config import Frozen
 from davinci.launching.job import failure_path, log_path
 from davinci.launching.lock import holder
 from davinci.launching.reconcile import plan_remaining
@@ -25,19 +24,6 @@ class RunState(Frozen):
     at: str | None = None
     error: str | None = None
     log: str | None = None
-
-
-def load_plan(store: Store, sweep: str) -> Plan:
-    """The plan last made for `sweep`.
-
-    Raises:
-        UserError: the store knows no such sweep.
-    """
-    path = store.sweep(sweep) / "plan.json"
-    if not path.is_file():
-        known = [path.parent.name for path in (store.root / "sweeps").glob("*/plan.json")]
-        raise UserError(f"store {store.root} has no sweep {sweep!r}" + nearest(sweep, known))
-    return parse(Plan, read_json(path), lambda key: str(path))
 
 
 def run_states(plan: Plan, store: Store) -> list[RunState]:

@@ -30,7 +30,7 @@ def show(plan: Plan, console: Console) -> None:
         console.print(f"  {finding.text}", style=_STYLE[finding.level])
     if plan.missing_sources:
         count = len(plan.missing_sources)
-        console.print(f"  {count} sources are not on this machine: this plan can be read, not launched")
+        console.print(f"  {count} sources are not on this machine yet: ids are provisional, sizes from conf/pool")
 
 
 def _tree(plan: Plan) -> Tree:

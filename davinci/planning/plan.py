@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from davinci.config import Frozen, Node, Run
+from davinci.config import Frozen, Node, Run, parse
+from davinci.errors import UserError, nearest
+from davinci.store import Store, read_json
 
 
 class Hypothesis(Frozen):
@@ -168,3 +170,19 @@ class Plan(Frozen):
             chains.append(Chain(name=name, nodes=tuple(nodes), after=after))
             waiting.extend((child, name) for child in following)
         return chains
+
+
+def load_plan(store: Store, sweep: str) -> Plan:
+    """The plan that `sweep` was last launched with.
+
+    Raises:
+        UserError: the store knows no such sweep, or its plan.json is not a plan.
+    """
+    path = store.sweep(sweep) / "plan.json"
+    if not path.is_file():
+        known = [found.parent.name for found in (store.root / "sweeps").glob("*/plan.json")]
+        raise UserError(f"store {store.root} has no sweep {sweep!r}{nearest(sweep, known)}; launch it, or give --store")
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: not a plan; launch the sweep again to rewrite it")
+    return parse(Plan, data, where=lambda key: str(path))

@@ -279,7 +279,7 @@ def test_the_command_prints_a_table_that_fits_and_writes_every_file(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("qa_ratoi", "no such sweep in this store; nearest: qa_ratio"), ("../x", "cannot name a folder")],
+    [("qa_ratoi", "has no sweep 'qa_ratoi'; nearest: qa_ratio"), ("../x", "cannot name a folder")],
 )
 def test_mistakes_are_one_line(whole: Store, capsys: pytest.CaptureFixture[str], name: str, message: str) -> None:
     assert main(["report", name, "--store", str(whole.root)]) == 2

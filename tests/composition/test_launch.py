@@ -25,7 +25,6 @@ def launch(repository):
         (["model.layers=${modle.x}"], "error: command line: Interpolation key 'modle.x' not found"),
         (["-m", "--cfg", "job"], "error: command line: Only one of --run, --multirun, --cfg"),
         (["-m", "sweep=nosuch"], "error: sweep=nosuch: no sweeps/nosuch.yaml"),
-        (["plan_only=true"], "error: pool embedded is not built in this store"),
         (["store=launch.py/x"], "error: store=launch.py/x: cannot write there"),
     ],
 )
@@ -36,6 +35,12 @@ def test_a_mistake_is_one_line_and_writes_nothing(launch, tmp_path, arguments, m
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert not store.exists()
+
+
+def test_a_plan_before_the_pool_is_built_is_provisional(launch, tmp_path):
+    done = launch("plan_only=true", f"store={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "sources are not on this machine yet: ids are provisional" in " ".join(done.stdout.split())
 
 
 def test_planning_alone_leaves_the_launched_plan_alone(launch, tmp_path):

@@ -153,7 +153,7 @@ def test_shots_stand_before_the_question(store: Store, node: Node, save: Callabl
 
 
 def test_mistakes_are_named(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
-    with pytest.raises(UserError, match="'acc_nrm' is not computed by task code_indentation"):
+    with pytest.raises(UserError, match="task code_indentation does not compute 'acc_nrm'; nearest: acc"):
         evaluate(save(1), node, small("code_indentation", metric="acc_nrm"), store)
     with pytest.raises(UserError, match="has no task 'code_indent'; nearest: code_indentation"):
         evaluate(save(1), node, small("code_indentation", task="code_indent"), store)

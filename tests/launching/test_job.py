@@ -15,8 +15,8 @@ from davinci.errors import UserError
 from davinci.launching.job import Interrupted, Job, perform, read_job, run_job
 from davinci.launching.launch import write_jobs
 from davinci.launching.reconcile import plan_remaining, shared_evaluation
-from davinci.launching.status import load_plan, run_states
-from davinci.planning.plan import Plan
+from davinci.launching.status import run_states
+from davinci.planning.plan import Plan, load_plan
 from davinci.store import Store
 from davinci.tracking.records import read
 

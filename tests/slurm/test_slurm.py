@@ -22,8 +22,8 @@ import launch_fakes
 from davinci.errors import UserError
 from davinci.launching.job import read_job, run_job
 from davinci.launching.launch import launch, write_jobs
-from davinci.launching.status import load_plan, run_states
-from davinci.planning.plan import Plan
+from davinci.launching.status import run_states
+from davinci.planning.plan import Plan, load_plan
 from davinci.store import Store, read_json
 from davinci.tracking.records import read
 
