@@ -105,7 +105,10 @@ def _apply(sweep: Sweep, *, plan_only: bool, warn_only: bool) -> int:
     _save(plan, store)
     from davinci.launching.launch import launch
 
-    return launch(plan, store, first.cluster, first.tracking)
+    status = launch(plan, store, first.cluster, first.tracking)
+    if status == 0 and first.cluster.kind == "local":
+        print(f"table, figures, report: python -m analysis report {plan.sweep} --store {first.store}")
+    return status
 
 
 def _card(store: Store, pool: str, build: bool) -> PoolCard | None:
