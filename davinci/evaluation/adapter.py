@@ -219,7 +219,7 @@ class DecoderLM(TemplateLM):
 
 def load(checkpoint: Path, node: Node, store: Store) -> DecoderLM:
     """A checkpoint of `node` with its pool's tokenizer, on the accelerator where there is one."""
-    from davinci.training.checkpoints import load_model
+    from davinci.model.weights import load_model
 
     model = load_model(checkpoint, node.model, node.vocab_size)
     tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))

@@ -98,7 +98,7 @@ def evaluate(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store)
 
 def cache_key(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store) -> str:
     """Digest of everything the scores are a function of, weights included: 24 hex digits."""
-    from davinci.training.checkpoints import weights_digest
+    from davinci.model.weights import weights_digest
 
     return _digest([weights_digest(checkpoint), settings_digest(node, evaluation, store)])[:24]
 

@@ -142,7 +142,7 @@ def _run_node(
     report: Report,
     should_stop: Callable[[], bool],
 ) -> None:
-    from davinci.training.checkpoints import weights_digest
+    from davinci.model.weights import weights_digest
     from davinci.training.loop import train
 
     left = _left(job, node, store, deep=True)  # Again: who held the lock may have finished it.

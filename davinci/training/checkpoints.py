@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from davinci.config import Frozen, Model
+from davinci.config import Frozen
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
+from davinci.model.weights import STATE, WEIGHTS
 from davinci.store import Store, file_digest, write_json
 
 VERSION = 1
-_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_OPTIMIZER = "optimizer.safetensors"
 
 
 class State(Frozen):
@@ -52,17 +53,17 @@ def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: Sta
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file({name: parameter.detach() for name, parameter in model.named_parameters()}, temporary / _MODEL)
+        save_file({name: parameter.detach() for name, parameter in model.named_parameters()}, temporary / WEIGHTS)
         save_file(optimizer, temporary / _OPTIMIZER)
-        digests = {name: file_digest(temporary / name) for name in (_MODEL, _OPTIMIZER)}
+        digests = {name: file_digest(temporary / name) for name in (WEIGHTS, _OPTIMIZER)}
         state = state.model_copy(update={"digests": digests})
-        for name in (_MODEL, _OPTIMIZER):
+        for name in (WEIGHTS, _OPTIMIZER):
             _sync(temporary / name)
         if is_valid(folder):
             before = read_state(folder)
             _require_same(folder, before, state)
             state = state.model_copy(update={"rolling": before.rolling and state.rolling})
-        write_json(temporary / _STATE, state.model_dump(mode="json"))
+        write_json(temporary / STATE, state.model_dump(mode="json"))
         if folder.exists():  # damaged, or the same but perhaps marked rolling: move it out of the way
             folder.rename(Path(tempfile.mkdtemp(prefix=".old.", dir=folder.parent)) / folder.name)
         temporary.chmod(0o755)
@@ -73,7 +74,7 @@ def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: Sta
 
 
 def _require_same(folder: Path, before: State, state: State) -> None:
-    if before.digests[_MODEL] != state.digests[_MODEL]:
+    if before.digests[WEIGHTS] != state.digests[WEIGHTS]:
         raise UserError(
             f"{folder}: training this stretch again gave other weights. The checkpoint was written with "
             f"{_numerics(before)}, this process has {_numerics(state)}. Use the same settings, or another store"
@@ -86,7 +87,7 @@ def _numerics(state: State) -> str:
 
 def read_state(folder: Path) -> State:
     """The state of a checkpoint. Raises UserError where it cannot be read."""
-    path = folder / _STATE
+    path = folder / STATE
     try:
         state = State.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -100,32 +101,11 @@ def is_valid(folder: Path) -> bool:
     """Whether `folder` is a whole checkpoint whose files match their digests."""
     try:
         digests = read_state(folder).digests
-        return digests.keys() == {_MODEL, _OPTIMIZER} and all(
+        return digests.keys() == {WEIGHTS, _OPTIMIZER} and all(
             file_digest(folder / name) == digest for name, digest in digests.items()
         )
     except (UserError, OSError):
         return False
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of the checkpoint's weights file, as recorded when it was written: equal weights, equal digest."""
-    return read_state(folder).digests[_MODEL]
-
-
-def load_model(folder: Path, model: Model, vocab_size: int) -> Decoder:
-    """The decoder of a checkpoint, on the CPU. Raises UserError where its weights do not fit the shape."""
-    decoder = Decoder(model, vocab_size)
-    load_weights(decoder, folder)
-    return decoder
-
-
-def load_weights(decoder: Decoder, folder: Path) -> None:
-    """Copy a checkpoint's weights into `decoder`. Raises UserError where they do not fit its shape."""
-    try:
-        decoder.load_state_dict(load_file(folder / _MODEL))
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise UserError(f"{folder / _MODEL}: not the weights of model {decoder.config.name} ({first})") from None
 
 
 def load_optimizer(folder: Path) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from davinci.config import Node
 from davinci.data.batches import Batches
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
+from davinci.model.weights import load_weights
 from davinci.schedules import value_at
 from davinci.store import Store
 from davinci.tracking.records import Writer
@@ -124,7 +125,7 @@ def _start(node: Node, store: Store, before: int) -> _Position:
         model.initialise(node.initialisation_seed)
         return _Position(model, adamw, node.begin, 0, {}, Window())
     state = saved.read_state(folder)
-    saved.load_weights(model, folder)
+    load_weights(model, folder)
     is_reset = not own and node.begin == node.stage_begin and node.stage.optimizer_state == "reset"
     if not is_reset:
         optimizer.load_state_tensors(model, adamw, saved.load_optimizer(folder))

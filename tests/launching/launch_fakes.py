@@ -304,7 +304,8 @@ def stand_ins() -> dict[str, ModuleType]:
     return {
         "davinci.training.loop": _module(train=train, Stopped=Stopped),
         "davinci.training.numerics": _module(configure=lambda threads: None),
-        "davinci.training.checkpoints": _module(is_valid=is_valid, weights_digest=weights_digest),
+        "davinci.training.checkpoints": _module(is_valid=is_valid),
+        "davinci.model.weights": _module(weights_digest=weights_digest),
         "davinci.evaluation.evaluate": _module(
             evaluate=evaluate, settings_digest=settings_digest, items_file=items_file
         ),

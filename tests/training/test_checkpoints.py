@@ -10,6 +10,7 @@ from training_nodes import tiny_model
 
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
+from davinci.model.weights import load_model, weights_digest
 from davinci.store import Store, file_digest
 from davinci.training import checkpoints as saved
 
@@ -55,18 +56,18 @@ def test_what_is_written_is_read(empty: Store) -> None:
         "state.json",
     ]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-    loaded = saved.load_model(folder, MODEL, MODEL.vocab_size)
+    loaded = load_model(folder, MODEL, MODEL.vocab_size)
     for one, two in zip(decoder(0).parameters(), loaded.parameters(), strict=True):
         assert torch.equal(one, two)
     found = saved.read_state(folder)
     assert found.model_copy(update={"digests": {}}) == state(100)
-    assert saved.weights_digest(folder) == file_digest(folder / "model.safetensors")
+    assert weights_digest(folder) == file_digest(folder / "model.safetensors")
     assert saved.load_optimizer(folder)["step"].item() == 3.0
 
 
 def test_equal_weights_have_equal_digests_wherever_they_are_written(empty: Store) -> None:
-    assert saved.weights_digest(write(empty, 100)) == saved.weights_digest(write(empty, 200))
-    assert saved.weights_digest(write(empty, 300, seed=1)) != saved.weights_digest(write(empty, 200))
+    assert weights_digest(write(empty, 100)) == weights_digest(write(empty, 200))
+    assert weights_digest(write(empty, 300, seed=1)) != weights_digest(write(empty, 200))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
@@ -125,6 +126,6 @@ def test_a_replay_may_only_repeat_itself(empty: Store) -> None:
 def test_mistakes_are_told(empty: Store) -> None:
     folder = write(empty, 100)
     with pytest.raises(UserError, match=r"not the weights of model test.*size mismatch"):
-        saved.load_model(folder, tiny_model(hidden_size=16), MODEL.vocab_size)
+        load_model(folder, tiny_model(hidden_size=16), MODEL.vocab_size)
     with pytest.raises(UserError, match=r"state\.json: not a checkpoint's state"):
         saved.read_state(folder.parent)

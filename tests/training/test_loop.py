@@ -17,6 +17,7 @@ from training_nodes import LENGTH, boundary, tiny_model, tiny_node, tiny_stage
 from davinci.config import Node
 from davinci.data.batches import Batches
 from davinci.errors import UserError
+from davinci.model.weights import weights_digest
 from davinci.store import Store
 from davinci.tracking.records import read
 from davinci.training import checkpoints as saved
@@ -89,9 +90,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(store: Store, other: Store
         assert standing(other, node) == [boundary(node, sum(stops[:attempt]))]
     run(node, other, attempt=9)
     assert_same(tensors(store, node), tensors(other, node))
-    assert saved.weights_digest(store.checkpoint("trunk", node.end)) == saved.weights_digest(
-        other.checkpoint("trunk", node.end)
-    )
+    assert weights_digest(store.checkpoint("trunk", node.end)) == weights_digest(other.checkpoint("trunk", node.end))
     for kind in ("train", "heldout"):
         assert rows(store, node, kind) == rows(other, node, kind)
 

@@ -27,9 +27,10 @@ def trace() -> dict[str, Any]:
     from pools import tiny_pool
     from training_nodes import tiny_node, tiny_stage
 
+    from davinci.model.weights import weights_digest
     from davinci.store import Store
     from davinci.tracking.records import read
-    from davinci.training import checkpoints, loop, numerics
+    from davinci.training import loop, numerics
 
     numerics.configure(1)
     every, loop.RECORD_EVERY = loop.RECORD_EVERY, 1
@@ -48,7 +49,7 @@ def trace() -> dict[str, Any]:
                 heldout_sequences=1,
             )
             losses = [row["loss"] for row in read(store.records(node.id)) if row["kind"] == "train"]
-            digest = checkpoints.weights_digest(store.checkpoint(node.id, node.end))
+            digest = weights_digest(store.checkpoint(node.id, node.end))
     finally:
         loop.RECORD_EVERY = every
     return {"losses": losses, "weights": digest}

@@ -1,0 +1,43 @@
+"""The weights of a checkpoint: ``model.safetensors`` (float32, Qwen2's names) and its digest in ``state.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from davinci.config import Model
+from davinci.errors import UserError
+from davinci.model.decoder import Decoder
+from davinci.store import read_json
+
+WEIGHTS = "model.safetensors"
+STATE = "state.json"
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the checkpoint's weights file, as recorded when it was written: equal weights, equal digest.
+
+    Raises:
+        UserError: `folder` has no readable state.
+    """
+    try:
+        return str(read_json(folder / STATE)["digests"][WEIGHTS])
+    except (OSError, KeyError, TypeError):
+        raise UserError(f"{folder / STATE}: not a checkpoint's state") from None
+
+
+def load_model(folder: Path, model: Model, vocab_size: int) -> Decoder:
+    """The decoder of a checkpoint, on the CPU. Raises UserError where its weights do not fit the shape."""
+    decoder = Decoder(model, vocab_size)
+    load_weights(decoder, folder)
+    return decoder
+
+
+def load_weights(decoder: Decoder, folder: Path) -> None:
+    """Copy a checkpoint's weights into `decoder`. Raises UserError where they do not fit its shape."""
+    try:
+        decoder.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"{folder / WEIGHTS}: not the weights of model {decoder.config.name} ({first})") from None
