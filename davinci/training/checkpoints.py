@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from davinci.config import Frozen
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.weights import STATE, WEIGHTS
-from davinci.store import Store, file_digest, write_json
+from davinci.store import Store, file_digest, sync, write_json
 
 VERSION = 1
 _OPTIMIZER = "optimizer.safetensors"
@@ -58,7 +57,7 @@ def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: Sta
         digests = {name: file_digest(temporary / name) for name in (WEIGHTS, _OPTIMIZER)}
         state = state.model_copy(update={"digests": digests})
         for name in (WEIGHTS, _OPTIMIZER):
-            _sync(temporary / name)
+            sync(temporary / name)
         if is_valid(folder):
             before = read_state(folder)
             _require_same(folder, before, state)
@@ -68,7 +67,7 @@ def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: Sta
             folder.rename(Path(tempfile.mkdtemp(prefix=".old.", dir=folder.parent)) / folder.name)
         temporary.chmod(0o755)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         remove_leftovers(folder.parent)
 
@@ -148,11 +147,3 @@ def remove_leftovers(parent: Path) -> None:
 def _tokens(store: Store, node: str) -> list[int]:
     parent = store.checkpoint(node, 0).parent
     return [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdigit()] if parent.is_dir() else []
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

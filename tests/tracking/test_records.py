@@ -17,7 +17,7 @@ ROWS = st.lists(
         st.integers(0, 3),  # step
         st.integers(1, 3),  # attempt
         st.sampled_from([None, "code", "science"]),
-        st.floats(allow_nan=False, allow_infinity=False),
+        st.floats(allow_subnormal=False, allow_nan=False, allow_infinity=False),
     ),
     max_size=20,
 )
