@@ -1,4 +1,4 @@
-"""The small pool, built once a session."""
+"""The small pool, built once for all tests."""
 
 import pytest
 from small_pool import make_recipe
