@@ -35,8 +35,7 @@ class Frozen(BaseModel):
 class Scale(Frozen):
     """A named size of everything: the dial the other groups interpolate from.
 
-    `tokens_per_trillion` is how many tokens stand for the paper's 1T, `sequences_per_1024` for its batch of 1,024. With
-    `shared_trunk` the seeds of a sweep share the stages before its `seeds_from`; without, each seed has its own trunk.
+    `tokens_per_trillion` is how many tokens stand for the paper's 1T, `sequences_per_1024` for its batch of 1,024.
     """
 
     name: str
@@ -45,7 +44,6 @@ class Scale(Frozen):
     sequence_length: Positive
     peak_lr: PositiveFloat
     final_lr: PositiveFloat
-    shared_trunk: bool
 
 
 class Model(Frozen):
@@ -80,13 +78,14 @@ class Source(Frozen):
     """One dataset of a pool.
 
     `depths` are the Darwin Levels it exists at, shallow to deep. `tokens` is its size where the pool is not on this
-    machine (a built pool's card knows better). `stages` limits it to the named stages; null allows all.
+    machine (a built pool's card knows better). `substages` are the substages whose mixtures draw on it (see
+    `Mixture.substage`); null allows all.
     """
 
     domain: str
     depths: Annotated[tuple[Level, ...], Field(min_length=1)]
     tokens: Positive | None = None
-    stages: tuple[str, ...] | None = None
+    substages: tuple[str, ...] | None = None
 
 
 class Pool(Frozen):
@@ -112,10 +111,15 @@ class Depth(Frozen):
 
 
 class Mixture(Frozen):
-    """Domain proportions, and optional relative weights of the sources inside their domain (default: their tokens)."""
+    """Domain proportions, and optional relative weights of the sources inside their domain (default: their tokens).
+
+    `substage` names the column of the pool's `substages` whose sources are drawn on; null means the stage's own name. A
+    source named in `sources` is drawn on whatever its substages.
+    """
 
     domains: Annotated[dict[str, NotNegativeFloat], Field(min_length=1)]
     sources: dict[str, NotNegativeFloat] = {}
+    substage: str | None = None
 
     @field_validator("domains")
     @classmethod
@@ -123,7 +127,7 @@ class Mixture(Frozen):
         total = math.fsum(domains.values())
         if abs(total - 1.0) > PROPORTION_TOLERANCE:
             parts = " + ".join(f"{name} {value:g}" for name, value in domains.items())
-            raise ValueError(f"proportions must sum to 1, but {parts} = {total:.6g}")
+            raise ValueError(f"proportions must sum to 1, but {parts} = {total:.6g} ({total:.2%})")
         return domains
 
 
@@ -138,23 +142,28 @@ class LearningRate(Frozen):
     """A stage's learning rate over its own tokens.
 
     ``constant``: `start` throughout. ``warmup_constant``: linear from 0 to `start` over `warmup_tokens`, then constant.
-    ``cosine`` and ``linear``: after the warmup, from `start` to `stop` at the end of the stage.
+    ``cosine`` and ``linear``: after the warmup, from `start` to `stop` at the end of the stage. ``wsd`` (warmup, stable,
+    decay; MiniCPM, arXiv 2404.06395, section 4.2): constant after the warmup, then linear to `stop` over the last
+    `decay_tokens`.
     """
 
-    shape: Literal["constant", "warmup_constant", "cosine", "linear"]
+    shape: Literal["constant", "warmup_constant", "cosine", "linear", "wsd"]
     start: PositiveFloat
     stop: PositiveFloat | None = None
     warmup_tokens: NotNegative = 0
+    decay_tokens: NotNegative = 0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        decays = self.shape in ("cosine", "linear")
+        decays = self.shape in ("cosine", "linear", "wsd")
         if decays and self.stop is None:
             raise ValueError(f"shape {self.shape} needs stop, the learning rate at the end of the stage")
         if not decays and self.stop not in (None, self.start):
             raise ValueError(f"shape {self.shape} takes no stop; it stays at start")
         if self.shape == "constant" and self.warmup_tokens:
             raise ValueError("shape constant takes no warmup_tokens; use warmup_constant")
+        if (self.shape == "wsd") != bool(self.decay_tokens):
+            raise ValueError("decay_tokens, the length of the decay, belongs to shape wsd, and wsd needs it")
         return self
 
 
@@ -162,6 +171,7 @@ class Stage(Frozen):
     """One stretch of training. Budgets and `from_tokens` count tokens seen, from the start of the stage."""
 
     tokens: Positive
+    depth: Depth = Depth()
     sequence_length: Positive
     batch_size: Annotated[tuple[BatchStep, ...], Field(min_length=1)]
     lr: LearningRate
@@ -174,8 +184,11 @@ class Stage(Frozen):
         starts = [step.from_tokens for step in self.batch_size]
         if starts[0] != 0 or starts != sorted(set(starts)):
             raise ValueError(f"batch_size must start at from_tokens 0 and rise, got {starts}")
-        if self.lr.warmup_tokens > self.tokens:
-            raise ValueError(f"lr.warmup_tokens {self.lr.warmup_tokens} exceeds the stage's {self.tokens} tokens")
+        if self.lr.warmup_tokens + self.lr.decay_tokens > self.tokens:
+            spent = "lr.warmup_tokens" + (" + lr.decay_tokens" if self.lr.decay_tokens else "")
+            raise ValueError(
+                f"{spent} {self.lr.warmup_tokens + self.lr.decay_tokens} exceeds the stage's {self.tokens} tokens"
+            )
         if self.grid.steps == 0:
             raise ValueError(f"tokens {self.tokens} do not hold one step of {self.batch_size[0].sequences} sequences")
         return self
@@ -188,15 +201,18 @@ class Stage(Frozen):
 
     def lr_pieces(self, begin: int = 0) -> tuple[Piece, ...]:
         """The learning rate as pieces over tokens, shifted to start at `begin`."""
-        warm = begin + self.lr.warmup_tokens
-        end = begin + self.tokens
+        lr = self.lr
+        warm, end = begin + lr.warmup_tokens, begin + self.tokens
+        decay = end - lr.decay_tokens if lr.shape == "wsd" else warm if lr.shape in ("cosine", "linear") else end
         pieces = []
-        if self.lr.warmup_tokens:
-            pieces.append(Piece("linear", begin, warm, 0.0, self.lr.start))
-        if warm < end:
-            kind = self.lr.shape if self.lr.shape in ("cosine", "linear") else "constant"
-            stop = self.lr.start if self.lr.stop is None else self.lr.stop
-            pieces.append(Piece(kind, warm, end, self.lr.start, stop))
+        if begin < warm:
+            pieces.append(Piece("linear", begin, warm, 0.0, lr.start))
+        if warm < decay:
+            pieces.append(Piece("constant", warm, decay, lr.start, lr.start))
+        if decay < end:
+            stop = lr.start if lr.stop is None else lr.stop
+            kind = "constant" if stop == lr.start else "cosine" if lr.shape == "cosine" else "linear"
+            pieces.append(Piece(kind, decay, end, lr.start, stop))
         return tuple(pieces)
 
 
@@ -219,7 +235,10 @@ class Optimizer(Frozen):
 
 
 class Benchmark(Frozen):
-    """One task of the suite. `chance` is the score of a uniform guess (0 for generation)."""
+    """One task of the suite. `chance` is the score of a uniform guess (0 for generation).
+
+    `items` and `tokens_per_item` (prompt, examples, all choices or the answer, in tokens) only price the evaluation.
+    """
 
     domain: Literal["general", "code", "science"]
     task: str
@@ -227,6 +246,8 @@ class Benchmark(Frozen):
     num_fewshot: NotNegative
     metric: str
     chance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    items: Positive | None = None
+    tokens_per_item: Positive | None = None
 
 
 class EvaluationPoint(Frozen):
@@ -258,7 +279,8 @@ class Tracking(Frozen):
 class Cluster(Frozen):
     """Where jobs run. Never part of a run's identity.
 
-    `workers` null means one a core. `mfu` is the assumed model FLOPs utilisation of `gpu` for the cost estimate.
+    `workers` null means one a core. `gpus` accelerators of kind `gpu` train one run; `mfu` is their assumed model FLOPs
+    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at once.
     """
 
     kind: Literal["local", "slurm"]
@@ -267,6 +289,7 @@ class Cluster(Frozen):
     gpu: str
     gpus: Positive
     mfu: Annotated[float, Field(gt=0, le=1)]
+    price: NotNegativeFloat | None
     partition: str | None
     account: str | None
     qos: str | None
@@ -281,7 +304,8 @@ class Run(Frozen):
     """One arm with one seed: a whole curriculum from initialisation to the last stage.
 
     `seed` is the run's own; stages before `seeds_from` use `trunk_seed`, so that runs may share a trunk. With
-    `seeds_from` null the run's seed holds from initialisation on.
+    `seeds_from` null the run's seed holds from initialisation on. `replicate` tells runs of equal seed and config apart
+    (the arms of an A/A comparison). `depth` is what the stages' own depths interpolate.
     """
 
     sweep: str
@@ -289,6 +313,7 @@ class Run(Frozen):
     seed: NotNegative
     trunk_seed: NotNegative
     seeds_from: str | None
+    replicate: NotNegative = 0
     store: Annotated[str, Field(min_length=1)]
     scale: Scale
     model: Model

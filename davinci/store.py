@@ -4,7 +4,7 @@ STORE/
   archives/                     package archives the embedded pool is built from
   pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
   nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/
-  sweeps/<sweep>/               plan.json (as launched last; plan_only.json as only planned), report/,
+  sweeps/<sweep>/               plan.json (as planned last), launched.json (as launched last), report/,
                                 runs/<run id>.json (a run is a manifest of node ranges)
   jobs/<sweep>/                 frozen job files and their logs
   wandb/                        offline W&B runs

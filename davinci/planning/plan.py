@@ -6,43 +6,8 @@ from typing import Literal
 
 from davinci.config import Frozen, Node, Run, parse
 from davinci.errors import UserError, nearest
+from davinci.planning.sweep import Arm, Budget, Question
 from davinci.store import Store, read_json
-
-
-class Hypothesis(Frozen):
-    """What the sweep expects, stated before it is run: `metric` (a benchmark, a domain or Overall) of `arm` against the
-    baseline arm moves in `direction` by the last evaluated point."""
-
-    text: str
-    metric: str
-    arm: str
-    direction: Literal["increase", "decrease", "any"]
-
-
-class PaperReference(Frozen):
-    """Where the paper reports this question. `published` names a file of `analysis/published/`."""
-
-    section: str
-    table: str | None = None
-    figure: str | None = None
-    published: str | None = None
-
-
-class Question(Frozen):
-    """The words of a sweep: everything the report prints that is not a number."""
-
-    text: str
-    hypothesis: Hypothesis | None = None
-    paper: PaperReference | None = None
-    assumptions: tuple[str, ...] = ()
-
-
-class Arm(Frozen):
-    """One labelled setting of the factor, and the overrides that make it."""
-
-    label: str
-    overrides: tuple[str, ...]
-    is_baseline: bool
 
 
 class Point(Frozen):
@@ -66,7 +31,11 @@ class PlannedRun(Frozen):
     seed: int
     nodes: tuple[str, ...]
     points: tuple[Point, ...]
-    config: Run
+
+    @property
+    def name(self) -> str:
+        """Human name, unique in its sweep."""
+        return f"{self.arm} seed {self.seed}"
 
 
 class Finding(Frozen):
@@ -77,10 +46,16 @@ class Finding(Frozen):
 
 
 class Audit(Frozen):
-    """The proof of control: declared factor keys, keys derived from them, and what else was found."""
+    """The proof of control.
+
+    `factor` are the declared keys, `differing` those below them that do differ, `derived` keys that differ only because
+    a factor key does, `held_fixed` the budgets that were checked.
+    """
 
     factor: tuple[str, ...]
-    differing_keys: tuple[str, ...]
+    differing: tuple[str, ...]
+    derived: tuple[str, ...]
+    held_fixed: tuple[Budget, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -90,36 +65,89 @@ class Audit(Frozen):
 
 
 class Epochs(Frozen):
-    """How often a domain's (or source's) tokens are seen, in one stage and since initialisation, in one arm."""
+    """How often the tokens of a domain (`source` null) or of one source are seen, in one stage of one arm and since
+    initialisation. `pool_tokens` is what the domain's (or source's) sources hold; epochs = demanded / pool tokens."""
 
     arm: str
     stage: str
-    name: str
+    domain: str
+    source: str | None
     demanded_tokens: float
     pool_tokens: int
     epochs: float
     cumulative: float
 
 
-class Cost(Frozen):
-    """The price of the plan. Tokens and FLOPs count training only; hours are accelerator-hours at the stated MFU.
+class Spent(Frozen):
+    """A price, three times over: `unshared` trains every run alone, `shared` each node once, `left` only what the store
+    has not finished."""
 
-    `unshared` trains every run alone, `shared` each node once, `left` only what the store has not finished.
+    unshared: float
+    shared: float
+    left: float
+
+
+class Cost(Frozen):
+    """What the plan costs beyond tokens and FLOPs.
+
+    `gpu_hours` are accelerator-hours at `mfu` of the peak of `gpu`, evaluation not included; `days` is wall time with at
+    most `parallel` jobs at once, children after parents. `mfu_measured` says that `mfu` (and with it hours and days)
+    come from a probe on this machine instead of the cluster's config. `evaluation_flops` is null where a benchmark does
+    not say its items. `price` is null where the cluster states none. Bytes are what the sweep adds to the store.
     """
 
-    tokens_unshared: int
-    tokens_shared: int
-    tokens_left: int
-    flops_unshared: float
-    flops_shared: float
-    flops_left: float
     gpu: str
+    gpus: int
     mfu: float
-    gpu_hours_unshared: float
-    gpu_hours_shared: float
-    gpu_hours_left: float
+    mfu_measured: bool
+    parallel: int
+    gpu_hours: Spent
+    days: Spent
+    price: Spent | None
+    evaluation_flops: float | None
+    evaluation_gpu_hours: float | None
     parameters: int
     checkpoint_bytes: int
+    record_bytes: int
+
+
+class Power(Frozen):
+    """What the sweep can tell apart from noise (two-sided 5%, 80% power, paired t-test over seeds).
+
+    `noise` is the seed-to-seed standard deviation of a paired difference, in points, and `source` says where it is from.
+    `detectable` is the smallest difference found with 80% power, null with fewer than two seeds. `seeds_needed` is how
+    many seeds `difference` takes, null where no difference is asked for.
+    """
+
+    noise: float
+    source: str
+    seeds: int
+    detectable: float | None
+    difference: float | None = None
+    seeds_needed: int | None = None
+
+
+class Orphan(Frozen):
+    """A finished run of this sweep's last launch that the plan no longer holds, and the config keys that moved it
+    (``key: before -> now``); empty where its arm or seed was taken out."""
+
+    run: str
+    arm: str
+    seed: int
+    diff: tuple[str, ...]
+
+
+class Study(Frozen):
+    """One sweep of a suite: its own tokens with and without sharing, and those that no other study of the suite trains."""
+
+    sweep: str
+    runs: int
+    tokens_unshared: int
+    tokens_shared: int
+    tokens_own: int
+    flops_unshared: float
+    flops: float
+    verdict: str
 
 
 class Chain(Frozen):
@@ -131,24 +159,42 @@ class Chain(Frozen):
 
 
 class Plan(Frozen):
-    """Everything known before anything is spent."""
+    """Everything known before anything is spent: `plan.json` (docs/plan.md). Tokens and FLOPs count training.
 
-    version: Literal[1] = 1
+    `tokens_unshared` trains every run alone, `tokens_shared` each node once, `tokens_left` only what the store has not
+    finished; so with `flops_unshared`, `flops` and `flops_left`.
+    """
+
+    version: Literal[2] = 2
     sweep: str
     question: Question
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     runs: tuple[PlannedRun, ...]
     nodes: dict[str, Node]
+    tokens_unshared: int
+    tokens_shared: int
+    tokens_left: int
+    flops_unshared: float
+    flops: float
+    flops_left: float
     audit: Audit
     epochs: tuple[Epochs, ...]
+    warnings: tuple[str, ...]
     cost: Cost
+    power: Power | None
+    orphans: tuple[Orphan, ...]
     missing_sources: tuple[str, ...]
+    studies: tuple[Study, ...] = ()
 
     @property
     def baseline(self) -> str:
         """Label of the baseline arm."""
         return next(arm.label for arm in self.arms if arm.is_baseline)
+
+    def config(self, run: PlannedRun) -> Run:
+        """The resolved config of a run."""
+        return next(arm for arm in self.arms if arm.label == run.arm).run(run.seed)
 
     def demands(self, node_id: str) -> list[int]:
         """Tokens (since initialisation) at which `node_id` must have a checkpoint and an evaluation, ascending."""
@@ -176,11 +222,11 @@ def load_plan(store: Store, sweep: str) -> Plan:
     """The plan that `sweep` was last launched with.
 
     Raises:
-        UserError: the store knows no such sweep, or its plan.json is not a plan.
+        UserError: the store knows no such launched sweep, or its launched.json is not a plan.
     """
-    path = store.sweep(sweep) / "plan.json"
+    path = store.sweep(sweep) / "launched.json"
     if not path.is_file():
-        known = [found.parent.name for found in (store.root / "sweeps").glob("*/plan.json")]
+        known = [found.parent.name for found in (store.root / "sweeps").glob("*/launched.json")]
         raise UserError(f"store {store.root} has no sweep {sweep!r}{nearest(sweep, known)}; launch it, or give --store")
     data = read_json(path)
     if not isinstance(data, dict):
