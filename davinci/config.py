@@ -142,9 +142,9 @@ class LearningRate(Frozen):
     """A stage's learning rate over its own tokens.
 
     ``constant``: `start` throughout. ``warmup_constant``: linear from 0 to `start` over `warmup_tokens`, then constant.
-    ``cosine`` and ``linear``: after the warmup, from `start` to `stop` at the end of the stage. ``wsd`` (warmup, stable,
-    decay; MiniCPM, arXiv 2404.06395, section 4.2): constant after the warmup, then linear to `stop` over the last
-    `decay_tokens`.
+    ``cosine`` and ``linear``: after the warmup, from `start` to `stop` at the end of the stage. ``wsd`` (warmup,
+    stable, decay; MiniCPM, arXiv 2404.06395, section 4.2): constant after the warmup, then linear to `stop` over the
+    last `decay_tokens`.
     """
 
     shape: Literal["constant", "warmup_constant", "cosine", "linear", "wsd"]

@@ -90,8 +90,8 @@ class Spent(Frozen):
 class Cost(Frozen):
     """What the plan costs beyond tokens and FLOPs.
 
-    `gpu_hours` are accelerator-hours at `mfu` of the peak of `gpu`, evaluation not included; `days` is wall time with at
-    most `parallel` jobs at once, children after parents. `mfu_measured` says that `mfu` (and with it hours and days)
+    `gpu_hours` are accelerator-hours at `mfu` of the peak of `gpu`, evaluation not included; `days` is wall time with
+    at most `parallel` jobs at once, children after parents. `mfu_measured` says that `mfu` (and with it hours and days)
     come from a probe on this machine instead of the cluster's config. `evaluation_flops` is null where a benchmark does
     not say its items. `price` is null where the cluster states none. Bytes are what the sweep adds to the store.
     """
@@ -114,8 +114,8 @@ class Cost(Frozen):
 class Power(Frozen):
     """What the sweep can tell apart from noise (two-sided 5%, 80% power, paired t-test over seeds).
 
-    `noise` is the seed-to-seed standard deviation of a paired difference, in points, and `source` says where it is from.
-    `detectable` is the smallest difference found with 80% power, null with fewer than two seeds. `seeds_needed` is how
+    `noise` is the seed-to-seed standard deviation of a paired difference, in points, and `source` says where it is
+    from. `detectable` is the smallest difference found with 80% power, null with fewer than two seeds. `seeds_needed` is how
     many seeds `difference` takes, null where no difference is asked for.
     """
 
@@ -138,7 +138,7 @@ class Orphan(Frozen):
 
 
 class Study(Frozen):
-    """One sweep of a suite: its own tokens with and without sharing, and those that no other study of the suite trains."""
+    """One sweep of a suite; `tokens_own` are those of the shared ones that no other study of the suite trains."""
 
     sweep: str
     runs: int
