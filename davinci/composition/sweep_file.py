@@ -6,12 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from davinci.config import Evaluation, Frozen, NotNegative, parse
+from davinci.composition.grammar import parse_overrides, swept_values
+from davinci.config import Evaluation, Frozen, NotNegative, PositiveFloat, parse
 from davinci.errors import UserError, nearest
-from davinci.planning.plan import Arm, Hypothesis, PaperReference, Question
+from davinci.planning.sweep import Budget, Hypothesis, PaperReference, Question, TableLayout
 from davinci.store import checked_name
+
+# Columns of a report's table beside the benchmarks themselves.
+AVERAGES = ("General", "Code", "Science", "Overall")
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+Overrides = tuple[str, ...]
+
+
+def columns(evaluation: Evaluation) -> list[str]:
+    """What a table may show and a hypothesis may be about: the suite's benchmarks, then their averages."""
+    return [*evaluation.benchmarks, *AVERAGES]
 
 
 class StatedHypothesis(Frozen):
@@ -22,62 +34,120 @@ class StatedHypothesis(Frozen):
     arm: str
     direction: Literal["increase", "decrease", "any"]
 
-    def resolve(self, evaluation: Evaluation) -> Hypothesis:
-        """The hypothesis for the suite a run is evaluated with.
+    def resolve(self, evaluation: Evaluation, arm: str) -> Hypothesis:
+        """The hypothesis for the suite a run is evaluated with; `arm` is the full label of its arm.
 
         Raises:
             ValueError: if the suite has no metric of that name.
         """
         metric = self.metric if isinstance(self.metric, str) else self.metric.get(evaluation.suite)
-        known = [*evaluation.benchmarks, "General", "Code", "Science", "Overall"]
+        known = columns(evaluation)
         if metric is None:
             raise ValueError(f"hypothesis.metric: names none for suite {evaluation.suite}; known: {', '.join(known)}")
         if metric not in known:
             raise ValueError(f"hypothesis.metric: suite {evaluation.suite} has no {metric!r}" + nearest(metric, known))
-        return Hypothesis(text=self.text, metric=metric, arm=self.arm, direction=self.direction)
+        return Hypothesis(text=self.text, metric=metric, arm=arm, direction=self.direction)
 
 
 class SweepFile(Frozen):
-    """What `sweeps/NAME.yaml` may say. Overrides are written as on Hydra's command line."""
+    """What `sweeps/NAME.yaml` may say; `sweeps/template.yaml` explains each key. Overrides are written as on Hydra's
+    command line."""
 
     question: str
     hypothesis: StatedHypothesis | None = None
     paper: PaperReference | None = None
     assumptions: tuple[str, ...] = ()
-    factor: Annotated[tuple[str, ...], Field(min_length=1)]
-    baseline: str
-    arms: Annotated[dict[str, tuple[str, ...]], Field(min_length=1)]
+    factor: tuple[str, ...] = ()
+    baseline: str | None = None
+    arms: dict[str, Overrides] = Field(default_factory=dict)
+    grid: dict[str, Values] = Field(default_factory=dict)
+    zip: dict[str, Values] = Field(default_factory=dict)
+    exclude: tuple[dict[str, Any], ...] = ()
+    aa: bool = False
     seeds: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
-    seeds_from: str | None = None
-    fixed: tuple[str, ...] = ()
+    seeds_from: str | dict[str, str] | None = None
+    common: Overrides = ()
+    held_fixed: tuple[Budget, ...] = ("tokens", "flops")
+    metrics: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
+    table: TableLayout = TableLayout()
+    resources: dict[str, Overrides] = Field(default_factory=dict)
+    noise: PositiveFloat | None = None
+    difference: PositiveFloat | None = None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds_of_a_range(cls, seeds: Any) -> Any:
+        if not isinstance(seeds, str):
+            return tuple(seeds) if isinstance(seeds, list) else seeds
+        try:
+            (override,) = parse_overrides([f"seed={seeds}"], "seeds")
+            values = swept_values(override, "seeds") if override.is_sweep_override() else [seeds]
+            return tuple(int(value) for value in values)
+        except (UserError, ValueError):
+            raise ValueError(f"{seeds!r} is no range; a list or range(3) is accepted, in quotes") from None
 
     @model_validator(mode="after")
-    def _names_resolve(self) -> Self:
-        for what, label in [("baseline", self.baseline)] + (
-            [("hypothesis.arm", self.hypothesis.arm)] if self.hypothesis else []
-        ):
-            if label not in self.arms:
-                raise ValueError(f"{what}: no arm {label!r}" + nearest(label, self.arms))
+    def _consistent(self) -> Self:
+        if not self.arms and not self.grid and not self.zip:
+            raise ValueError("arms: none; arms, grid or zip must name some")
+        if not self.factor and not self.aa:
+            raise ValueError("factor: missing; name the config keys the arms may differ in (or say aa: true)")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} repeats one")
-        seen: dict[tuple[str, ...], str] = {}
-        for label, overrides in self.arms.items():
-            if overrides in seen:
-                raise ValueError(f"arms: {seen[overrides]!r} and {label!r} are equal")
-            seen[overrides] = label
+        lengths = {key: len(values) for key, values in self.zip.items()}
+        if len(set(lengths.values())) > 1:
+            said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+            raise ValueError(f"zip: lists must be equally long: {said}")
+        for key in self.zip:
+            if key in self.grid:
+                raise ValueError(f"zip: {key} is in grid too")
+        for index, item in enumerate(self.exclude):
+            if not item:
+                raise ValueError(f"exclude.{index}: empty; name an arm or the value of an axis")
         return self
 
-    def words(self, evaluation: Evaluation) -> Question:
-        """The texts the plan and the report print, for runs evaluated as `evaluation` says."""
-        hypothesis = self.hypothesis.resolve(evaluation) if self.hypothesis else None
-        return Question(text=self.question, hypothesis=hypothesis, paper=self.paper, assumptions=self.assumptions)
+    def columns(self, evaluation: Evaluation) -> tuple[str, ...]:
+        """Columns of the report's table for the suite runs are evaluated with; empty means the averages.
 
-    def labelled_arms(self) -> tuple[Arm, ...]:
-        """The arms in the order of the file."""
-        return tuple(
-            Arm(label=label, overrides=overrides, is_baseline=label == self.baseline)
-            for label, overrides in self.arms.items()
+        Raises:
+            ValueError: if the suite has no metric of a name.
+        """
+        asked = self.metrics if isinstance(self.metrics, tuple) else self.metrics.get(evaluation.suite, ())
+        known = columns(evaluation)
+        for name in asked:
+            if name not in known:
+                raise ValueError(f"metrics: suite {evaluation.suite} has no {name!r}" + nearest(name, known))
+        return asked
+
+    def words(self, evaluation: Evaluation, hypothesis_arm: str | None) -> Question:
+        """The texts the plan and the report print, for runs evaluated as `evaluation` says.
+
+        Raises:
+            ValueError: if the suite has no metric of a name.
+        """
+        stated = self.hypothesis.resolve(evaluation, hypothesis_arm) if self.hypothesis and hypothesis_arm else None
+        return Question(
+            text=self.question,
+            hypothesis=stated,
+            paper=self.paper,
+            assumptions=self.assumptions,
+            metrics=self.columns(evaluation),
+            table=self.table,
         )
+
+
+class SuiteFile(Frozen):
+    """A file that names sweeps to plan as one tree."""
+
+    question: str
+    suite: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("suite")
+    @classmethod
+    def _each_once(cls, suite: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(suite)) != len(suite):
+            raise ValueError(f"{list(suite)} repeats one")
+        return suite
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -100,9 +170,11 @@ def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, An
 
 
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+# A date is text here, as it is to Hydra.
+_UniqueKeys.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
 
 
-def read_sweep_file(folder: Path, name: str) -> SweepFile:
+def read_sweep_file(folder: Path, name: str) -> SweepFile | SuiteFile:
     """Read `folder`/`name`.yaml.
 
     Raises:
@@ -111,14 +183,15 @@ def read_sweep_file(folder: Path, name: str) -> SweepFile:
     checked_name(name, "sweep")
     path = folder / f"{name}.yaml"
     where = f"{folder.name}/{path.name}"
-    if not path.exists():
-        raise UserError(f"sweep={name}: no {where}" + nearest(name, [file.stem for file in folder.glob("*.yaml")]))
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        known = [file.stem for file in folder.glob("*.yaml")]
+        raise UserError(f"sweep={name}: no {where}" + nearest(name, known)) from None
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{where}: a mapping is expected, with question, factor, baseline, arms and seeds")
-    return parse(SweepFile, data, where=lambda key: where)
+        raise UserError(f"{where}: a mapping is expected, with question, factor, arms and seeds")
+    return parse(SuiteFile if "suite" in data else SweepFile, data, where=lambda key: where)
