@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from davinci.config import Depth, Level, Mixture, Pool, Source, SourceUse
@@ -15,20 +16,24 @@ PARTS = 10**9
 
 @dataclass(frozen=True)
 class PoolView:
-    """A pool as a run sees it: its config, the depth asked for, and its card where it is on this machine."""
+    """A pool as a stage sees it: its config, the stage's depth, and its card where it is on this machine."""
 
     pool: Pool
     depth: Depth
     card: PoolCard | None
 
-    def level(self, source: Source) -> Level:
-        """The Darwin Level `source` is read at."""
+    def level(self, source: Source, where: str = "depth") -> Level:
+        """The Darwin Level `source` is read at; `where` is the config key of the depth, for the message.
+
+        Raises:
+            UserError: the source does not exist at the level its domain is asked for.
+        """
         wanted: Level | None = getattr(self.depth, source.domain, None)
         if wanted is None:
             return source.depths[-1]
         if wanted not in source.depths:
             raise UserError(
-                f"depth.{source.domain}: pool {self.pool.name} holds {source.domain} at {', '.join(source.depths)}, "
+                f"{where}.{source.domain}: pool {self.pool.name} holds {source.domain} at {', '.join(source.depths)}, "
                 f"not {wanted}"
             )
         return wanted
@@ -69,11 +74,11 @@ class PoolView:
     def weigh(self, mixture: Mixture, stage: str) -> dict[str, SourceUse]:
         """The sources of `stage` with their integer weights, in name order.
 
-        A domain's proportion is split over its sources by the mixture's weights where it names any of them, else by
-        tokens. Weights are whole parts of `PARTS`, divided by their common divisor.
+        A domain's proportion is split over its sources by the mixture's weights where it names any of them, else by the
+        tokens of those its substage draws on. Weights are whole parts of `PARTS`, divided by their common divisor.
 
         Raises:
-            UserError: if a domain with a positive proportion has no source in this stage.
+            UserError: if a domain with a positive proportion has no source in this stage, or none at its depth.
         """
         parts: dict[str, int] = {}
         for domain, proportion in mixture.domains.items():
@@ -95,17 +100,27 @@ class PoolView:
         }
 
     def _shares(self, domain: str, mixture: Mixture, stage: str) -> dict[str, float]:
-        allowed = {
-            name: source
-            for name, source in self.pool.sources.items()
-            if source.domain == domain and (source.stages is None or stage in source.stages)
-        }
-        named = {name: weight for name, weight in mixture.sources.items() if name in allowed}
-        shares = named or {name: float(self.tokens(name)) for name in allowed}
+        """Relative weights of the sources of one domain."""
+        where = f"curriculum.stages.{stage}"
+        substage = mixture.substage or stage
+        own = {name: source for name, source in self.pool.sources.items() if source.domain == domain}
+        weights = {name: weight for name, weight in mixture.sources.items() if name in own}
+        drawn = weights or [
+            name for name, source in own.items() if source.substages is None or substage in source.substages
+        ]
+        for name in drawn:
+            self.level(own[name], f"{where}.depth")
+        shares = weights or {name: float(self.tokens(name)) for name in drawn}
         shares = {name: share for name, share in shares.items() if share > 0}
         if not shares:
             raise UserError(
-                f"curriculum.stages.{stage}.mixture: domain {domain!r} has a positive proportion, but pool "
-                f"{self.pool.name} has no source of it in this stage"
+                f"{where}.mixture: domain {domain!r} has a positive proportion, but pool {self.pool.name} has no source "
+                f"of it in substage {substage!r}{_known_substages(own.values(), substage)}"
             )
         return shares
+
+
+def _known_substages(sources: Iterable[Source], substage: str) -> str:
+    """The substages that some of `sources` are drawn on in."""
+    known = {name for source in sources for name in source.substages or ()}
+    return nearest(substage, known) if known else ""
