@@ -6,26 +6,18 @@ The harness and the model are loaded only where that file is missing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from davinci.config import Evaluation, Node
-from davinci.errors import UserError
-from davinci.evaluation import suite
-from davinci.store import Store, atomic_file, file_digest
-
-# Raise it when adapter or harness code changes scores that no file's digest would show.
-EVALUATION_VERSION = 1
-FEWSHOT_SEED = 1234
+from davinci.evaluation.settings import FEWSHOT_SEED, digest, settings_digest
+from davinci.store import Store, atomic_file
 
 _METADATA = b"davinci.evaluation"
 
@@ -100,57 +92,7 @@ def cache_key(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store
     """Digest of everything the scores are a function of, weights included: 24 hex digits."""
     from davinci.model.weights import weights_digest
 
-    return _digest([weights_digest(checkpoint), settings_digest(node, evaluation, store)])[:24]
-
-
-def settings_digest(node: Node, evaluation: Evaluation, store: Store) -> str:
-    """Digest of everything the scores depend on beside the weights: 24 hex digits.
-
-    Model shape and precision, tokenizer, task files with their generation limits, item files, shots and their seed,
-    protocol, metric, limit, harness version. Domain and chance are labels and leave it alone.
-
-    Raises:
-        UserError: an unknown task, or a pool whose tokenizer or benchmark items are missing.
-    """
-    suite.check(evaluation)
-    pool = store.pool(node.pool)
-    parts: dict[str, Any] = {
-        "version": EVALUATION_VERSION,
-        "harness": [evaluation.harness, version("lm-eval")],
-        "model": node.model.model_dump(mode="json", exclude={"name"}),
-        "tokenizer": _file_digest(pool / "tokenizer.json"),
-        "limit": evaluation.limit,
-        "fewshot_seed": FEWSHOT_SEED,
-        "benchmarks": {
-            name: [
-                benchmark.protocol,
-                benchmark.metric,
-                benchmark.num_fewshot,
-                _task_digests(evaluation.harness, benchmark.task, pool / "tasks"),
-            ]
-            for name, benchmark in evaluation.benchmarks.items()
-        },
-    }
-    return _digest(parts)[:24]
-
-
-def _task_digests(harness: suite.Harness, task: str, folder: Path) -> list[str]:
-    """Digests of the task's definition and, where its items are a file of the pool, of those."""
-    config = suite.task_config(suite.task_files(harness)[task])
-    digests = [_digest(config)]
-    if harness == "embedded":
-        digests.append(_file_digest(folder / config["dataset_kwargs"]["file"]))
-    return digests
-
-
-def _file_digest(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path}: missing; build its pool with: python -m davinci data build NAME")
-    return file_digest(path)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return digest([weights_digest(checkpoint), settings_digest(node, evaluation, store)])[:24]
 
 
 def _write(path: Path, scores: dict[str, float], frame: pd.DataFrame) -> None:

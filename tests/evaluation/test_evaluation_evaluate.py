@@ -16,7 +16,8 @@ import yaml
 from davinci.config import Evaluation, Model, Node, parse
 from davinci.errors import UserError
 from davinci.evaluation import embedded, harness, suite
-from davinci.evaluation.evaluate import cache_key, evaluate, items_file, settings_digest
+from davinci.evaluation.evaluate import cache_key, evaluate, items_file
+from davinci.evaluation.settings import settings_digest
 from davinci.model.decoder import Decoder
 from davinci.store import Store
 from davinci.training import checkpoints

@@ -1,0 +1,87 @@
+"""What scores depend on beside the weights, as one digest. Light: no harness, no torch, no frames are imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from davinci.config import Evaluation, Node
+from davinci.errors import UserError
+from davinci.evaluation import suite
+from davinci.store import Store, file_digest
+
+# Raise it when adapter or harness code changes scores that no file's digest would show.
+EVALUATION_VERSION = 1
+FEWSHOT_SEED = 1234
+
+
+def settings_digest(node: Node, evaluation: Evaluation, store: Store) -> str:
+    """Digest of everything the scores depend on beside the weights: 24 hex digits.
+
+    Model shape and precision, tokenizer, task files with their generation limits, item files, shots and their seed,
+    protocol, metric, limit, harness version. Domain, chance and what only prices an evaluation leave it alone.
+
+    Raises:
+        UserError: an unknown task, or a pool whose tokenizer or benchmark items are missing.
+    """
+    suite.check(evaluation)
+    pool = store.pool(node.pool)
+    parts: dict[str, Any] = {
+        "version": EVALUATION_VERSION,
+        "harness": [evaluation.harness, _version("lm-eval")],
+        "model": node.model.model_dump(mode="json", exclude={"name"}),
+        "tokenizer": _file_digest(pool / "tokenizer.json"),
+        "limit": evaluation.limit,
+        "fewshot_seed": FEWSHOT_SEED,
+        "benchmarks": {
+            name: [
+                benchmark.protocol,
+                benchmark.metric,
+                benchmark.num_fewshot,
+                _task_digests(evaluation.harness, benchmark.task, pool / "tasks"),
+            ]
+            for name, benchmark in evaluation.benchmarks.items()
+        },
+    }
+    return digest(parts)[:24]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of plain data, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _task_digests(harness: suite.Harness, task: str, folder: Path) -> list[str]:
+    """Digests of the task's definition and, where its items are a file of the pool, of those."""
+    definition, items = _definition(harness, task)
+    return [definition] if items is None else [definition, _file_digest(folder / items)]
+
+
+@lru_cache
+def _definition(harness: suite.Harness, task: str) -> tuple[str, str | None]:
+    """Digest of a task's definition, and the name of its item file in the pool."""
+    config = suite.task_config(suite.task_files(harness)[task])
+    return digest(config), config["dataset_kwargs"]["file"] if harness == "embedded" else None
+
+
+@lru_cache
+def _version(package: str) -> str:
+    return version(package)
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; build its pool with: python -m davinci data build NAME") from None
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _digest_of(path: Path, size: int, modified: int) -> str:
+    """Digest of a file as it is at this size and time: a plan of a thousand models hashes it once."""
+    return file_digest(path)
