@@ -1,107 +1,330 @@
-"""The control audit: arms may differ only in the declared factor."""
+"""The control audit: arms may differ only in the declared factor, and in what descends from it.
+
+Every leaf of the resolved config is compared but four labels; placement too, since it decides rounding. Two arms that
+differ from each other differ from the baseline in that key (one or both), so comparing each arm with the baseline
+covers every pair.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from davinci.config import Run
+from davinci.config import Node
+from davinci.data.cards import PoolCard
 from davinci.errors import nearest
-from davinci.planning.plan import Audit, Finding
+from davinci.planning.differences import ABSENT, differences, leaves
+from davinci.planning.identity import human_tokens
+from davinci.planning.plan import Audit, Finding, PlannedRun
+from davinci.planning.sweep import Arm, Budget, Sweep
 
-Level = Literal["refused", "warned"]
+Level = Literal["refused", "warned", "noted"]
 
-# Labels and placement: they never change what is trained or how it is scored.
-FREE = ("sweep", "arm", "seed", "trunk_seed", "store", "cluster", "tracking")
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested plain data as ``{dotted key: leaf}``; list items are keyed by their index."""
-    if isinstance(value, Mapping):
-        items = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list | tuple):
-        items = [(str(index), item) for index, item in enumerate(value)]
-    else:
-        return {prefix: value}
-    leaves: dict[str, Any] = {}
-    for key, item in items:
-        leaves.update(flatten(item, f"{prefix}.{key}" if prefix else key))
-    return leaves
+# What names a run without being part of it. `replicate` is one since only an A/A comparison sets it.
+LABELS = frozenset({"sweep", "arm", "seed", "replicate"})
+# Placement that changes the order of sums, and with it the last bits of the weights.
+DEVICES = ("cluster.gpu", "cluster.gpus", "cluster.threads")
+# Where a difference of the sources read can come from.
+_OF_SOURCES = ("pool", "depth", "curriculum")
+# Whole steps of other sizes end a stage at slightly other tokens.
+TOLERANCE = 1e-3
 
 
 def audit(
-    runs: Sequence[Run], factor: Sequence[str], baseline: str, training_flops: Mapping[str, float], warn_only: bool
+    sweep: Sweep,
+    planned_runs: Sequence[PlannedRun],
+    nodes: Mapping[str, Node],
+    flops_by_arm: Mapping[str, float],
+    cards: Mapping[str, PoolCard | None],
+    warn_only: bool = False,
 ) -> Audit:
-    """Compare every arm with the baseline arm, seed by seed.
+    """Compare every arm with the baseline arm.
 
     Args:
-        runs: the sweep's runs.
-        factor: config keys allowed to differ; a key covers everything below it.
-        baseline: label of the baseline arm.
-        training_flops: training FLOPs of each arm.
+        sweep: the arms, and what the sweep declares.
+        planned_runs: the runs as planned, with their nodes.
+        nodes: node id -> node.
+        flops_by_arm: training FLOPs of one run of each arm.
+        cards: pool name -> card, None where the pool is not on this machine.
         warn_only: turn refusals into warnings (`audit=warn`).
     """
+    compared = _compare(sweep)
     problem: Level = "warned" if warn_only else "refused"
-    findings: list[Finding] = []
-    by_cell = {(run.arm, run.seed): flatten(_audited(run)) for run in runs}
-    arms = list(dict.fromkeys(run.arm for run in runs))
-    seeds = list(dict.fromkeys(run.seed for run in runs))
-    differing: set[str] = set()
-    for arm in arms:
-        missing = [seed for seed in seeds if (arm, seed) not in by_cell]
-        if missing:
-            findings.append(Finding(level=problem, text=f"arm {arm} lacks seeds {missing}"))
-    undeclared: dict[tuple[str, str], tuple[Any, Any]] = {}
-    for arm, seed in by_cell:
-        if arm == baseline or (baseline, seed) not in by_cell:
-            continue
-        left, right = by_cell[baseline, seed], by_cell[arm, seed]
-        for key in sorted(left.keys() | right.keys()):
-            if left.get(key, _ABSENT) == right.get(key, _ABSENT):
-                continue
-            if any(key == name or key.startswith(name + ".") for name in factor):
-                differing.add(key)
+    findings = [Finding(level=problem, text=text) for text in _undeclared(compared)]
+    findings += [Finding(level=problem, text=text) for text in _idle_factors(compared)]
+    findings += [Finding(level=problem, text=text) for text in _lacking_seeds(sweep, planned_runs)]
+    findings += _sources(compared, planned_runs, nodes, problem)
+    findings += _budgets(sweep, planned_runs, nodes, flops_by_arm, problem)
+    noted = [*_tokenizers(sweep, cards), *_masks(sweep), *_trunk(sweep), *_placement(compared), *_replicates(sweep)]
+    findings += [Finding(level="noted", text=text) for text in noted]
+    rank = ("refused", "warned", "noted")
+    return Audit(
+        factor=sweep.factor,
+        differing=tuple(sorted(compared.of_factor)),
+        derived=tuple(sorted(compared.derived)),
+        held_fixed=sweep.held_fixed,
+        findings=tuple(sorted(findings, key=lambda finding: rank.index(finding.level))),
+    )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Keys in which some arm differs from the baseline, by what allows them; `undeclared` and `placed` with the values:
+    key -> arm -> value."""
+
+    sweep: Sweep
+    of_factor: set[str]
+    derived: set[str]
+    placed: dict[str, dict[str, Any]]
+    undeclared: dict[str, dict[str, Any]]
+    base: dict[str, Any]
+    reads_otherwise: set[str]
+
+
+def _compare(sweep: Sweep) -> _Compared:
+    factor = tuple(map(_dotted, sweep.factor))
+    placed = tuple(map(_dotted, sweep.placed))
+    found = _Compared(sweep, set(), set(), {}, {}, {}, set())
+    for arm in sweep.arms:
+        derived = frozenset(map(_dotted, sweep.derived.get(arm.label, ())))
+        for key, (base, value) in differences(sweep.baseline.config, arm.config, LABELS).items():
+            if key in found.of_factor or _covered(key, factor):
+                found.of_factor.add(key)
+            elif key in derived:
+                found.derived.add(key)
             else:
-                undeclared[key, arm] = (left.get(key, _ABSENT), right.get(key, _ABSENT))
-    for (key, arm), (base, other) in undeclared.items():
-        text = f"{key} differs between arms {baseline} ({base}) and {arm} ({other}) but is not in the declared factor"
-        findings.append(Finding(level=problem, text=text))
-    for name in factor:
-        if len(arms) > 1 and not any(key == name or key.startswith(name + ".") for key in differing):
-            text = f"factor key {name} is changed by no arm"
-            known = {prefix for leaves in by_cell.values() for key in leaves for prefix in _prefixes(key)}
-            findings.insert(0, Finding(level=problem, text=text if name in known else text + nearest(name, known)))
-    findings.extend(_budgets(runs, baseline, training_flops, problem))
-    return Audit(factor=tuple(factor), differing_keys=tuple(sorted(differing)), findings=tuple(findings))
+                kind = found.placed if key.startswith("cluster.") and _covered(key, placed) else found.undeclared
+                kind.setdefault(key, {})[arm.label] = value
+                found.base[key] = base
+                continue
+            found.base[key] = base
+            if key.startswith(_OF_SOURCES):
+                found.reads_otherwise.add(arm.label)
+    return found
 
 
-def _prefixes(key: str) -> list[str]:
-    """The key and every group of keys it is in."""
-    parts = key.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+def _dotted(key: str) -> str:
+    """A key with list indices as Hydra writes them (``at[0].tokens``), as `differences` does (``at.0.tokens``)."""
+    return key.replace("[", ".").replace("]", "")
 
 
-class _Absent:
-    def __str__(self) -> str:
-        return "absent"
+def _covered(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(name + ".") for name in names)
 
 
-_ABSENT = _Absent()
+def _undeclared(compared: _Compared) -> list[str]:
+    base = compared.sweep.baseline.label
+    return [
+        f"{key} differs between arms {base} ({_shown(compared.base[key])}) and {_valued(arms)}; "
+        "it is neither in the declared factor nor derived from it"
+        for key, arms in sorted(compared.undeclared.items())
+    ]
 
 
-def _audited(run: Run) -> dict[str, Any]:
-    return run.model_dump(mode="json", exclude=set(FREE))
+def _idle_factors(compared: _Compared) -> list[str]:
+    texts = []
+    for name in compared.sweep.factor:
+        if any(_covered(key, (_dotted(name),)) for key in compared.of_factor):
+            continue
+        known = _keys(compared.sweep.arms)
+        if _dotted(name) not in known:
+            texts.append(f"factor key {name} is not a key of the config{nearest(_dotted(name), known)}")
+        else:
+            changed = sorted(compared.undeclared.keys() | compared.of_factor)
+            instead = nearest(name, changed).replace("known", "changed are") if changed else ""
+            texts.append(f"factor key {name} is changed by no arm{instead}")
+    return texts
 
 
-def _budgets(runs: Sequence[Run], baseline: str, flops: Mapping[str, float], problem: Level) -> list[Finding]:
-    tokens = {run.arm: sum(stage.grid.tokens_used for stage in run.curriculum.stages.values()) for run in runs}
+def _keys(arms: Sequence[Arm]) -> set[str]:
+    """Every key of the configs, and every group of keys."""
+    known: set[str] = set()
+    for arm in arms:
+        for key, _ in leaves(arm.config):
+            while key and key not in known:
+                known.add(key)
+                key = key.rpartition(".")[0]
+    return known
+
+
+def _lacking_seeds(sweep: Sweep, planned_runs: Sequence[PlannedRun]) -> list[str]:
+    cells = {(run.arm, run.seed) for run in planned_runs}
+    lacking = {arm.label: [seed for seed in sweep.seeds if (arm.label, seed) not in cells] for arm in sweep.arms}
+    return [f"arm {arm} lacks seeds {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
+
+
+def _sources(
+    compared: _Compared, planned_runs: Sequence[PlannedRun], nodes: Mapping[str, Node], problem: Level
+) -> list[Finding]:
+    """What each arm reads, by content: the same everywhere, or otherwise through the factor."""
+    reads = {node.id: frozenset((n, u.depth, u.digest) for n, u in node.sources.items()) for node in nodes.values()}
+    by_arm = {run.arm: frozenset(run.nodes) for run in planned_runs}
+    base = compared.sweep.baseline.label
+    if base not in by_arm:
+        return []
+    of_base = frozenset[tuple[str, str, str | None]]().union(*(reads[node] for node in by_arm[base]))
+    otherwise: dict[str, list[str]] = {}
     findings = []
-    for what, values in (("training tokens", tokens), ("training FLOPs", flops)):
-        for arm, value in values.items():
-            if abs(value / values[baseline] - 1) > 1e-3:
-                text = f"{what} differ: {baseline} {values[baseline]:.4g}, {arm} {value:.4g}"
-                findings.append(Finding(level=problem, text=text))
-    if not findings:
-        spent = tokens[baseline]
-        findings.append(Finding(level="noted", text=f"every arm sees {spent:,} tokens and spends the same FLOPs"))
+    for arm, own in by_arm.items():
+        of_arm = frozenset[tuple[str, str, str | None]]().union(*(reads[node] for node in own))
+        unlike = sorted({name for name, _, _ in of_arm ^ of_base})
+        if unlike and arm not in compared.reads_otherwise:
+            text = f"source {unlike[0]} is not read alike by arms {base} and {arm}, and no factor key explains it"
+            findings.append(Finding(level=problem, text=text))
+        for name in unlike:
+            otherwise.setdefault(name, []).append(arm)
+    if otherwise and not findings:
+        text = f"through the factor, arms do not read alike (content or depth, or not at all): {_some(list(otherwise))}"
+        return [Finding(level="noted", text=text)]
+    if not otherwise and len(by_arm) > 1:
+        count = len({name for name, _, _ in of_base})
+        return [Finding(level="noted", text=f"every arm reads the same {count} sources, of the same content and depth")]
     return findings
+
+
+def _budgets(
+    sweep: Sweep,
+    planned_runs: Sequence[PlannedRun],
+    nodes: Mapping[str, Node],
+    flops_by_arm: Mapping[str, float],
+    problem: Level,
+) -> list[Finding]:
+    tokens = {run.arm: float(nodes[run.nodes[-1]].end) for run in planned_runs}
+    findings = []
+    agreed = []
+    budgets: tuple[tuple[Budget, Mapping[str, float], str], ...] = (
+        ("tokens", tokens, ",.0f"),
+        ("flops", flops_by_arm, ".5g"),
+    )
+    for what, values, form in budgets:
+        unit = "training tokens" if what == "tokens" else "training FLOPs"
+        base = values.get(sweep.baseline.label)
+        if base is None:
+            continue
+        apart = max(abs(value / base - 1) for value in values.values())
+        if apart <= 1e-9:
+            agreed.append(f"{base:{form}} {unit}")
+            continue
+        numbers = _grouped({arm: format(value, form) for arm, value in values.items()})
+        if what not in sweep.held_fixed:
+            findings.append(Finding(level="noted", text=f"{unit} differ, and are not held fixed: {numbers}"))
+        elif apart > TOLERANCE:
+            findings.append(Finding(level=problem, text=f"{unit} are held fixed but differ: {numbers}"))
+        else:
+            text = f"{unit} agree to {apart:.2%} (whole steps): {numbers}"
+            findings.append(Finding(level="noted", text=text))
+    if agreed:
+        who = "every arm has" if len(sweep.arms) > 1 else "a run has"
+        findings.append(Finding(level="noted", text=f"{who} {' and '.join(agreed)}"))
+    return findings
+
+
+def _tokenizers(sweep: Sweep, cards: Mapping[str, PoolCard | None]) -> list[str]:
+    def tokenizer(arm: Arm) -> str:
+        card = cards.get(arm.config.pool.name)
+        return arm.config.pool.tokenizer + (f" {card.tokenizer.digest[:8]}" if card else "")
+
+    groups = _by(sweep.arms, tokenizer)
+    if len(groups) == 1:
+        return []
+    named = "; ".join(f"{name} ({_some(arms)})" for name, arms in groups.items())
+    return [f"tokenizers differ, so losses per token are not comparable between arms (bits per byte are): {named}"]
+
+
+def _masks(sweep: Sweep) -> list[str]:
+    """Tokens seen against tokens in the loss. How many tokens are questions is counted only as the data is read."""
+
+    def masked(arm: Arm) -> tuple[str, ...]:
+        return tuple(name for name, stage in arm.config.curriculum.stages.items() if stage.mask_questions)
+
+    texts = []
+    groups = _by(sweep.arms, masked)
+    for stages, arms in groups.items():
+        who = "every arm" if len(groups) == 1 else _some(arms)
+        config = next(arm.config for arm in sweep.arms if arm.label == arms[0])
+        seen = sum(stage.grid.tokens_used for stage in config.curriculum.stages.values())
+        if stages:
+            unmasked = seen - sum(config.curriculum.stages[name].grid.tokens_used for name in stages)
+            texts.append(
+                f"{who}: of {human_tokens(seen)} tokens seen between {human_tokens(unmasked)} and {human_tokens(seen)} "
+                f"are in the loss: {_some(list(stages))} leaves questions out, counted only as data is read"
+            )
+        elif len(groups) > 1:
+            texts.append(f"{who}: all of the {human_tokens(seen)} tokens seen are in the loss")
+    return texts
+
+
+def _trunk(sweep: Sweep) -> list[str]:
+    """Seeds that share the training before `seeds_from` say nothing about another trunk."""
+    if len(sweep.seeds) < 2:
+        return []
+    texts = []
+    for stage, arms in _by(sweep.arms, lambda arm: arm.config.seeds_from).items():
+        if stage is None:
+            continue
+        config = next(arm.config for arm in sweep.arms if arm.label == arms[0])
+        if stage != next(iter(config.curriculum.stages)):
+            who = "" if len(arms) == len(sweep.arms) else f" of {_some(arms)}"
+            trunk = f"the seeds{who} share one trunk (seed {config.trunk_seed}) up to {stage}"
+            texts.append(f"{trunk}: intervals are conditional on it")
+    return texts
+
+
+def _placement(compared: _Compared) -> list[str]:
+    """Placement that the sweep's resources set, and devices mixed for any reason."""
+    texts = []
+    base = compared.sweep.baseline.label
+    for key, arms in sorted(compared.placed.items()):
+        if key not in DEVICES:
+            texts.append(f"{key}: {base} {_shown(compared.base[key])}, {_valued(arms)}, by the sweep's resources")
+    for key in DEVICES:
+        if key in compared.base:
+            field = key.removeprefix("cluster.")
+            values = _grouped({arm.label: str(getattr(arm.config.cluster, field)) for arm in compared.sweep.arms})
+            texts.append(f"mixed devices, so equal training agrees to rounding only: {key} of {values}")
+    return texts
+
+
+def _replicates(sweep: Sweep) -> list[str]:
+    copies = [arm.label for arm in sweep.arms if arm.config.replicate]
+    return [f"A/A: {_some(copies)} repeat an arm of equal config with other random streams"] if copies else []
+
+
+def _by(arms: Sequence[Arm], value: Callable[[Arm], Any]) -> dict[Any, list[str]]:
+    """Labels of the arms by `value`, in order."""
+    groups: dict[Any, list[str]] = {}
+    for arm in arms:
+        groups.setdefault(value(arm), []).append(arm.label)
+    return groups
+
+
+def _grouped(values: Mapping[str, str]) -> str:
+    """``QA-30% 960; QA-50%, QA-70% 1,280`` from arm -> value, at most four values."""
+    groups: dict[str, list[str]] = {}
+    for arm, value in values.items():
+        groups.setdefault(value, []).append(arm)
+    texts = [f"{_some(arms, 3)} {value}" for value, arms in groups.items()]
+    return "; ".join(texts[:4]) + (f"; and {len(texts) - 4} more values" if len(texts) > 4 else "")
+
+
+def _valued(arms: Mapping[str, Any]) -> str:
+    """``QA-50%, QA-70% (0.98), QA-90% (0.9)`` from arm -> value."""
+    groups: dict[str, list[str]] = {}
+    for arm, value in arms.items():
+        groups.setdefault(_shown(value), []).append(arm)
+    texts = [f"{_some(labels)} ({value})" for value, labels in groups.items()]
+    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more values" if len(texts) > 6 else "")
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _shown(value: Any) -> str:
+    """A leaf as YAML writes it."""
+    if value is None:
+        return "null"
+    if value is ABSENT:
+        return "absent"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -65,10 +65,11 @@ class Audit(Frozen):
 
 
 class Epochs(Frozen):
-    """How often the tokens of a domain (`source` null) or of one source are seen, in one stage of one arm and since
-    initialisation. `pool_tokens` is what the domain's (or source's) sources hold; epochs = demanded / pool tokens."""
+    """How often the tokens of a domain (`source` null) or of one source are seen, in one stage and since
+    initialisation, by every one of `arms`. `pool_tokens` is what the domain's (or source's) sources hold; epochs =
+    demanded / pool tokens. Arms that agree share a row: a thousand arms of one mixture have one ledger."""
 
-    arm: str
+    arms: tuple[str, ...]
     stage: str
     domain: str
     source: str | None
