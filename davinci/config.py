@@ -7,6 +7,7 @@ otherwise; proportions are fractions of 1; learning rates are absolute.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -266,6 +267,15 @@ class Evaluation(Frozen):
     at: tuple[EvaluationPoint, ...]
     limit: Positive | None
     heldout_sequences: Positive
+
+    @property
+    def key(self) -> str:
+        """Eight hex digits that tell suites apart by what they measure: records carry it beside each score."""
+        measured = {
+            name: [one.task, one.protocol, one.num_fewshot, one.metric] for name, one in self.benchmarks.items()
+        }
+        plain = json.dumps([self.harness, self.limit, measured], sort_keys=True)
+        return hashlib.sha256(plain.encode()).hexdigest()[:8]
 
 
 class Tracking(Frozen):
