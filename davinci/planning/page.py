@@ -1,109 +1,298 @@
-"""The plan as one readable page."""
+"""The plan as one readable page, 80 columns or wider."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
-from rich.tree import Tree
+from rich.text import Text
 
+from davinci.planning.branches import drawn
 from davinci.planning.identity import human_tokens
-from davinci.planning.plan import Chain, Plan
+from davinci.planning.plan import Epochs, Finding, Plan, Power, Spent
+from davinci.planning.sweep import Arm
 
-_STYLE = {"controlled": "green", "warned": "yellow", "refused": "red", "noted": "dim"}
+_STYLE = {"controlled": "bold green", "warned": "bold yellow", "refused": "bold red"}
+_MARK = {"refused": ("refused", "red"), "warned": ("warning", "yellow"), "noted": ("noted", "dim")}
+# One page: what is beyond these is in plan.json.
+ARMS, FINDINGS, LEDGER, SOURCES, ORPHANS = 12, 15, 12, 6, 8
 
 
 def show(plan: Plan, console: Console) -> None:
-    """Print question, arms, stage tree, audit, epochs and cost."""
-    console.rule(f"[bold]{plan.sweep}")
-    console.print(f"[bold]{plan.question.text}[/]")
+    """Print question, arms, stage tree, cost, audit, epochs, power and what stands in the way of a launch."""
+    console.rule(Text(plan.sweep, "bold"))
+    console.print(_question(plan), highlight=False)
+    if plan.studies:
+        _section(console, "Studies", _studies(plan))
+    else:
+        _section(console, _counts(plan), _arms(plan))
+    _section(console, "Stages, each trained once", drawn(plan))
+    _section(console, "Cost", _cost(plan), *_cost_notes(plan))
+    _section(console, "Audit", *_audit(plan))
+    _section(console, "Epochs: in the stage / since initialisation", _epochs(plan), *_repeated(plan))
+    _section(console, "Power", _power(plan.power, len(plan.seeds)))
+    _section(console, "Orphaned by an edit", *_orphans(plan))
+    _section(console, "Not on this machine", *_missing(plan))
+
+
+def _section(console: Console, title: str, *parts: RenderableType) -> None:
+    if parts:
+        console.print()
+        console.print(Text(title, "bold"))
+        for part in parts:
+            console.print(Padding(part, (0, 0, 0, 2)), highlight=False)
+
+
+def _question(plan: Plan) -> RenderableType:
+    lines = [("Question", Text(plan.question.text, "bold"))]
     if plan.question.hypothesis:
-        console.print(f"Hypothesis: {plan.question.hypothesis.text}")
-    for assumption in plan.question.assumptions:
-        console.print(f"Assumption: {assumption}", style="dim")
-    console.print(_tree(plan))
-    console.print(_sharing(plan))
-    console.print(_epochs(plan))
-    verdict = plan.audit.verdict
-    declared = ", ".join(plan.audit.factor) or "none"
-    console.print(f"Audit: [{_STYLE[verdict]}]{verdict}[/] (declared factor: {declared})")
-    for finding in plan.audit.findings:
-        console.print(f"  {finding.text}", style=_STYLE[finding.level])
-    if plan.missing_sources:
-        count = len(plan.missing_sources)
-        console.print(f"  {count} sources are not on this machine yet: ids are provisional, sizes from conf/pool")
+        said = plan.question.hypothesis
+        moves = {"increase": "rises", "decrease": "falls", "any": "moves"}[said.direction]
+        lines.append(("Expected", Text(f"{said.text} ({said.metric} of {said.arm} {moves})")))
+    if plan.question.paper:
+        paper = plan.question.paper
+        places = [f"section {paper.section}", paper.table and f"Table {paper.table}"]
+        places.append(paper.figure and f"Figure {paper.figure}")
+        lines.append(("Paper", Text(", ".join(place for place in places if place))))
+    for index, assumption in enumerate(plan.question.assumptions):
+        lines.append(("" if index else "Assumed", Text(assumption)))
+    return _hanging(lines)
 
 
-def _tree(plan: Plan) -> Tree:
-    """The chains of stages, a branch under the trunk it starts from."""
-    counts = f"{_count(len(plan.arms), 'arm')} x {_count(len(plan.seeds), 'seed')}"
-    tree = Tree(f"{_count(len(plan.runs), 'run')}: {counts}", guide_style="dim")
-    chains = plan.chains()
-    arms_of: dict[str, list[str]] = {}
-    for run in plan.runs:
-        for node in run.nodes:
-            arms = arms_of.setdefault(node, [])
-            if run.arm not in arms:
-                arms.append(run.arm)
-    branches: dict[str | None, Tree] = {None: tree}
-    for chain in chains:
-        branches[chain.name] = branches[chain.after].add(_chain_line(plan, chain, arms_of[chain.name]))
-    return tree
-
-
-def _chain_line(plan: Plan, chain: Chain, arms: list[str]) -> str:
-    nodes = [plan.nodes[node] for node in chain.nodes]
-    tokens = nodes[-1].end - nodes[0].begin
-    stages = " → ".join(node.stage_name for node in nodes)
-    who = "shared by all arms" if len(arms) == len(plan.arms) > 1 else ", ".join(arms)
-    return f"{stages}  [bold]{human_tokens(tokens)}[/] tokens  {who}, seed {nodes[-1].data_seed}  [dim]{chain.name}[/]"
-
-
-def _sharing(plan: Plan) -> Table:
-    cost = plan.cost
-    table = Table(title="Cost", title_justify="left", box=None, pad_edge=False, caption_justify="left")
-    for column in ("", "tokens", "FLOPs", f"{cost.gpu} hours at {cost.mfu:.0%} MFU"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, tokens, flops, hours in (
-        ("every run alone", cost.tokens_unshared, cost.flops_unshared, cost.gpu_hours_unshared),
-        ("each stage trained once", cost.tokens_shared, cost.flops_shared, cost.gpu_hours_shared),
-        ("still to train", cost.tokens_left, cost.flops_left, cost.gpu_hours_left),
-    ):
-        table.add_row(name, human_tokens(tokens), f"{flops:.2e}", f"{hours:,.0f}" if hours >= 10 else f"{hours:.2f}")
-    saved = cost.tokens_unshared - cost.tokens_shared
-    sharing = f"; sharing saves {human_tokens(saved)} tokens ({saved / cost.tokens_unshared:.0%})" if saved else ""
-    size = f"{cost.parameters / 1e6:,.2f}M parameters; checkpoints {cost.checkpoint_bytes / 1e9:,.2f} GB"
-    table.caption = f"{_jobs(plan)}{sharing}.\n{size}."
+def _hanging(lines: Iterable[tuple[str, Text]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in lines:
+        table.add_row(name, text)
     return table
 
 
-def _jobs(plan: Plan) -> str:
-    chains = plan.chains()
-    trunks = {chain.after for chain in chains if chain.after}
-    leaves = [chain for chain in chains if chain.name not in trunks]
-    if not trunks:
-        return f"{_count(len(plan.runs), 'run')}, nothing to share"
-    return f"{len(plan.runs)} runs cost {_count(len(trunks), 'trunk')} + {len(leaves)} branches"
+def _table(*columns: str, left: int = 1) -> Table:
+    """A plain table whose first `left` columns are words and the others numbers."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        words = index < left
+        table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    return table
+
+
+def _counts(plan: Plan) -> str:
+    if len(plan.runs) == 1:
+        return "One run"
+    return f"{_count(len(plan.runs), 'run')}: {_count(len(plan.arms), 'arm')} x {_count(len(plan.seeds), 'seed')}"
+
+
+def _arms(plan: Plan) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold", ratio=2)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold", ratio=3, style="dim")
+    for arm in plan.arms[:ARMS]:
+        made_by = _own(arm, plan.arms)
+        table.add_row(Text(arm.label), "baseline" if arm.is_baseline and len(plan.arms) > 1 else "", Text(made_by))
+    if len(plan.arms) > ARMS:
+        table.add_row(Text(f"… and {len(plan.arms) - ARMS:,} more arms", "dim"))
+    return table
+
+
+def _own(arm: Arm, arms: Sequence[Arm]) -> str:
+    """The overrides that not every arm has."""
+    common = set(arms[0].overrides).intersection(*(one.overrides for one in arms[1:])) if len(arms) > 1 else set()
+    return " ".join(line for line in arm.overrides if line not in common)
+
+
+def _studies(plan: Plan) -> RenderableType:
+    table = _table("study", "runs", "tokens alone", "shared", "its own", "FLOPs", "audit")
+    for study in plan.studies:
+        table.add_row(
+            Text(study.sweep),
+            f"{study.runs:,}",
+            human_tokens(study.tokens_unshared),
+            human_tokens(study.tokens_shared),
+            human_tokens(study.tokens_own),
+            f"{study.flops:.2e}",
+            Text(study.verdict, _STYLE[study.verdict]),
+        )
+    return table
+
+
+def _cost(plan: Plan) -> RenderableType:
+    cost = plan.cost
+    columns = ["", "tokens", "FLOPs", f"{cost.gpu}-hours", "wall time"] + (["price"] if cost.price else [])
+    table = _table(*columns)
+    rows = (
+        ("every run alone", plan.tokens_unshared, plan.flops_unshared, "unshared"),
+        ("each stage once", plan.tokens_shared, plan.flops, "shared"),
+        ("still to train", plan.tokens_left, plan.flops_left, "left"),
+    )
+    for name, tokens, flops, which in rows:
+        cells = [human_tokens(tokens), f"{flops:.2e}" if flops else "0", _amount(_spent(cost.gpu_hours, which))]
+        cells.append(_duration(_spent(cost.days, which)))
+        if cost.price:
+            cells.append(f"{_spent(cost.price, which):,.2f}")
+        table.add_row(name, *cells, style="bold" if which == "left" else None)
+    return table
+
+
+def _spent(spent: Spent, which: str) -> float:
+    return {"unshared": spent.unshared, "shared": spent.shared, "left": spent.left}[which]
+
+
+def _cost_notes(plan: Plan) -> Iterator[RenderableType]:
+    cost = plan.cost
+    ratio = plan.tokens_unshared / plan.tokens_shared if plan.tokens_shared else 1.0
+    saved = plan.tokens_unshared - plan.tokens_shared
+    if saved:
+        yield Text(f"Sharing trains {human_tokens(saved)} tokens less: {ratio:.2f} times fewer than every run alone.")
+    else:
+        yield Text("Nothing to share: every run alone costs the same.")
+    known = "measured on this machine" if cost.mfu_measured else "assumed; probe=true measures it"
+    jobs = f"at most {_count(cost.parallel, 'job')} at once, {cost.gpus} {cost.gpu} each"
+    yield Text(f"{cost.mfu:.1%} MFU ({known}); {jobs}.")
+    evaluation = "Evaluation: not known, a benchmark does not say its items."
+    if cost.evaluation_flops is not None:
+        hours = "" if cost.evaluation_gpu_hours is None else f", {_amount(cost.evaluation_gpu_hours)} {cost.gpu}-hours"
+        evaluation = f"Evaluation on top: {cost.evaluation_flops:.2e} FLOPs{hours}."
+    yield Text(evaluation)
+    disk = f"checkpoints {_bytes(cost.checkpoint_bytes)}, records {_bytes(cost.record_bytes)}"
+    yield Text(f"{_parameters(cost.parameters)} parameters; disk: {disk}.")
+
+
+def _audit(plan: Plan) -> Iterator[RenderableType]:
+    audit = plan.audit
+    verdict = Text(audit.verdict, _STYLE[audit.verdict])
+    if audit.verdict == "controlled" and len(plan.arms) > 1:
+        verdict.append(": arms differ in the declared factor and what derives from it, in nothing else", "default")
+    elif audit.verdict == "refused":
+        verdict.append(": cannot be launched as it is; audit=warn launches it and marks every output", "default")
+    yield verdict
+    lines = []
+    if audit.factor:
+        lines.append(("factor", Text(f"{_some(audit.factor)} ({_count(len(audit.differing), 'key')} changed)")))
+    if audit.derived:
+        lines.append(("derived", Text(f"{_count(len(audit.derived), 'key')}: {_some(audit.derived, 3)}")))
+    if audit.held_fixed:
+        lines.append(
+            ("held fixed", Text(" and ".join({"flops": "FLOPs"}.get(name, name) for name in audit.held_fixed)))
+        )
+    yield _hanging([*lines, *map(_finding, audit.findings[:FINDINGS])])
+    if len(audit.findings) > FINDINGS:
+        yield Text(f"… and {len(audit.findings) - FINDINGS:,} more findings in plan.json", "dim")
+
+
+def _finding(finding: Finding) -> tuple[str, Text]:
+    mark, style = _MARK[finding.level]
+    return mark, Text(finding.text, "" if finding.level == "noted" else style)
+
+
+def _epochs(plan: Plan) -> RenderableType:
+    """Domains of every stage: one line where all arms agree, else one for each distinct line."""
+    rows = [row for row in plan.epochs if row.source is None]
+    domains = list(dict.fromkeys(row.domain for row in rows))
+    table = _table("stage", "arms", *domains, left=2)
+    for stage in dict.fromkeys(row.stage for row in rows):
+        cells: dict[str, dict[str, str]] = {}
+        for row in rows:
+            if row.stage == stage:
+                for arm in row.arms:
+                    cells.setdefault(arm, {})[row.domain] = f"{row.epochs:.2f} / {row.cumulative:.2f}"
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for arm, own in cells.items():
+            alike.setdefault(tuple(own.get(domain, "–") for domain in domains), []).append(arm)
+        for index, (line, arms) in enumerate(list(alike.items())[:LEDGER]):
+            who = "all" if len(arms) == len(plan.arms) else _some(arms, 3)
+            table.add_row("" if index else stage, Text(who), *line)
+        if len(alike) > LEDGER:
+            table.add_row("", Text(f"… and {len(alike) - LEDGER:,} more mixtures", "dim"))
+    return table
+
+
+def _repeated(plan: Plan) -> Iterator[RenderableType]:
+    """The sources read most often, and the warnings about them."""
+    final: dict[tuple[str, str], Epochs] = {}
+    demanded: dict[tuple[str, str], float] = {}
+    for row in plan.epochs:
+        if row.source is not None:
+            for arm in row.arms:
+                final[row.source, arm] = row
+                demanded[row.source, arm] = demanded.get((row.source, arm), 0.0) + row.demanded_tokens
+    most: dict[str, tuple[str, Epochs]] = {}
+    for (source, arm), row in final.items():
+        if source not in most or row.cumulative > most[source][1].cumulative:
+            most[source] = arm, row
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for source, (arm, row) in sorted(most.items(), key=lambda item: -item[1][1].cumulative):
+        groups.setdefault((row.domain, f"{row.cumulative:.2f}", arm), []).append(source)
+    table = _table("most repeated", "arm", "read", "held", "epochs", left=2)
+    for (_, epochs, arm), sources in list(groups.items())[:SOURCES]:
+        read = sum(demanded[source, arm] for source in sources)
+        held = sum(final[source, arm].pool_tokens for source in sources)
+        table.add_row(Text(_some(sources, 3)), Text(arm), human_tokens(int(read)), human_tokens(held), epochs)
+    if groups:
+        yield Text()
+        yield table
+    for warning in plan.warnings:
+        yield Text(warning, "yellow")
+
+
+def _power(power: Power | None, seeds: int) -> RenderableType:
+    if power is None:
+        return Text("unknown: no estimate of the noise between seeds; state `noise:` in the sweep file")
+    noise = f"noise {power.noise:.3g} points, {power.source}"
+    if power.detectable is None:
+        text = f"unknown: one seed cannot tell a difference from noise ({noise})"
+    else:
+        text = f"smallest difference found with 80% power: {power.detectable:.2f} points with {seeds} seeds ({noise})"
+    if power.difference is not None and power.seeds_needed is not None:
+        text += f"; {power.difference:g} points needs {_count(power.seeds_needed, 'seed')}"
+    return Text(text)
+
+
+def _orphans(plan: Plan) -> Iterator[RenderableType]:
+    for orphan in plan.orphans[:ORPHANS]:
+        why = "; ".join(orphan.diff[:4]) + (f"; and {len(orphan.diff) - 4} more" if len(orphan.diff) > 4 else "")
+        yield Text(f"finished run {orphan.arm} seed {orphan.seed}: {why or 'its arm or seed was taken out'}", "yellow")
+    if len(plan.orphans) > ORPHANS:
+        yield Text(f"… and {len(plan.orphans) - ORPHANS:,} more in plan.json", "dim")
+
+
+def _missing(plan: Plan) -> Iterator[RenderableType]:
+    if plan.missing_sources:
+        names = _some(plan.missing_sources, 3)
+        count = _count(len(plan.missing_sources), "source")
+        yield Text(f"{count} ({names}): sizes are those of conf/pool and ids are provisional.", "yellow")
+        yield Text("This plan can be read but not launched.", "yellow")
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
 
 
-def _epochs(plan: Plan) -> Table:
-    """Epochs of each domain: one line where all arms agree, one an arm where they do not."""
-    table = Table(title="Epochs (this stage / since initialisation)", title_justify="left", box=None, pad_edge=False)
-    table.add_column("stage")
-    table.add_column("arm")
-    domains = list(dict.fromkeys(row.name for row in plan.epochs))
-    for domain in domains:
-        table.add_column(domain, justify="right")
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for row in plan.epochs:
-        shown = f"{row.epochs:.2f} / {row.cumulative:.2f}" if row.pool_tokens else "unknown"
-        cells.setdefault((row.stage, row.arm), {})[row.name] = shown
-    for stage in dict.fromkeys(stage for stage, _ in cells):
-        rows = {arm: row for (name, arm), row in cells.items() if name == stage}
-        alike = all(row == next(iter(rows.values())) for row in rows.values())
-        for arm, shown_row in list(rows.items())[: 1 if alike else None]:
-            table.add_row(stage, "all" if alike else arm, *(shown_row.get(domain, "–") for domain in domains))
-    return table
+def _amount(value: float) -> str:
+    """Three significant digits; whole numbers from a hundred on."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _duration(days: float) -> str:
+    for unit, size in (("days", 1.0), ("h", 1 / 24), ("min", 1 / 1440)):
+        if days >= 2 * size:
+            return f"{_amount(days / size)} {unit}"
+    return f"{_amount(days * 86400)} s"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{_amount(count / size)} {unit}"
+    return f"{_amount(count / 1e3)} kB"
+
+
+def _parameters(count: int) -> str:
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
