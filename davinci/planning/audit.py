@@ -131,8 +131,8 @@ def _idle_factors(compared: _Compared) -> list[str]:
         if _dotted(name) not in known:
             texts.append(f"factor key {name} is not a key of the config{nearest(_dotted(name), known)}")
         else:
-            changed = sorted(compared.undeclared.keys() | compared.of_factor)
-            instead = nearest(name, changed).replace("known", "changed are") if changed else ""
+            changed = sorted(compared.undeclared or compared.of_factor)
+            instead = f"; arms differ in {_some(changed, 3)}" if changed else ""
             texts.append(f"factor key {name} is changed by no arm{instead}")
     return texts
 
@@ -305,7 +305,7 @@ def _grouped(values: Mapping[str, str]) -> str:
     for arm, value in values.items():
         groups.setdefault(value, []).append(arm)
     texts = [f"{_some(arms, 3)} {value}" for value, arms in groups.items()]
-    return "; ".join(texts[:4]) + (f"; and {len(texts) - 4} more values" if len(texts) > 4 else "")
+    return "; ".join(texts[:4]) + (f"; and {len(texts) - 4:,} more values" if len(texts) > 4 else "")
 
 
 def _valued(arms: Mapping[str, Any]) -> str:
@@ -314,7 +314,7 @@ def _valued(arms: Mapping[str, Any]) -> str:
     for arm, value in arms.items():
         groups.setdefault(_shown(value), []).append(arm)
     texts = [f"{_some(labels)} ({value})" for value, labels in groups.items()]
-    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more values" if len(texts) > 6 else "")
+    return ", ".join(texts[:6]) + (f" and {len(texts) - 6:,} more values" if len(texts) > 6 else "")
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
