@@ -100,6 +100,15 @@ class StepGrid:
         """Global batch size in sequences of `step` (0 <= step < steps)."""
         return self._locate(step)[2]
 
+    def batches(self, steps: range) -> list[tuple[int, int]]:
+        """``(sequences, steps)`` of each stretch of constant batch size within `steps`."""
+        found = []
+        for first, _, sequences, count in self._segments():
+            inside = min(steps.stop, first + count) - max(steps.start, first)
+            if inside > 0:
+                found.append((sequences, inside))
+        return found
+
     def step_at(self, tokens: int) -> int:
         """The number of whole steps done once at most `tokens` (stage-relative) are seen."""
         done = 0

@@ -1,1 +1,1 @@
-"""Shapes, parameters, FLOPs, memory and accelerator peaks: plain arithmetic, no torch."""
+"""Shapes, parameters, FLOPs, storage, accelerator peaks, power of a comparison: plain arithmetic, no torch."""

@@ -1,19 +1,36 @@
-"""Peak dense throughput of accelerators, for the cost of a plan."""
+"""Peak throughput of accelerators, for the cost of a plan."""
 
 from __future__ import annotations
 
 from davinci.errors import UserError, nearest
 
-# FLOP/s, dense (no sparsity), bf16 unless said. Sources: the vendors' data sheets.
+# FLOP/s of one accelerator: bfloat16 (float16 where there is none) in matrix units, accumulated in float32, dense: data
+# sheets that quote structured sparsity are halved. Sources: the makers' data sheets, except where named.
 PEAK_FLOPS = {
-    "cpu_core": 1.0e11,  # fp32, a server core with two 256-bit FMA units at 3 GHz: 2 x 8 x 2 x 3e9, rounded
-    "v100": 1.25e14,  # fp16, NVIDIA V100 data sheet
-    "a100": 3.12e14,  # NVIDIA A100 data sheet
-    "l40s": 3.62e14,  # NVIDIA L40S data sheet
-    "h100": 9.89e14,  # SXM, NVIDIA H100 data sheet (1,979 with sparsity)
-    "h200": 9.89e14,  # NVIDIA H200 data sheet
-    "b200": 2.25e15,  # NVIDIA Blackwell data sheet
-    "mi300x": 1.307e15,  # AMD Instinct MI300X data sheet
+    # float32, nominal, no data sheet: two 256-bit FMA units at 3 GHz, 2 x 8 lanes x 2 x 3e9, rounded.
+    "cpu_core": 1.0e11,
+    "v100": 1.25e14,  # float16; SXM2, NVIDIA V100 data sheet
+    "a10": 1.25e14,
+    "a30": 1.65e14,
+    "a40": 1.497e14,
+    "a100": 3.12e14,
+    "l4": 1.21e14,
+    "l40s": 3.62e14,
+    "rtx3090": 7.1e13,  # NVIDIA GA102 architecture white paper
+    "rtx4090": 1.652e14,  # NVIDIA Ada architecture white paper
+    "h100": 9.89e14,  # SXM
+    "h100_pcie": 7.56e14,
+    "h200": 9.89e14,
+    "gh200": 9.9e14,
+    "b200": 2.25e15,  # an eighth of the DGX B200's
+    "gb200": 2.5e15,  # one of the superchip's two; GB200 NVL72 data sheet
+    "mi250x": 3.83e14,  # both dies
+    "mi300x": 1.307e15,
+    "mi325x": 1.307e15,
+    "tpu_v4": 2.75e14,  # one chip; this and the following: Google Cloud TPU documentation
+    "tpu_v5e": 1.97e14,
+    "tpu_v5p": 4.59e14,
+    "tpu_v6e": 9.18e14,
 }
 
 

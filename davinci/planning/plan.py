@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from typing import Literal
 
 from davinci.config import Frozen, Node, Run, parse
@@ -203,20 +205,25 @@ class Plan(Frozen):
 
     def chains(self) -> list[Chain]:
         """The nodes grouped into stretches without a branch, parents before children."""
-        children: dict[str | None, list[str]] = {}
-        for node in self.nodes.values():
-            children.setdefault(node.parent, []).append(node.id)
-        chains: list[Chain] = []
-        waiting: list[tuple[str, str | None]] = [(root, None) for root in children.get(None, [])]
-        while waiting:
-            head, after = waiting.pop(0)
-            nodes = [head]
-            while len(following := children.get(nodes[-1], [])) == 1:
-                nodes.append(following[0])
-            name = nodes[-1]
-            chains.append(Chain(name=name, nodes=tuple(nodes), after=after))
-            waiting.extend((child, name) for child in following)
-        return chains
+        return chains(self.nodes)
+
+
+def chains(nodes: Mapping[str, Node]) -> list[Chain]:
+    """A plan's nodes grouped into stretches without a branch, parents before children."""
+    children: dict[str | None, list[str]] = {}
+    for node in nodes.values():
+        children.setdefault(node.parent, []).append(node.id)
+    found: list[Chain] = []
+    waiting: deque[tuple[str, str | None]] = deque((root, None) for root in children.get(None, []))
+    while waiting:
+        head, after = waiting.popleft()
+        stretch = [head]
+        while len(following := children.get(stretch[-1], [])) == 1:
+            stretch.append(following[0])
+        name = stretch[-1]
+        found.append(Chain(name=name, nodes=tuple(stretch), after=after))
+        waiting.extend((child, name) for child in following)
+    return found
 
 
 def load_plan(store: Store, sweep: str) -> Plan:

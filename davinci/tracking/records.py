@@ -73,8 +73,8 @@ class Writer:
         self.close()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Rows of `path` sorted by tokens; empty when there is no such file.
+def read(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Rows of `path` sorted by tokens, those of one kind if it is given; empty when there is no such file.
 
     Of rows alike in kind, step, tokens, domain, benchmark and protocol the one of the highest attempt is kept, the last
     one of that attempt. Torn lines are skipped.
@@ -84,8 +84,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    wanted = b"" if kind is None else f'"kind": "{kind}"'.encode()  # as `Writer` writes it
     for line in lines:
-        row = _row(line)
+        row = _row(line) if wanted in line else None
         if row is None:
             continue
         key = tuple(row.get(name) for name in _KEYS)

@@ -1,0 +1,31 @@
+"""Bytes that training and evaluation leave in the store."""
+
+from __future__ import annotations
+
+from davinci.accounting.shapes import parameters
+from davinci.config import Model
+
+# Weights and AdamW's two moments, all float32 whatever the model's precision (`training.checkpoints`).
+BYTES_PER_PARAMETER = 3 * 4
+# Beside the tensors: two safetensors headers and state.json. Measured on the tiny model (24 tensors).
+CHECKPOINT_OVERHEAD = 8_000
+
+# Mean lengths of a row of records.jsonl, and of the items file of one evaluation (its part a benchmark and an item),
+# measured on qa_ratio_stage2_2 at scale smoke: 288 train rows, 144 held-out rows, 210 evaluation rows, and 30 files of
+# items, 4,900 bytes each for 7 benchmarks of 160 items.
+TRAIN_ROW = 313
+HELDOUT_ROW = 188
+EVALUATION_ROW = 367
+ITEMS_FILE = 4_000
+ITEM = 0.8
+
+
+def checkpoint_bytes(model: Model, vocab_size: int) -> int:
+    """Size of one checkpoint folder."""
+    return BYTES_PER_PARAMETER * parameters(model, vocab_size) + CHECKPOINT_OVERHEAD
+
+
+def record_bytes(train_rows: int, heldout_rows: int, evaluation_rows: int, evaluations: int, items: int) -> int:
+    """Size of records and per-item results: rows of each kind, evaluated points, and items scored over all of them."""
+    rows = train_rows * TRAIN_ROW + heldout_rows * HELDOUT_ROW + evaluation_rows * EVALUATION_ROW
+    return rows + evaluations * ITEMS_FILE + round(items * ITEM)
