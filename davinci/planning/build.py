@@ -1,187 +1,75 @@
-"""Runs -> Plan."""
+"""Sweeps -> plans: every run's nodes and points on one stage tree, and what is said of them."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
-from davinci.accounting.accelerators import peak_flops
-from davinci.accounting.flops import train_flops_per_token
-from davinci.accounting.shapes import parameters
 from davinci.config import EvaluationPoint, Node, Run
 from davinci.data.cards import PoolCard
 from davinci.errors import UserError
 from davinci.planning.audit import audit
-from davinci.planning.epochs import ledger
-from davinci.planning.identity import History, StageSpan, mixture_key, state_id
-from davinci.planning.mixtures import PoolView
-from davinci.planning.plan import Arm, Cost, Plan, PlannedRun, Point, Question
-
-
-def history_of(run: Run, card: PoolCard | None) -> History:
-    """Place the stages of `run` on its token axis; every stage ends with its last whole step."""
-    view = PoolView(run.pool, run.depth, card)
-    stages = list(run.curriculum.stages)
-    own_seed_from = 0 if run.seeds_from is None else stages.index(run.seeds_from)
-    spans, position = [], 0
-    for index, (name, stage) in enumerate(run.curriculum.stages.items()):
-        spans.append(
-            StageSpan(
-                name=name,
-                stage=stage,
-                begin=position,
-                end=position + stage.grid.tokens_used,
-                sources=view.weigh(stage.mixture, name),
-                data_seed=run.seed if index >= own_seed_from else run.trunk_seed,
-            )
-        )
-        position = spans[-1].end
-    return History(
-        model=run.model,
-        optimizer=run.optimizer,
-        vocab_size=vocabulary(run, card),
-        tokenizer_digest=card.tokenizer.digest if card else None,
-        initialisation_seed=run.seed if own_seed_from == 0 else run.trunk_seed,
-        spans=tuple(spans),
-    )
-
-
-def vocabulary(run: Run, card: PoolCard | None) -> int:
-    """Vocabulary size of the model, checked against the built tokenizer's."""
-    if card and card.tokenizer.vocab_size > run.model.vocab_size:
-        raise UserError(
-            f"model.vocab_size: {run.model.vocab_size} is smaller than the {card.tokenizer.vocab_size} of pool "
-            f"{run.pool.name}'s tokenizer"
-        )
-    return run.model.vocab_size
+from davinci.planning.cost import Probe, cost, node_flops
+from davinci.planning.epochs import ledger, repetitions
+from davinci.planning.histories import Histories
+from davinci.planning.identity import Course, History, StageSpan
+from davinci.planning.noise import power
+from davinci.planning.orphans import orphans
+from davinci.planning.plan import Orphan, Plan, PlannedRun, Point
+from davinci.planning.stored import StoredNodes, finished, launched
+from davinci.planning.sweep import Arm, Sweep
+from davinci.planning.tree import State, Tree
+from davinci.store import Store
 
 
 def build_plan(
-    runs: Sequence[Run],
+    sweep: Sweep,
     *,
-    question: Question,
-    arms: Sequence[Arm],
-    factor: Sequence[str],
-    cards: dict[str, PoolCard | None],
-    done: frozenset[str] = frozenset(),
+    cards: Mapping[str, PoolCard | None],
+    store: Store | None = None,
     warn_only: bool = False,
+    max_epochs: float = 4.0,
+    probe: Probe | None = None,
 ) -> Plan:
-    """Build the plan of a sweep.
+    """The plan of one sweep; see `build_plans`."""
+    return build_plans([sweep], cards=cards, store=store, warn_only=warn_only, max_epochs=max_epochs, probe=probe)[0]
+
+
+def build_plans(
+    sweeps: Sequence[Sweep],
+    *,
+    cards: Mapping[str, PoolCard | None],
+    store: Store | None = None,
+    warn_only: bool = False,
+    max_epochs: float = 4.0,
+    probe: Probe | None = None,
+) -> tuple[Plan, ...]:
+    """Plan sweeps on one stage tree: what two of them have in common is the same nodes in both plans.
 
     Args:
-        runs: one a (arm, seed), all of one sweep.
-        question: the sweep's words.
-        arms: in the order of the table; one is the baseline.
-        factor: config keys the arms may differ in.
+        sweeps: what composition made.
         cards: pool name -> card, None where the pool is not on this machine.
-        done: ids of nodes the store has finished (their tokens cost nothing).
+        store: what is finished there costs nothing, and nodes are cut where they were cut before.
         warn_only: the audit warns instead of refusing.
+        max_epochs: a source seen more often is warned of.
+        probe: measured speed, instead of the cluster's MFU.
+
+    Raises:
+        UserError: a mistake in a config that only shows with the pool at hand, or a stored node whose config does not
+            give its id.
     """
-    nodes: dict[str, Node] = {}
-    planned = []
-    for run in runs:
-        history = history_of(run, cards[run.pool.name])
-        own = _nodes_of(run, history)
-        nodes.update({node.id: node for node in own})
-        leaf = own[-1].id.rsplit("-", 1)[1]
-        planned.append(
-            PlannedRun(
-                id=f"{slug(run.arm)}-s{run.seed}-{leaf[:8]}",
-                arm=run.arm,
-                seed=run.seed,
-                nodes=tuple(node.id for node in own),
-                points=_points(run, history, own),
-                config=run,
-            )
-        )
-    missing = sorted({name for node in nodes.values() for name, use in node.sources.items() if use.digest is None})
-    baseline = next(arm.label for arm in arms if arm.is_baseline)
-    flops = {plan.arm: _flops(nodes[node] for node in plan.nodes) for plan in planned}
-    return Plan(
-        sweep=runs[0].sweep,
-        question=question,
-        arms=tuple(arms),
-        seeds=tuple(dict.fromkeys(run.seed for run in runs)),
-        runs=tuple(planned),
-        nodes=nodes,
-        audit=audit(runs, factor, baseline, flops, warn_only),
-        epochs=ledger(runs, cards),
-        cost=_cost(runs[0], planned, nodes, done),
-        missing_sources=tuple(missing),
-    )
-
-
-def node_flops(node: Node) -> float:
-    """Training FLOPs of a node."""
-    return (node.end - node.begin) * train_flops_per_token(node.model, node.vocab_size, node.stage.sequence_length)
+    tree = _Tree(sweeps, cards, StoredNodes(store))
+    return tuple(_plan(sweep, runs, tree, cards, store, warn_only, max_epochs, probe) for sweep, runs in tree.runs)
 
 
 def slug(label: str) -> str:
     """`label` as a short lower-case name for ids: ``QA-30%`` gives ``qa-30``."""
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-") or "arm"
-
-
-def _nodes_of(run: Run, history: History) -> list[Node]:
-    nodes: list[Node] = []
-    positions = _mixture_positions(history.spans)
-    for span, position in zip(history.spans, positions, strict=True):
-        nodes.append(
-            Node(
-                id=state_id(history, span.end),
-                parent=nodes[-1].id if nodes else None,
-                stage_name=span.name,
-                stage_begin=span.begin,
-                begin=span.begin,
-                end=span.end,
-                stage=span.stage,
-                sources=span.sources,
-                mixture_position=position,
-                initialisation_seed=history.initialisation_seed,
-                data_seed=span.data_seed,
-                model=history.model,
-                optimizer=history.optimizer,
-                pool=run.pool.name,
-                tokenizer_digest=history.tokenizer_digest,
-                vocab_size=history.vocab_size,
-                checkpoint_every_tokens=run.checkpoint_every_tokens,
-            )
-        )
-    return nodes
-
-
-def _mixture_positions(spans: Sequence[StageSpan]) -> list[int]:
-    """Sequences of each span's mixture order consumed before it: a stage that repeats a mixture continues its order."""
-    positions = [0]
-    for before, after in pairwise(spans):
-        same = mixture_key(before.sources) == mixture_key(after.sources)
-        consumed = (before.end - before.begin) // before.stage.sequence_length
-        positions.append(positions[-1] + consumed if same else 0)
-    return positions
-
-
-def _points(run: Run, history: History, nodes: Sequence[Node]) -> tuple[Point, ...]:
-    places = {span.name: (span, node) for span, node in zip(history.spans, nodes, strict=True)}
-    points = [_point(run, wanted, *places[wanted.stage]) for wanted in run.evaluation.at]
-    return tuple(sorted({point.tokens: point for point in points}.values(), key=lambda point: point.tokens))
-
-
-def _point(run: Run, wanted: EvaluationPoint, span: StageSpan, node: Node) -> Point:
-    grid = span.stage.grid
-    asked = span.stage.tokens if wanted.tokens is None else wanted.tokens
-    stage_tokens = grid.tokens_at(grid.step_at(asked))
-    if stage_tokens == 0:
-        raise UserError(
-            f"evaluation.at: {asked} tokens into {span.name} is before its first step of "
-            f"{grid.batch_at(0) * span.stage.sequence_length} tokens"
-        )
-    return Point(
-        node=node.id,
-        tokens=span.begin + stage_tokens,
-        stage=span.name,
-        stage_tokens=stage_tokens,
-        label=paper_label(asked / run.scale.tokens_per_trillion * 1e12),
-    )
 
 
 def paper_label(tokens: float) -> str:
@@ -190,35 +78,191 @@ def paper_label(tokens: float) -> str:
     return f"{value:.0f}{unit}" if value >= 10 else f"{value:.3g}{unit}"
 
 
-def _cost(run: Run, planned: Sequence[PlannedRun], nodes: dict[str, Node], done: frozenset[str]) -> Cost:
-    """Totals over the tree. GPU-hours = FLOPs / (peak FLOP/s x MFU x 3600); a checkpoint is weights and two moments."""
-    left = [node for node in nodes.values() if node.id not in done]
-    alone = [nodes[node] for plan in planned for node in plan.nodes]
-    rate = peak_flops(run.cluster.gpu) * run.cluster.mfu * 3600
-    any_node = next(iter(nodes.values()))
-    size = parameters(any_node.model, any_node.vocab_size)
-    checkpoints = {(point.node, point.tokens) for plan in planned for point in plan.points}
-    checkpoints |= {(node.id, node.end) for node in nodes.values()}
-    return Cost(
-        tokens_unshared=_tokens(alone),
-        tokens_shared=_tokens(nodes.values()),
-        tokens_left=_tokens(left),
-        flops_unshared=_flops(alone),
-        flops_shared=_flops(nodes.values()),
-        flops_left=_flops(left),
-        gpu=run.cluster.gpu,
-        mfu=run.cluster.mfu,
-        gpu_hours_unshared=_flops(alone) / rate,
-        gpu_hours_shared=_flops(nodes.values()) / rate,
-        gpu_hours_left=_flops(left) / rate,
-        parameters=size,
-        checkpoint_bytes=len(checkpoints) * size * 12,
+def _plan(
+    sweep: Sweep,
+    runs: Sequence[PlannedRun],
+    tree: _Tree,
+    cards: Mapping[str, PoolCard | None],
+    store: Store | None,
+    warn_only: bool,
+    max_epochs: float,
+    probe: Probe | None,
+) -> Plan:
+    nodes = {node: tree.nodes[node] for run in runs for node in run.nodes}
+    flops = {node.id: node_flops(node) for node in nodes.values()}
+    done = finished(store, nodes)
+    left = nodes.keys() - done
+    flops_by_arm = {run.arm: sum(flops[node] for node in run.nodes) for run in runs if run.seed == sweep.seeds[0]}
+    epochs = ledger(sweep, cards)
+    return Plan(
+        sweep=sweep.name,
+        question=sweep.question,
+        arms=sweep.arms,
+        seeds=sweep.seeds,
+        runs=tuple(runs),
+        nodes=nodes,
+        tokens_unshared=sum(nodes[run.nodes[-1]].end for run in runs),
+        tokens_shared=sum(_tokens(node) for node in nodes.values()),
+        tokens_left=sum(_tokens(nodes[node]) for node in left),
+        flops_unshared=math.fsum(flops_by_arm[run.arm] for run in runs),
+        flops=math.fsum(flops.values()),
+        flops_left=math.fsum(flops[node] for node in left),
+        audit=audit(sweep, runs, nodes, flops_by_arm, cards, warn_only),
+        epochs=epochs,
+        warnings=repetitions(epochs, max_epochs),
+        cost=cost(sweep, runs, nodes, done, probe),
+        power=power(sweep, store),
+        orphans=_orphans(sweep, runs, nodes, store),
+        missing_sources=missing_sources(nodes.values()),
     )
 
 
-def _tokens(nodes: Iterable[Node]) -> int:
-    return sum(node.end - node.begin for node in nodes)
+def _tokens(node: Node) -> int:
+    return node.end - node.begin
 
 
-def _flops(nodes: Iterable[Node]) -> float:
-    return sum(node_flops(node) for node in nodes)
+def _orphans(
+    sweep: Sweep, runs: Sequence[PlannedRun], nodes: Mapping[str, Node], store: Store | None
+) -> tuple[Orphan, ...]:
+    previous = launched(store, sweep.name, nodes)
+    if previous is None:
+        return ()
+    return orphans(previous, runs, nodes, sweep.arms, finished(store, previous.nodes))
+
+
+def missing_sources(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """Sources the nodes read that are not on this machine."""
+    mixtures = {id(node.sources): node.sources for node in nodes}
+    return tuple(sorted({name for used in mixtures.values() for name, use in used.items() if use.digest is None}))
+
+
+class _Stop(NamedTuple):
+    """An evaluation of an arm, whatever the seed: a `Point` without its node."""
+
+    tokens: int
+    stage: str
+    stage_tokens: int
+    label: str
+
+
+@dataclass
+class _Shared:
+    """What the seeds of an arm have in common."""
+
+    arm: Arm
+    stops: tuple[_Stop, ...]
+    spans: tuple[tuple[StageSpan, int], ...]
+
+
+class _Tree:
+    """The runs of all sweeps with their nodes. Of runs that share a node, the first one's config speaks for it."""
+
+    def __init__(self, sweeps: Sequence[Sweep], cards: Mapping[str, PoolCard | None], stored: StoredNodes) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._positions: dict[int, tuple[int, ...]] = {}
+        histories = Histories(cards)
+        wanted = [
+            (shared, seed, histories.of(arm.config, seed, arm.run(seed).trunk_seed))
+            for sweep in sweeps
+            for arm in sweep.arms
+            for shared in [self._shared(arm, histories.course(arm.config))]
+            for seed in sweep.seeds
+        ]
+        tree = Tree([history for _, _, history in wanted])
+        stored.cut(tree, [history for _, _, history in wanted])
+        planned = iter(
+            self._planned(shared, seed, history, tree.states(index))
+            for index, (shared, seed, history) in enumerate(wanted)
+        )
+        self.runs = [(sweep, [next(planned) for _ in sweep.arms for _ in sweep.seeds]) for sweep in sweeps]
+        stored.check(self.nodes)
+
+    def _shared(self, arm: Arm, course: Course) -> _Shared:
+        if id(course) not in self._positions:
+            self._positions[id(course)] = _mixture_positions(course.spans)
+        return _Shared(
+            arm, _stops(arm.config, course), tuple(zip(course.spans, self._positions[id(course)], strict=True))
+        )
+
+    def _planned(self, shared: _Shared, seed: int, history: History, states: Sequence[State]) -> PlannedRun:
+        begin, parent = 0, None
+        spans = iter(shared.spans)
+        span, position = next(spans)
+        for state in states:
+            if begin == span.end:
+                span, position = next(spans)
+            if state.id not in self.nodes:
+                self.nodes[state.id] = _node(shared.arm.config, history, state, begin, parent, span, position)
+            begin, parent = state
+        tokens = [state.tokens for state in states]
+        points = tuple(
+            Point(
+                node=states[bisect_left(tokens, stop.tokens)].id,
+                tokens=stop.tokens,
+                stage=stop.stage,
+                stage_tokens=stop.stage_tokens,
+                label=stop.label,
+            )
+            for stop in shared.stops
+        )
+        arm, leaf = shared.arm.label, states[-1].id.rsplit("-", 1)[1]
+        return PlannedRun(
+            id=f"{slug(arm)}-s{seed}-{leaf[:8]}",
+            arm=arm,
+            seed=seed,
+            nodes=tuple(state.id for state in states),
+            points=points,
+        )
+
+
+def _node(
+    config: Run, history: History, state: State, begin: int, parent: str | None, span: StageSpan, position: int
+) -> Node:
+    # Every part is validated already; ten thousand times over, checking again would be most of planning.
+    return Node.model_construct(
+        id=state.id,
+        parent=parent,
+        stage_name=span.name,
+        stage_begin=span.stage_begin,
+        begin=begin,
+        end=state.tokens,
+        stage=span.stage,
+        sources=span.sources,
+        mixture_position=position,
+        initialisation_seed=history.initialisation_seed,
+        data_seed=history.data_seed_at(begin),
+        model=history.course.model,
+        optimizer=history.course.optimizer,
+        pool=config.pool.name,
+        tokenizer_digest=history.course.tokenizer_digest,
+        vocab_size=history.course.vocab_size,
+        checkpoint_every_tokens=config.checkpoint_every_tokens,
+    )
+
+
+def _mixture_positions(spans: Sequence[StageSpan]) -> tuple[int, ...]:
+    """Sequences of each span's mixture order consumed before it: a stage that repeats a mixture continues its order."""
+    positions = [0]
+    for before, after in pairwise(spans):
+        consumed = (before.end - before.begin) // before.stage.sequence_length
+        positions.append(positions[-1] + consumed if before.sources == after.sources else 0)
+    return tuple(positions)
+
+
+def _stops(config: Run, course: Course) -> tuple[_Stop, ...]:
+    spans = {span.name: span for span in course.spans}
+    stops = [_stop(config, wanted, spans[wanted.stage]) for wanted in config.evaluation.at]
+    return tuple(sorted({stop.tokens: stop for stop in stops}.values()))
+
+
+def _stop(config: Run, wanted: EvaluationPoint, span: StageSpan) -> _Stop:
+    grid = span.stage.grid
+    asked = span.stage.tokens if wanted.tokens is None else wanted.tokens
+    stage_tokens = grid.tokens_at(grid.step_at(asked))
+    if stage_tokens == 0:
+        raise UserError(
+            f"evaluation.at: {asked} tokens into {span.name} is before its first step of "
+            f"{grid.batch_at(0) * span.stage.sequence_length} tokens"
+        )
+    label = paper_label(asked / config.scale.tokens_per_trillion * 1e12)
+    return _Stop(span.begin + stage_tokens, span.name, stage_tokens, label)

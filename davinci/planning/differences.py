@@ -1,4 +1,4 @@
-"""Where two resolved configs differ, leaf by leaf."""
+"""Where two resolved configs, or two maps of the same keys, differ: leaf by leaf."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABSENT = _Absent()
 
 
 def differences(
-    left: BaseModel, right: BaseModel, leave_out: frozenset[str] = frozenset()
+    left: BaseModel | Mapping[str, Any], right: BaseModel | Mapping[str, Any], leave_out: frozenset[str] = frozenset()
 ) -> dict[str, tuple[Any, Any]]:
     """``{dotted key: (left, right)}`` for every leaf that differs; list items are keyed by their index.
 
@@ -28,9 +28,10 @@ def differences(
     not looked into, which is what makes auditing thousands of arms cheap.
     """
     found: dict[str, tuple[Any, Any]] = {}
-    for key, value in left.__dict__.items():
+    lefts, rights = children(left) or {}, children(right) or {}
+    for key, value in lefts.items():
         if key not in leave_out:
-            _compare(value, right.__dict__[key], key, found)
+            _compare(value, rights[key], key, found)
     return found
 
 

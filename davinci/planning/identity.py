@@ -1,95 +1,236 @@
 """An id names a state of training: the hash of the canonical history from initialisation up to a token count.
 
-The history is written as pieces over tokens (learning rate, batch size, sequence length, mixture, mask, data seed)
-plus what holds throughout (model, optimizer, tokenizer, initialisation seed). Neighbouring pieces that say the same are
-joined, so an id does not depend on how training was cut into stages, nor on anything after the token count. Placement
-(store, cluster, tracking, evaluation, labels) never enters.
+The history is written as events over tokens (learning rate, batch size, sequence length, mixture, mask, data seed,
+optimizer resets) plus what holds throughout (model, optimizer, tokenizer, initialisation seed). An event that changes
+nothing is left out, so an id does not depend on how training was cut into stages, nor on anything after the token
+count. Placement (store, cluster, tracking, evaluation, labels) never enters.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from davinci.config import Frozen, Model, Optimizer, SourceUse, Stage
+from davinci.config import Frozen, Model, Node, Optimizer, SourceUse, Stage
+from davinci.errors import UserError
+from davinci.planning.differences import differences
 
 SCHEME = 1
 # Bumped by hand when the same history no longer gives the same weights (a golden trace changed).
 NUMERICS = 1
 
+CHANNELS = ("batch_size", "lr", "mask_questions", "mixture", "optimizer_resets", "sequence_length")
+# Differences shown of two histories; the rest is counted.
+SHOWN = 4
+
+_ABSOLUTE = re.compile(r"[/~]|\\\\|[A-Za-z]:[\\/]")
+_REPR = re.compile(r"<.* at 0x[0-9a-fA-F]+>|<(function|class|built-in|bound method|module)\b.*>", re.DOTALL)
+
+
+class Event(NamedTuple):
+    """From `begin` on, `channel` is `value`: plain data that says where the value began. `key` is the value alone:
+    two with the same key, one after the other, are one. `text` is its JSON."""
+
+    begin: int
+    channel: str
+    value: Any
+    key: Any
+    text: str
+
 
 @dataclass(frozen=True)
 class StageSpan:
-    """A stage placed on the token axis of a run: `begin` and `end` since initialisation."""
+    """Part of a stage placed on the token axis of a run, from `begin` to `end` since initialisation; `stage_begin` is
+    where the stage itself begins."""
 
     name: str
     stage: Stage
     begin: int
     end: int
     sources: dict[str, SourceUse]
-    data_seed: int
+    stage_begin: int
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Everything the span sets; what was set before it begins is set again there."""
+        return tuple(Event(*change, encode(change[2], change[1])) for change in _changes(self))
 
 
 @dataclass(frozen=True)
-class History:
-    """Everything the weights of a run are a function of."""
+class Course:
+    """What a run trains on and how, all but its seeds: the same for every seed of an arm."""
 
     model: Model
     optimizer: Optimizer
     vocab_size: int
     tokenizer_digest: str | None
-    initialisation_seed: int
     spans: tuple[StageSpan, ...]
+
+    @cached_property
+    def throughout(self) -> dict[str, Any]:
+        """What holds from initialisation to the end."""
+        return {
+            "scheme": SCHEME,
+            "numerics": NUMERICS,
+            "model": _plain(self.model, omit=("name", "vocab_size")),
+            "vocab_size": self.vocab_size,
+            "tokenizer": self.tokenizer_digest,
+            "optimizer": _plain(self.optimizer),
+        }
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Every change, in the order of its tokens."""
+        last: dict[str, Any] = {}
+        found = []
+        for span in self.spans:
+            for event in span.events:
+                if last.get(event.channel, _NOTHING) != event.key:
+                    last[event.channel] = event.key
+                    found.append(event)
+        return tuple(sorted(found, key=lambda event: event.begin))
+
+    @cached_property
+    def _texts(self) -> dict[int, tuple[str, str]]:
+        return {}
+
+    def text(self, tokens: int) -> tuple[str, str]:
+        """The canonical JSON of the history up to `tokens`, around the place where the seeds stand."""
+        if tokens not in self._texts:
+            parts: dict[str, list[str]] = {channel: [] for channel in CHANNELS}
+            for event in self.events:
+                if event.begin < tokens:
+                    parts[event.channel].append(event.text)
+            whole = {key: encode(value, key) for key, value in self.throughout.items()}
+            whole |= {channel: f"[{','.join(texts)}]" for channel, texts in parts.items()}
+            whole["tokens"] = str(tokens)
+            before, after = (
+                ",".join(f'"{key}":{whole[key]}' for key in sorted(whole) if (key < "data_seed") == is_before)
+                for is_before in (True, False)
+            )
+            self._texts[tokens] = f'{{{before},"data_seed":', f",{after}}}"
+        return self._texts[tokens]
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything the weights of a run are a function of: its course and its seeds.
+
+    `data_seeds` are ``(from tokens, seed)``, the first from 0 on; neighbours differ.
+    """
+
+    course: Course
+    initialisation_seed: int
+    data_seeds: tuple[tuple[int, int], ...]
+
+    @property
+    def spans(self) -> tuple[StageSpan, ...]:
+        return self.course.spans
+
+    @property
+    def end(self) -> int:
+        return self.course.spans[-1].end
+
+    def data_seed_at(self, tokens: int) -> int:
+        """The data seed of the step that begins at `tokens`."""
+        return [seed for begin, seed in self.data_seeds if begin <= tokens][-1]
 
 
 def state_id(history: History, tokens: int) -> str:
     """Readable id of the state after `tokens` tokens, such as ``1.83M-v1-4c541560ab12``."""
-    digest = hashlib.sha256(encode(canonical(history, tokens)).encode()).hexdigest()
+    digest = hashlib.sha256(canonical_text(history, tokens).encode()).hexdigest()
     return f"{human_tokens(tokens)}-v{SCHEME}-{digest[:12]}"
+
+
+def canonical_text(history: History, tokens: int) -> str:
+    """``encode(canonical(history, tokens))``, most of it computed once a course."""
+    before, after = history.course.text(tokens)
+    seeds = ",".join(f"[{begin},{seed}]" for begin, seed in history.data_seeds if begin < tokens)
+    return f'{before}[{seeds}],"initialisation_seed":{history.initialisation_seed}{after}'
 
 
 def canonical(history: History, tokens: int) -> dict[str, Any]:
     """The history up to `tokens` as plain data; equal data means equal training."""
-    spans = [span for span in history.spans if span.begin < tokens]
+    channels: dict[str, list[Any]] = {channel: [] for channel in CHANNELS}
+    for event in history.course.events:
+        if event.begin < tokens:
+            channels[event.channel].append(event.value)
     return {
-        "scheme": SCHEME,
-        "numerics": NUMERICS,
+        **history.course.throughout,
+        **channels,
         "tokens": tokens,
-        "model": _plain(history.model, omit=("name", "vocab_size")),
-        "vocab_size": history.vocab_size,
-        "tokenizer": history.tokenizer_digest,
-        "optimizer": _plain(history.optimizer),
         "initialisation_seed": history.initialisation_seed,
-        "lr": _learning_rate(spans, tokens),
-        "batch_size": _joined(
-            (span.begin + step.from_tokens, step.sequences)
-            for span in spans
-            for step in span.stage.batch_size
-            if span.begin + step.from_tokens < min(tokens, span.end)
-        ),
-        "sequence_length": _joined((span.begin, span.stage.sequence_length) for span in spans),
-        "mask_questions": _joined((span.begin, span.stage.mask_questions) for span in spans),
-        "data_seed": _joined((span.begin, span.data_seed) for span in spans),
-        "mixture": _joined((span.begin, mixture_key(span.sources)) for span in spans),
-        "optimizer_resets": [span.begin for span in spans if span.begin and span.stage.optimizer_state == "reset"],
+        "data_seed": [[begin, seed] for begin, seed in history.data_seeds if begin < tokens],
     }
 
 
-def mixture_key(sources: dict[str, SourceUse]) -> list[list[Any]]:
+def history_of_nodes(nodes: Sequence[Node]) -> History:
+    """The history that a chain of nodes, from the root on, says it trains."""
+    spans = tuple(
+        StageSpan(node.stage_name, node.stage, node.begin, node.end, node.sources, node.stage_begin) for node in nodes
+    )
+    seeds: list[tuple[int, int]] = []
+    for node in nodes:
+        if not seeds or seeds[-1][1] != node.data_seed:
+            seeds.append((node.begin, node.data_seed))
+    last = nodes[-1]
+    course = Course(last.model, last.optimizer, last.vocab_size, last.tokenizer_digest, spans)
+    return History(course, last.initialisation_seed, tuple(seeds))
+
+
+def check(stored: Sequence[Node], planned: Sequence[Node], where: str) -> None:
+    """Refuse a stored node whose config does not give its id.
+
+    Args:
+        stored: its chain as the store holds it, from the root on.
+        planned: the chain of the planned node of the same id.
+        where: the file of the stored node, for the message.
+
+    Raises:
+        UserError: naming what the store says and what the id means.
+    """
+    node = stored[-1]
+    found = history_of_nodes(stored)
+    if state_id(found, node.end) == node.id:
+        return
+    apart = told(differences(canonical(found, node.end), canonical(history_of_nodes(planned), node.end)))
+    raise UserError(
+        f"{where}: the config there does not give the id {node.id}: {'; '.join(apart)} (stored -> what the id means); "
+        "move that folder away to train it again"
+    )
+
+
+def told(apart: Mapping[str, tuple[Any, Any]]) -> tuple[str, ...]:
+    """``key: before -> after`` for the first few differences, and how many more there are."""
+    lines = [f"{key}: {_shown(before)} -> {_shown(after)}" for key, (before, after) in sorted(apart.items())]
+    return tuple(lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []))
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def mixture_key(sources: Mapping[str, SourceUse]) -> list[list[Any]]:
     """A mixture as sorted ``[source, depth, digest, weight]`` rows."""
     return [[name, use.depth, use.digest, use.weight] for name, use in sorted(sources.items())]
 
 
-def encode(value: Any) -> str:
-    """Canonical JSON of plain data.
+def encode(value: Any, key: str = "") -> str:
+    """Canonical JSON of plain data; `key` is where it stands, for the message.
 
     Raises:
-        TypeError: for anything but dicts with string keys, lists, strings, integers, floats, booleans and None, so that
-            a callable or an object's default repr can never enter an id.
+        UserError: naming the key of what has no lasting value: anything but dicts with string keys, lists, strings,
+            finite numbers, booleans and None, and strings that are absolute paths or default reprs, so that where a run
+            was started, or an object's address, can never enter an id.
     """
+    _require_plain(value, key)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -106,30 +247,67 @@ def human_tokens(tokens: int) -> str:
     return f"{value:.{digits}f}{unit}"
 
 
+_NOTHING = object()
+
+
 def _plain(value: Frozen, omit: Sequence[str] = ()) -> dict[str, Any]:
     """A model's fields; those at a neutral default are left out, so that a new one leaves old ids alone."""
     return value.model_dump(mode="json", exclude=set(omit), exclude_defaults=True)
 
 
-def _joined(pieces: Iterable[tuple[int, Any]]) -> list[list[Any]]:
-    """``[[begin, value], …]`` with neighbours of equal value joined."""
-    joined: list[list[Any]] = []
-    for begin, value in pieces:
-        if not joined or joined[-1][1] != value:
-            joined.append([begin, value])
-    return joined
+def _require_plain(value: Any, key: str) -> None:
+    problem = ""
+    if value is None or type(value) in (bool, int):
+        return
+    if type(value) is float:
+        problem = "" if math.isfinite(value) else f"{value} is not a finite number"
+    elif type(value) is str:
+        if _ABSOLUTE.match(value):
+            problem = f"{value!r} is an absolute path, which names a place and not a content"
+        elif _REPR.match(value):
+            problem = f"{value!r} is the default repr of an object, which says nothing of its content"
+    elif type(value) is dict:
+        for name, item in value.items():
+            if type(name) is not str:
+                problem = f"{name!r} as a key is no string"
+                break
+            _require_plain(item, f"{key}.{name}" if key else name)
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            _require_plain(item, f"{key}.{index}" if key else str(index))
+    else:
+        what = "a callable" if callable(value) else f"of type {type(value).__name__}"
+        problem = f"{value!r} is {what}"
+    if problem:
+        raise UserError(
+            f"{key}: {problem}, so it cannot be part of an id; strings, numbers, booleans, null, lists and maps are "
+            "accepted"
+        )
 
 
-def _learning_rate(spans: Sequence[StageSpan], tokens: int) -> list[list[Any]]:
-    """LR pieces that begin before `tokens`; a constant is open-ended, a slope keeps the end it was drawn to."""
-    pieces: list[list[Any]] = []
-    for span in spans:
-        for piece in span.stage.lr_pieces(span.begin):
-            if piece.begin >= min(tokens, span.end):
-                continue
-            if piece.kind == "constant":
-                if not pieces or pieces[-1][1:] != ["constant", piece.start]:
-                    pieces.append([piece.begin, "constant", piece.start])
-            else:
-                pieces.append([piece.begin, piece.kind, piece.end, piece.start, piece.stop])
-    return pieces
+def _changes(span: StageSpan) -> Iterator[tuple[int, str, Any, Any]]:
+    """An event but for its text, of everything a span sets."""
+    stage, begin, end = span.stage, span.begin, span.end
+    if begin and begin == span.stage_begin and stage.optimizer_state == "reset":
+        yield begin, "optimizer_resets", begin, begin
+    for channel, value in (
+        ("sequence_length", stage.sequence_length),
+        ("mask_questions", stage.mask_questions),
+        ("mixture", mixture_key(span.sources)),
+    ):
+        yield begin, channel, [begin, value], value
+    in_force = [step for step in stage.batch_size if span.stage_begin + step.from_tokens <= begin][-1]
+    for step in stage.batch_size:
+        since = span.stage_begin + step.from_tokens
+        if step is in_force or begin < since < end:
+            yield max(begin, since), "batch_size", [max(begin, since), step.sequences], step.sequences
+    for piece in stage.lr_pieces(span.stage_begin):
+        if piece.end <= begin or piece.begin >= end:
+            continue
+        since = max(begin, piece.begin)
+        # A constant is open-ended; a slope keeps the beginning and the end it was drawn between.
+        if piece.kind == "constant" or piece.start == piece.stop:
+            yield since, "lr", [since, "constant", piece.start], ("constant", piece.start)
+        else:
+            slope = [piece.begin, piece.kind, piece.end, piece.start, piece.stop]
+            yield since, "lr", slope, tuple(slope)

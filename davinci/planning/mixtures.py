@@ -114,8 +114,8 @@ class PoolView:
         shares = {name: share for name, share in shares.items() if share > 0}
         if not shares:
             raise UserError(
-                f"{where}.mixture: domain {domain!r} has a positive proportion, but pool {self.pool.name} has no source "
-                f"of it in substage {substage!r}{_known_substages(own.values(), substage)}"
+                f"{where}.mixture: domain {domain!r} has a positive proportion, but pool {self.pool.name} has no "
+                f"source of it in substage {substage!r}{_known_substages(own.values(), substage)}"
             )
         return shares
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davinci.planning.build import history_of
+from davinci.planning.histories import history_of
 from davinci.planning.identity import canonical, encode, human_tokens, state_id
 
 
@@ -44,7 +44,7 @@ def test_placement_and_labels_do_not_enter(make_run, card, change):
         ({"model.layers": 2}, True),
         ({"optimizer.beta2": 0.99}, True),
         ({"pool.sources.programs.tokens": 2500}, False),  # the card counts, not the config
-        ({"depth": {"code": "L1"}}, True),
+        ({"curriculum.stages.first.depth": {"code": "L1"}}, True),
         ({"curriculum.stages.first.lr.start": 0.02}, True),
         ({"curriculum.stages.first.batch_size.0.sequences": 4}, True),
         ({"curriculum.stages.first.mask_questions": True}, True),

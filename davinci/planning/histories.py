@@ -1,0 +1,106 @@
+"""From a run's config to the history its weights are a function of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from davinci.config import Run, SourceUse, Stage
+from davinci.data.cards import PoolCard
+from davinci.errors import UserError
+from davinci.planning.identity import Course, History, StageSpan
+from davinci.planning.mixtures import PoolView
+
+Object = TypeVar("Object", bound=BaseModel)
+
+
+def history_of(run: Run, card: PoolCard | None) -> History:
+    """The history of one run."""
+    return Histories({run.pool.name: card}).of(run, run.seed, run.trunk_seed)
+
+
+class Histories:
+    """Histories of many runs; what several arms have in common is computed once and is one object.
+
+    Args:
+        cards: pool name -> card, None where the pool is not on this machine.
+    """
+
+    def __init__(self, cards: Mapping[str, PoolCard | None]) -> None:
+        self._cards = cards
+        self._seen: dict[int, tuple[BaseModel, BaseModel]] = {}
+        self._equal: dict[str, Any] = {}
+        self._sources: dict[tuple[int, int, str], dict[str, SourceUse]] = {}
+        self._spans: dict[tuple[str, int, int, int], StageSpan] = {}
+        self._courses: dict[tuple[Any, ...], Course] = {}
+
+    def of(self, config: Run, seed: int, trunk_seed: int) -> History:
+        """The history of `config` with these seeds instead of its own."""
+        course = self.course(config)
+        begins = {span.name: span.begin for span in course.spans}
+        own_from = 0 if config.seeds_from is None else begins[config.seeds_from]
+        own = own_seed(seed, config.replicate)
+        if own_from == 0:
+            return History(course, own, ((0, own),))
+        seeds = ((0, trunk_seed), (own_from, own)) if own != trunk_seed else ((0, trunk_seed),)
+        return History(course, trunk_seed, seeds)
+
+    def course(self, config: Run) -> Course:
+        """Place the stages on the token axis; every stage ends with its last whole step."""
+        card = self._cards[config.pool.name]
+        spans = []
+        position = 0
+        for name, stage in config.curriculum.stages.items():
+            spans.append(self._span(name, self._one(stage), position, self._weigh(config, card, name, stage)))
+            position = spans[-1].end
+        model, optimizer = self._one(config.model), self._one(config.optimizer)
+        key = (id(model), id(optimizer), config.pool.name, *map(id, spans))
+        if key not in self._courses:
+            self._courses[key] = Course(
+                model=model,
+                optimizer=optimizer,
+                vocab_size=_vocabulary(config, card),
+                tokenizer_digest=card.tokenizer.digest if card else None,
+                spans=tuple(spans),
+            )
+        return self._courses[key]
+
+    def _span(self, name: str, stage: Stage, begin: int, sources: dict[str, SourceUse]) -> StageSpan:
+        key = name, id(stage), begin, id(sources)
+        if key not in self._spans:
+            self._spans[key] = StageSpan(name, stage, begin, begin + stage.grid.tokens_used, sources, begin)
+        return self._spans[key]
+
+    def _weigh(self, config: Run, card: PoolCard | None, name: str, stage: Stage) -> dict[str, SourceUse]:
+        pool, mixture, depth = self._one(config.pool), self._one(stage.mixture), self._one(stage.depth)
+        key = id(pool), id(mixture), f"{id(depth)} {name}"
+        if key not in self._sources:
+            self._sources[key] = PoolView(pool, depth, card).weigh(mixture, name)
+        return self._sources[key]
+
+    def _one(self, value: Object) -> Object:
+        """The first of all equal objects. It is kept, so that its address stays its own."""
+        if id(value) not in self._seen:
+            one = self._equal.setdefault(f"{type(value).__name__} {value.model_dump_json()}", value)
+            self._seen[id(value)] = value, one
+        return self._seen[id(value)][1]  # type: ignore[return-value]
+
+
+def own_seed(seed: int, replicate: int) -> int:
+    """The seed of a run's own streams: `seed` itself, or for a further replicate of it one that is hashed from both."""
+    if replicate == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {replicate}".encode()).digest()[:6], "big")
+
+
+def _vocabulary(config: Run, card: PoolCard | None) -> int:
+    """Vocabulary size of the model, checked against the built tokenizer's."""
+    if card and card.tokenizer.vocab_size > config.model.vocab_size:
+        raise UserError(
+            f"model.vocab_size: {config.model.vocab_size} is smaller than the {card.tokenizer.vocab_size} of pool "
+            f"{config.pool.name}'s tokenizer"
+        )
+    return config.model.vocab_size
