@@ -140,10 +140,14 @@ def repetitions(rows: Sequence[Epochs], max_epochs: float) -> tuple[str, ...]:
     for (domain, source, stage, seen), who in by_source.items():
         lines.setdefault((domain, stage, seen, tuple(who)), []).append(source)
     return tuple(
-        f"{domain} sources {', '.join(sources)} are seen {seen} times since initialisation, more than {max_epochs:g} "
-        f"times from {stage} on, in {_whose(who, arms)}"
+        f"{domain} {_seen(sources)} {seen} times since initialisation, more than {max_epochs:g} times from {stage} on, "
+        f"in {_whose(who, arms)}"
         for (domain, stage, seen, who), sources in lines.items()
     )
+
+
+def _seen(sources: Sequence[str]) -> str:
+    return f"source {sources[0]} is seen" if len(sources) == 1 else f"sources {', '.join(sources)} are seen"
 
 
 def _whose(arms: Sequence[str], every: Sequence[str]) -> str:
