@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from davinci.config import Frozen, Node, Run, parse
@@ -118,8 +120,8 @@ class Power(Frozen):
     """What the sweep can tell apart from noise (two-sided 5%, 80% power, paired t-test over seeds).
 
     `noise` is the seed-to-seed standard deviation of a paired difference, in points, and `source` says where it is
-    from. `detectable` is the smallest difference found with 80% power, null with fewer than two seeds. `seeds_needed` is how
-    many seeds `difference` takes, null where no difference is asked for.
+    from. `detectable` is the smallest difference found with 80% power, null with fewer than two seeds. `seeds_needed`
+    is how many seeds `difference` takes, null where no difference is asked for.
     """
 
     noise: float
@@ -197,15 +199,37 @@ class Plan(Frozen):
 
     def config(self, run: PlannedRun) -> Run:
         """The resolved config of a run."""
-        return next(arm for arm in self.arms if arm.label == run.arm).run(run.seed)
+        return self._index.arms[run.arm].run(run.seed)
 
     def demands(self, node_id: str) -> list[int]:
         """Tokens (since initialisation) at which `node_id` must have a checkpoint and an evaluation, ascending."""
-        return sorted({point.tokens for run in self.runs for point in run.points if point.node == node_id})
+        return sorted(self._index.demands.get(node_id, ()))
 
     def chains(self) -> list[Chain]:
         """The nodes grouped into stretches without a branch, parents before children."""
-        return chains(self.nodes)
+        return list(self._index.chains)
+
+    @cached_property
+    def _index(self) -> _Index:
+        demands: dict[str, set[int]] = {}
+        for run in self.runs:
+            for point in run.points:
+                demands.setdefault(point.node, set()).add(point.tokens)
+        return _Index({arm.label: arm for arm in self.arms}, demands, chains(self.nodes))
+
+    def __copy__(self) -> Plan:
+        copied = super().__copy__()  # which is also what `model_copy` puts other values into
+        copied.__dict__.pop("_index", None)
+        return copied
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What would take a search through a plan of thousands of runs, made on first use."""
+
+    arms: dict[str, Arm]
+    demands: dict[str, set[int]]
+    chains: list[Chain]
 
 
 def chains(nodes: Mapping[str, Node]) -> list[Chain]:
