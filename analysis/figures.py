@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, RULE = "#1f262d", "#5d6770", "#e2e6ea"
+INK, MUTED, RULE, WARNING = "#1f262d", "#5d6770", "#e2e6ea", "#9a5b00"
+LEGEND_LINE = 0.17  # inches
 _RC = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -36,8 +37,8 @@ _RC = {
 _SMALL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "color": MUTED}
 
 
-def save(panels: Sequence[Panel], stem: Path, columns: int) -> list[Path]:
-    """Write `panels` in a grid as ``stem.pdf`` and ``stem.png``, with one legend above."""
+def save(panels: Sequence[Panel], stem: Path, columns: int, stamp: str = "") -> list[Path]:
+    """Write `panels` in a grid as ``stem.pdf`` and ``stem.png``, with one legend above and `stamp` below."""
     if not panels:
         return []
     with _style():
@@ -45,15 +46,22 @@ def save(panels: Sequence[Panel], stem: Path, columns: int) -> list[Path]:
         from matplotlib.figure import Figure
 
         rows = -(-len(panels) // columns)
-        width, height = 3.3 * columns, 2.6 * rows + 0.45
+        names = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+        width = 3.3 * columns
+        across = max(1, min(len(names), int(width / (0.45 + 0.068 * max(map(len, names), default=1)))))
+        above = 0.8 + LEGEND_LINE * (-(-len(names) // across) - 1)
+        height = 2.6 * rows + above - 0.35
         figure = Figure(figsize=(width, height))
         figure.subplots_adjust(left=0.62 / width, right=1 - 0.12 / width, wspace=0.26)
-        figure.subplots_adjust(top=1 - 0.8 / height, bottom=0.5 / height, hspace=0.58)
+        figure.subplots_adjust(top=1 - above / height, bottom=0.5 / height, hspace=0.58)
         for index, panel in enumerate(panels):
             axes = figure.add_subplot(rows, columns, index + 1)
             draw(axes, panel)
             axes.set_title(_plain(panel.title), loc="left", fontsize=10, fontweight="bold", color=INK, pad=14)
-        _legend(figure, panels)
+        _legend(figure, panels, across)
+        if stamp:
+            place: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8.5, "color": WARNING}
+            figure.text(1 - 0.06 / width, 0.03 / height, _plain(stamp), **place)
         paths = [stem.with_suffix(".pdf"), stem.with_suffix(".png")]
         with atomic_file(paths[0]) as temporary:
             figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
@@ -122,7 +130,7 @@ def _x_axis(axes: Axes, panel: Panel) -> None:
     axes.set_xticks([x for x, _ in ticks], [_plain(name) for _, name in ticks])
 
 
-def _legend(figure: Figure, panels: Sequence[Panel]) -> None:
+def _legend(figure: Figure, panels: Sequence[Panel], across: int) -> None:
     from matplotlib.lines import Line2D
 
     lines = {line.label: line for panel in panels for line in panel.lines}
@@ -132,7 +140,7 @@ def _legend(figure: Figure, panels: Sequence[Panel]) -> None:
     ]
     names = [_plain(label) for label in lines]
     look = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6, "columnspacing": 1.6}
-    figure.legend(handles, names, loc="upper left", ncols=len(names), bbox_to_anchor=(0.0, 1.0), **look)
+    figure.legend(handles, names, loc="upper left", ncols=across, bbox_to_anchor=(0.0, 1.0), **look)
 
 
 def _style(extra: dict[str, Any] | None = None) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 from analysis.comparison import AboveChance, Cell, Comparison
 from analysis.load import Sweep
 from analysis.published import SOURCE
+from analysis.replicates import Floor
+from analysis.samples import Moment
 from analysis.statistics import Estimate
 from analysis.tables import MINUS, NOISE, Table, Tone, Value, percent
 
@@ -16,9 +18,9 @@ SHARED = "all arms"
 
 
 def score_text(cell: Cell) -> str:
-    """``52.3 ± 1.1``, with ``[2/3]`` where seeds are missing."""
+    """``52.3 ± 1.1``, with ``[2/3]`` where seeds are missing; ``–`` where the arm's suite has nothing of the column."""
     if cell.score is None:
-        return "missing"
+        return "missing" if cell.absent else "–"
     text = interval_text(cell.score)
     planned = len(cell.runs) + len(cell.absent)
     return f"{text} [{len(cell.runs)}/{planned}]" if cell.absent else text
@@ -45,16 +47,31 @@ def published_text(cell: Cell) -> str:
     return f"{cell.published:.2f} ({cell.published_difference:+.2f})".replace("-", MINUS)
 
 
-def paper_table(sweep: Sweep, comparison: Comparison) -> Table:
-    """Arm x tokens by domain: score, difference to the baseline, and the paper's figure below one another."""
-    paper = sweep.plan.question.paper
-    has_paper = any(cell.published is not None for cell in comparison.cells.values())
-    name = f"Table {paper.table}" if paper and paper.table else "the paper"
+def stubs(sweep: Sweep, arm: str | None, moment: Moment) -> tuple[str, str]:
+    """What names a row of the table: its group (arm or point, as the sweep lays it out), then the other of the two."""
+    names = (arm or SHARED, moment.name)
+    return names if sweep.plan.question.table.rows == "arm" else (names[1], names[0])
+
+
+def title(sweep: Sweep, comparison: Comparison, floor: Floor | None) -> str:
+    """What the table compares, in one line."""
+    plan = sweep.plan
+    first, second = ("arm", "tokens") if plan.question.table.rows == "arm" else ("tokens", "arm")
+    text = f"{plan.sweep}: score in percent by {first} and {second}"
+    if any(cell.published is not None for cell in comparison.shown):
+        paper = plan.question.paper
+        text += f", beside {f'Table {paper.table}' if paper and paper.table else 'the paper'}"
+    return text + (" (A/A comparison)" if floor and len(floor.repeats) == len(plan.arms) - 1 else "")
+
+
+def paper_table(sweep: Sweep, comparison: Comparison, floor: Floor | None = None) -> Table:
+    """Arm x tokens (or tokens x arm) by column: score, difference to the baseline, and the paper's figure."""
     groups: list[tuple[tuple[Value, ...], ...]] = []
-    last_arm: str | None = "never"
+    last_group: str | None = None
     for arm, moment in comparison.rows:
         cells = comparison.row(arm, moment)
-        lines = [(Value("" if arm == last_arm else arm or SHARED, "strong"), Value(moment.name), Value("score"))]
+        group, row = stubs(sweep, arm, moment)
+        lines = [(Value("" if group == last_group else group, "strong"), Value(row), Value("score"))]
         values = [tuple(_score_value(cell) for cell in cells)]
         if any(cell.difference for cell in cells):
             lines.append((Value(), Value(), Value(f"Δ {comparison.baseline}", "faint")))
@@ -63,23 +80,25 @@ def paper_table(sweep: Sweep, comparison: Comparison) -> Table:
             lines.append((Value(), Value(), Value("paper", "faint")))
             values.append(tuple(Value(published_text(cell), "faint") for cell in cells))
         rows = tuple(line + value for line, value in zip(lines, values, strict=True))
-        if arm == last_arm:
+        if group == last_group:
             groups[-1] += rows
         else:
             groups.append(rows)
-        last_arm = arm
+        last_group = group
+    names = ("Arm", "Tokens") if sweep.plan.question.table.rows == "arm" else ("Tokens", "Arm")
+    verdict = sweep.plan.audit.verdict
     return Table(
-        title=f"{sweep.plan.sweep}: score in percent by arm and tokens" + (f", beside {name}" if has_paper else ""),
-        headers=("Arm", "Tokens", "", *(column.name for column in comparison.columns)),
+        title=title(sweep, comparison, floor),
+        headers=(*names, "", *(column.name for column in comparison.columns)),
         stubs=3,
         groups=tuple(groups),
-        notes=tuple(notes(sweep, comparison, has_paper=has_paper)),
-        data=tuple(_numbers(cell) for arm, moment in comparison.rows for cell in comparison.row(arm, moment)),
+        notes=tuple(notes(sweep, comparison, floor)),
+        data=tuple(_numbers(cell) | {"audit": verdict} for cell in comparison.shown),
     )
 
 
 def _score_value(cell: Cell) -> Value:
-    return Value(score_text(cell), "missing" if cell.score is None else "plain")
+    return Value(score_text(cell), "plain" if cell.score else "missing" if cell.absent else "faint")
 
 
 def _difference_value(cell: Cell) -> Value:
@@ -87,10 +106,10 @@ def _difference_value(cell: Cell) -> Value:
     return Value(difference_text(cell), tone)
 
 
-def notes(sweep: Sweep, comparison: Comparison, *, has_paper: bool) -> list[str]:
+def notes(sweep: Sweep, comparison: Comparison, floor: Floor | None) -> list[str]:
     """The footnotes: how to read the numbers, what the design can see, what is missing."""
     plan = sweep.plan
-    cells = list(comparison.cells.values())
+    cells = comparison.shown
     covers = {cell.score.covers for cell in cells if cell.score}
     text = [
         f"score ± half of the 95% interval over {_count(len(plan.seeds), 'seed')} (t, seed variance pooled over the "
@@ -117,17 +136,40 @@ def notes(sweep: Sweep, comparison: Comparison, *, has_paper: bool) -> list[str]
     ]
     if detectable:
         text.append(f"Smallest difference this design detects (80% power, one comparison): {', '.join(detectable)}.")
-    run = plan.runs[0].config
-    if run.seeds_from is not None:
-        text.append(f"All seeds share one trunk up to {run.seeds_from}: intervals are conditional on that trunk.")
-    per_trillion = run.scale.tokens_per_trillion
-    units = "" if per_trillion == 10**12 else f", in the paper's units: 1T stands for {per_trillion:,}"
-    text.append(f"Tokens count from the start of the stage{units}.")
-    if has_paper:
+    if floor is not None:
+        text.append(floor_text(floor, comparison))
+    trunks = dict.fromkeys(arm.config.seeds_from for arm in plan.arms if arm.config.seeds_from is not None)
+    if trunks:
+        text.append(f"All seeds share one trunk up to {', '.join(trunks)}: intervals are conditional on that trunk.")
+    scales = {arm.config.scale.tokens_per_trillion for arm in plan.arms}
+    units = ", ".join(f"{one:,}" for one in sorted(scales - {10**12}))
+    text.append(
+        "Tokens count from the start of the stage"
+        + (f", in the paper's units: 1T stands for {units}." if units else ".")
+    )
+    if len({arm.config.evaluation.key for arm in plan.arms}) > 1:
+        text.append("Arms are evaluated on suites of their own: a difference is one of model and suite together.")
+    if any(cell.published is not None for cell in cells):
         text.append(f"paper: {SOURCE}, another model at another scale: compare directions, not levels.")
     if plan.audit.verdict != "controlled":
         text.append(f"The control audit is {plan.audit.verdict}: arms may differ in more than the factor.")
     return text + gaps(comparison)
+
+
+def floor_text(floor: Floor, comparison: Comparison) -> str:
+    """The footnote of an A/A comparison: which arms repeat which, and the noise measured."""
+    alike: dict[str, list[str]] = {}
+    for arm, original in floor.repeats.items():
+        alike.setdefault(original, []).append(arm)
+    who = "; ".join(f"{', '.join(arms)} repeat{'s' * (len(arms) == 1)} {one}" for one, arms in alike.items())
+    text = f"A/A comparison: {who} with equal configs and other random streams, so their differences are noise."
+    if floor.pairs:
+        noise = ", ".join(f"{column.name} {percent(floor.noise[column.name])}" for column in comparison.columns)
+        pairs = _count(floor.pairs, "pair")
+        text += f" Noise floor at {floor.moment} (SD of a paired difference about 0, {pairs}): {noise} points."
+    if floor.tested:
+        text += f" {floor.apart} of {_count(floor.tested, 'difference')} told apart, each a false alarm."
+    return text
 
 
 def gaps(comparison: Comparison) -> list[str]:

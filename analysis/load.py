@@ -1,8 +1,9 @@
 """The store's records of one sweep as one tidy frame: what everything else here is a function of.
 
-Reads ``sweeps/<sweep>/plan.json`` and, for every node of the plan, ``records.jsonl``, ``done.json`` and
-``evaluations/<key>.parquet``. What the plan demands and the records lack stays in the frame as a row without a score
-and with the reason in `missing`.
+Reads ``sweeps/<sweep>/launched.json`` and, for every node of the plan, ``records.jsonl``, ``done.json`` and
+``evaluations/<key>.parquet``. Of a node's rows only those within its range count: the folder may hold earlier ones,
+from a sweep that did not cut the stage there. What the plan demands and the records lack stays in the frame as a row
+without a score and with the reason in `missing`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from davinci.config import Benchmark, Node
 from davinci.launching.reconcile import done_mark
 from davinci.planning.plan import Plan, PlannedRun, Point, load_plan
 from davinci.store import Store
@@ -75,21 +77,26 @@ def load(store: Store, name: str) -> Sweep:
     """Read sweep `name`.
 
     Raises:
-        UserError: the store has no plan of that sweep, or one this version cannot read.
+        UserError: the sweep was never launched from this store, or its plan is one this version cannot read.
     """
     plan = load_plan(store, name)
     sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS))
-    rows = {node: records.read(store.records(node)) for node in plan.nodes}
-    evaluations: dict[tuple[str, int, str], dict[str, Any]] = {}
-    for node, found in rows.items():
-        for row in found:
-            if row["kind"] == "evaluation":
-                evaluations[node, row["tokens"], str(row.get("benchmark"))] = row
+    rows = {node.id: _within(records.read(store.records(node.id)), node) for node in plan.nodes.values()}
+    evaluations = {node: _evaluations(found) for node, found in rows.items()}
+    suites = {arm.label: arm.config.evaluation for arm in plan.arms}
+    keys = {label: suite.key for label, suite in suites.items()}
     demanded = [
-        _score_row(run, point, benchmark, rows[point.node], evaluations.get((point.node, point.tokens, benchmark)))
+        _score_row(
+            run,
+            point,
+            benchmark,
+            suites[run.arm].benchmarks[benchmark],
+            evaluations[point.node].get((point.tokens, keys[run.arm], benchmark)),
+            "not evaluated at this point" if rows[point.node] else "the node has no records",
+        )
         for run in plan.runs
         for point in run.points
-        for benchmark in run.config.evaluation.benchmarks
+        for benchmark in suites[run.arm].benchmarks
     ]
     sweep.scores = pd.DataFrame(demanded, columns=COLUMNS)
     _read_items(sweep)
@@ -100,15 +107,36 @@ def load(store: Store, name: str) -> Sweep:
     return sweep
 
 
+def _within(rows: list[dict[str, Any]], node: Node) -> list[dict[str, Any]]:
+    """The rows of the node's own range; at `begin` itself the state is still its parent's, or untrained."""
+    return [row for row in rows if node.begin < row["tokens"] <= node.end or row["tokens"] == node.begin == 0]
+
+
+def _evaluations(rows: list[dict[str, Any]]) -> dict[tuple[int, str, str], dict[str, Any]]:
+    """Evaluation rows by tokens, suite and benchmark, the last attempt's.
+
+    Arms may ask one state different things (a benchmark under two protocols, with more shots), and the suite tells them
+    apart. Rows of one suite also differ in settings (task files that changed since); those made last count.
+    """
+    found: dict[tuple[int, str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["kind"] == "evaluation":
+            key = (row["tokens"], str(row.get("suite")), str(row.get("benchmark")))
+            if key not in found or _when(row) >= _when(found[key]):
+                found[key] = row
+    return found
+
+
+def _when(row: dict[str, Any]) -> tuple[int, float]:
+    return int(row["attempt"]), float(row.get("time", 0.0))
+
+
 def _score_row(
-    run: PlannedRun, point: Point, name: str, node_rows: list[dict[str, Any]], row: dict[str, Any] | None
+    run: PlannedRun, point: Point, name: str, benchmark: Benchmark, row: dict[str, Any] | None, absent: str
 ) -> dict[str, Any]:
-    benchmark = run.config.evaluation.benchmarks[name]
     score = row.get("score") if row else None
-    missing = ""
-    if row is None:
-        missing = "not evaluated at this point" if node_rows else "the node has no records"
-    elif not isinstance(score, int | float) or not np.isfinite(score):
+    missing = "" if row else absent
+    if row and (not isinstance(score, int | float) or not np.isfinite(score)):
         missing = "the recorded score is not a number"
     found = row or {}
     return {

@@ -51,8 +51,11 @@ class Panel:
 
 def styles(sweep: Sweep) -> dict[str, tuple[str, str]]:
     """Colour and marker of each arm."""
-    labels = [arm.label for arm in sweep.plan.arms]
-    return {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+    found = {}
+    for index, arm in enumerate(sweep.plan.arms):
+        turn, colour = divmod(index, len(COLOURS))  # from the eighth arm on colours return with another marker
+        found[arm.label] = COLOURS[colour], MARKERS[(index + turn) % len(MARKERS)]
+    return found
 
 
 def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
@@ -69,7 +72,8 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
         lines = []
         for arm, (colour, marker) in styles(grid.sweep).items():
             moments = [(None, moment) for moment in shared[-1:]] + [(arm, moment) for moment in own]
-            cells = [comparison.cells[who, moment.tokens, column.name] for who, moment in moments]
+            keys = [(who, moment.tokens, column.name) for who, moment in moments]
+            cells = [comparison.cells[key] for key in keys if key in comparison.cells]
             points = [(cell.moment.tokens, list(cell.by_seed.values())) for cell in cells if cell.by_seed]
             if any(tokens > (shared[-1].tokens if shared else -1) for tokens, _ in points):
                 lines.append(_line(arm, colour, marker, points, 100.0))
@@ -79,7 +83,7 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
                 for moment in shared
             ]
             lines.append(_line(SHARED_LABEL, SHARED_COLOUR, "o", [one for one in points if one[1]], 100.0))
-        chance = float(np.mean([grid.benchmarks[name].chance for name in column.benchmarks]))
+        chances = {grid.chance(arm.label, column) for arm in grid.sweep.plan.arms} - {None}
         panels.append(
             Panel(
                 title=column.name,
@@ -88,7 +92,7 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
                 lines=tuple(line for line in lines if line.x.size),
                 boundaries=_boundaries(grid.sweep, ticks[0][0]),
                 ticks=tuple(ticks) if len(ticks) <= 6 else (),
-                guide=(100 * chance, "chance"),
+                guide=(100 * chance, "chance") if len(chances) == 1 and (chance := chances.pop()) is not None else None,
             )
         )
     return panels
@@ -138,9 +142,19 @@ def _after(line: Line, begin: int) -> Line:
 
 
 def _boundaries(sweep: Sweep, begin: int) -> tuple[tuple[int, str], ...]:
-    """Where stages start at or after `begin`, by the nodes of the runs; a run's very start is no boundary."""
-    starts = {(node.stage_begin, node.stage_name) for node in sweep.plan.nodes.values()}
-    return tuple(sorted((tokens, name) for tokens, name in starts if tokens >= begin and tokens > 0))
+    """Where stages start at or after `begin`; a run's very start is no boundary.
+
+    By the arms' curricula: nodes are also cut inside a stage, and one node may be part of stages of different names.
+    """
+    starts: dict[int, list[str]] = {}
+    for arm in sweep.plan.arms:
+        position = 0
+        for name, stage in arm.config.curriculum.stages.items():
+            names = starts.setdefault(position, [])
+            if name not in names:
+                names.append(name)
+            position += stage.grid.tokens_used
+    return tuple((tokens, ", ".join(starts[tokens])) for tokens in sorted(starts) if tokens >= begin and tokens > 0)
 
 
 def _owners(sweep: Sweep) -> dict[str, set[str]]:
@@ -153,12 +167,13 @@ def _owners(sweep: Sweep) -> dict[str, set[str]]:
 
 
 def _fork(sweep: Sweep) -> int:
-    """Tokens up to which all arms are one; 0 where they differ from the start, or there is one arm."""
+    """Tokens up to which all arms are one; 0 where they differ from the start, are one to the end, or there is one."""
     if len(sweep.plan.arms) == 1:
         return 0
     owners = _owners(sweep)
     shared = [sweep.plan.nodes[node].end for node, arms in owners.items() if len(arms) == len(sweep.plan.arms)]
-    return max(shared, default=0)
+    fork = max(shared, default=0)
+    return fork if fork < max(node.end for node in sweep.plan.nodes.values()) else 0
 
 
 def _grouped(sweep: Sweep) -> list[tuple[str, str, str, list[str]]]:

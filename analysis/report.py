@@ -13,6 +13,7 @@ from typing import Any
 from analysis import figures, layout, panels, published, tables
 from analysis.comparison import AboveChance, Cell, Comparison, Verdict, above_chance, compare, judge
 from analysis.load import Sweep, load
+from analysis.replicates import Floor, floor
 from analysis.samples import Grid, Moment
 from analysis.tables import Table
 from davinci.accounting.accelerators import peak_flops
@@ -28,13 +29,14 @@ class Findings:
 
     sweep: Sweep
     grid: Grid
-    domains: Comparison
+    main: Comparison
     benchmarks: Comparison
     table: Table
     benchmark_table: Table
     chance_table: Table
     verdict: Verdict | None
     chance: tuple[AboveChance, ...]
+    floor: Floor | None
 
 
 def study(store: Store, name: str) -> Findings:
@@ -46,24 +48,34 @@ def study(store: Store, name: str) -> Findings:
     sweep = load(store, name)
     grid = Grid(sweep)
     paper = sweep.plan.question.paper
-    domains = compare(grid, grid.domain_columns, published.read(paper.published) if paper and paper.published else None)
+    for metric in grid.unknown_metrics:
+        sweep.notes.append(f"metrics: {metric!r} is no benchmark of the suite, no domain of it, nor Overall")
+    main = compare(grid, grid.table_columns, published.read(paper.published) if paper and paper.published else None)
     benchmarks = compare(grid, grid.benchmark_columns)
+    domains = main if main.columns == tuple(grid.domain_columns) else compare(grid, grid.domain_columns)
+    noise = floor(grid, main)
     chance = above_chance(grid)
     return Findings(
         sweep=sweep,
         grid=grid,
-        domains=domains,
+        main=main,
         benchmarks=benchmarks,
-        table=layout.paper_table(sweep, domains),
-        benchmark_table=layout.paper_table(sweep, benchmarks),
+        table=layout.paper_table(sweep, main, noise),
+        benchmark_table=layout.paper_table(sweep, benchmarks, floor(grid, benchmarks)),
         chance_table=layout.chance_table(chance, grid.moments[-1].name),
-        verdict=judge(grid, domains, benchmarks),
+        verdict=judge(grid, (main, domains, benchmarks)),
         chance=tuple(chance),
+        floor=noise,
     )
 
 
 def write(found: Findings, folder: Path) -> list[Path]:
-    """Write every file of the report into `folder` and return their paths, the page first."""
+    """Write every file of the report into `folder` and return their paths, the page first.
+
+    Each bears the verdict of a control audit that is not clean.
+    """
+    verdict = found.sweep.plan.audit.verdict
+    stamp = "" if verdict == "controlled" else f"control audit: {verdict}"
     texts = {
         "report.html": page(found),
         "table.md": tables.render_markdown(found.table),
@@ -73,12 +85,12 @@ def write(found: Findings, folder: Path) -> list[Path]:
         "benchmarks.md": tables.render_markdown(found.chance_table)
         + "\n"
         + tables.render_markdown(found.benchmark_table),
-        "scores.csv": tables.render_csv([row._asdict() for row in found.grid.all_rows]),
+        "scores.csv": tables.render_csv([row._asdict() | {"audit": verdict} for row in found.grid.all_rows]),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
-    drawn = figures.save(panels.score_panels(found.grid, found.domains), folder / "figure", columns=2)
-    drawn += figures.save(panels.loss_panels(found.sweep), folder / "loss", columns=2)
+    drawn = figures.save(panels.score_panels(found.grid, found.main), folder / "figure", columns=2, stamp=stamp)
+    drawn += figures.save(panels.loss_panels(found.sweep), folder / "loss", columns=2, stamp=stamp)
     return [folder / name for name in texts] + drawn
 
 
@@ -90,8 +102,8 @@ def verdict_text(found: Findings) -> str | None:
     if verdict.difference is None:
         return verdict.text
     difference = layout.interval_text(verdict.difference, signed=True)
-    last = found.grid.moments[-1].name
-    subject = f"{hypothesis.metric}, {hypothesis.arm} {tables.MINUS} {found.domains.baseline} at {last}"
+    at = f" at {verdict.moment.name}" if verdict.moment else ""
+    subject = f"{hypothesis.metric}, {hypothesis.arm} {tables.MINUS} {found.main.baseline}{at}"
     seeds = verdict.difference.seeds
     so_far = f" (so far: {seeds} of {len(found.sweep.plan.seeds)} seeds)" if seeds < len(found.sweep.plan.seeds) else ""
     return f"{verdict.text}: {subject} is {difference}{so_far}"
@@ -111,7 +123,7 @@ def page(found: Findings) -> str:
     )
     environment.filters.update(tokens=human_tokens, percent=tables.percent)
     plan = found.sweep.plan
-    score_panels = panels.score_panels(found.grid, found.domains)
+    score_panels = panels.score_panels(found.grid, found.main)
     loss_panels = panels.loss_panels(found.sweep)
 
     def drawn(some: Sequence[panels.Panel], prefix: str) -> list[tuple[panels.Panel, Markup]]:
@@ -127,23 +139,37 @@ def page(found: Findings) -> str:
         score_panels=drawn(score_panels, "score"),
         loss_panels=drawn(loss_panels, "loss"),
         legend=list({line.label: line for panel in score_panels + loss_panels for line in panel.lines}.values()),
-        groups=_groups(found.domains),
+        groups=_groups(found),
         complete=_complete(found),
-        provenance=[_provenance(found, arm, moment) for arm, moment in found.domains.rows],
+        provenance=[_provenance(found, arm, moment) for arm, moment in found.main.rows],
         cost=_cost(found.sweep),
         epochs=_epochs(found.sweep),
         environment=_environment(),
     )
 
 
-def _groups(comparison: Comparison) -> list[tuple[str, list[tuple[int, Moment, list[Cell]]]]]:
-    """The table's rows by arm, each with its number, which names its provenance."""
-    groups: list[tuple[str, list[tuple[int, Moment, list[Cell]]]]] = []
-    for index, (arm, moment) in enumerate(comparison.rows):
-        label = arm or layout.SHARED
-        if not groups or groups[-1][0] != label:
-            groups.append((label, []))
-        groups[-1][1].append((index, moment, comparison.row(arm, moment)))
+@dataclass(frozen=True)
+class Line:
+    """A row of the page's table; `index` names its provenance, `name` is the arm or the point, `sub` explains it."""
+
+    index: int
+    name: str
+    sub: str
+    is_baseline: bool
+    cells: list[Cell]
+
+
+def _groups(found: Findings) -> list[tuple[str, bool, list[Line]]]:
+    """The table's rows in groups: their name, whether that is the baseline arm, and the rows."""
+    baseline, by_arm = found.main.baseline, found.sweep.plan.question.table.rows == "arm"
+    groups: list[tuple[str, bool, list[Line]]] = []
+    for index, (arm, moment) in enumerate(found.main.rows):
+        group, name = layout.stubs(found.sweep, arm, moment)
+        sub = f"{human_tokens(moment.stage_tokens)} of {moment.stage}" if by_arm else ""
+        if not groups or groups[-1][0] != group:
+            groups.append((group, by_arm and arm == baseline, []))
+        line = Line(index, name, sub, not by_arm and arm == baseline, found.main.row(arm, moment))
+        groups[-1][2].append(line)
     return groups
 
 
@@ -172,7 +198,7 @@ def _provenance(found: Findings, arm: str | None, moment: Moment) -> dict[str, A
                 "digest": str(found.sweep.done.get(part["node"].iloc[0], {}).get("weights_digest", "")),
             }
         )
-    cells = found.domains.row(arm, moment)
+    cells = found.main.row(arm, moment)
     seeds = sorted({seed for cell in cells for seed in cell.by_seed})
     return {
         "arm": arm or layout.SHARED,
@@ -181,44 +207,47 @@ def _provenance(found: Findings, arm: str | None, moment: Moment) -> dict[str, A
         "seeds": seeds,
         "columns": [
             (column, cell, [cell.by_seed.get(seed) for seed in seeds])
-            for column, cell in zip(found.domains.columns, cells, strict=True)
+            for column, cell in zip(found.main.columns, cells, strict=True)
         ],
     }
 
 
 def _cost(sweep: Sweep) -> dict[str, Any]:
-    """Planned against recorded: tokens, and hours of the workers between first and last row of each attempt."""
-    cost = sweep.plan.cost
+    """Planned against recorded: tokens, and accelerator-hours between first and last row of each attempt."""
+    plan, cost = sweep.plan, sweep.plan.cost
     tokens = sum(spent.tokens for spent in sweep.spent.values())
     seconds = sum(spent.seconds for spent in sweep.spent.values())
-    peak = peak_flops(cost.gpu) * sweep.plan.runs[0].config.cluster.gpus
+    peak = peak_flops(cost.gpu) * cost.gpus
     return {
         "tokens": tokens,
-        "hours": seconds / 3600,
-        "nodes": len(sweep.plan.nodes),
+        "hours": cost.gpus * seconds / 3600,
+        "flops": plan.flops * tokens / plan.tokens_shared,
+        "nodes": len(plan.nodes),
         "done": len(sweep.done),
         "attempts": sum(spent.attempts for spent in sweep.spent.values()),
         "started": len(sweep.spent),
-        "mfu": cost.flops_shared * tokens / cost.tokens_shared / (seconds * peak) if seconds else None,
-        "saved": 1 - cost.tokens_shared / cost.tokens_unshared,
+        "mfu": plan.flops * tokens / plan.tokens_shared / (seconds * peak) if seconds else None,
+        "saved": 1 - plan.tokens_shared / plan.tokens_unshared,
     }
 
 
 def _epochs(sweep: Sweep) -> list[dict[str, Any]]:
-    """Epochs by stage and arm, a row for all arms where they agree."""
-    domains = list(dict.fromkeys(row.name for row in sweep.plan.epochs))
+    """Epochs of each domain by stage, a row for the arms that agree."""
+    ledger = [row for row in sweep.plan.epochs if row.source is None and row.pool_tokens]
+    domains = list(dict.fromkeys(row.domain for row in ledger))
     rows = []
-    for stage in dict.fromkeys(row.stage for row in sweep.plan.epochs):
+    for stage in dict.fromkeys(row.stage for row in ledger):
         by_arm: dict[str, dict[str, tuple[float, float]]] = {}
-        for row in sweep.plan.epochs:
-            if row.stage == stage and row.pool_tokens:
-                by_arm.setdefault(row.arm, {})[row.name] = row.epochs, row.cumulative
-        alike = len(by_arm) > 1 and all(one == next(iter(by_arm.values())) for one in by_arm.values())
-        shown = {layout.SHARED: next(iter(by_arm.values()))} if alike else by_arm
-        rows += [
-            {"stage": stage, "arm": arm, "values": [(name, values.get(name)) for name in domains]}
-            for arm, values in shown.items()
-        ]
+        for row in ledger:
+            for arm in row.arms if row.stage == stage else ():
+                by_arm.setdefault(arm, {})[row.domain] = row.epochs, row.cumulative
+        alike: dict[str, list[str]] = {}
+        for arm, values in by_arm.items():
+            alike.setdefault(repr(sorted(values.items())), []).append(arm)
+        for arms in alike.values():
+            name = layout.SHARED if len(arms) == len(sweep.plan.arms) > 1 else ", ".join(arms)
+            values = by_arm[arms[0]]
+            rows.append({"stage": stage, "arm": name, "values": [(one, values.get(one)) for one in domains]})
     return rows
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.load import Items, Sweep
 from analysis.statistics import Sample, contributions
+from davinci.planning.identity import human_tokens
 
 DOMAINS = ("general", "code", "science")
 OVERALL = "Overall"
@@ -23,8 +24,8 @@ class Moment:
     """A token count at which arms are compared.
 
     `tokens` since initialisation, `stage_tokens` into `stage`; `label` counts the latter in the paper's tokens and
-    `name` is the label with its stage where that is not the last. `shared`: every arm is the same node there, so there
-    is one row for all.
+    `name` is the label with its stage where that is not the last, or the tokens since initialisation where the arms
+    are in different stages. `shared`: every arm is the same node there and asked the same, so there is one row for all.
     """
 
     tokens: int
@@ -51,33 +52,70 @@ class Grid:
         self._rows: dict[tuple[str, int], list[Row]] = defaultdict(list)
         self._at: dict[int, list[Row]] = defaultdict(list)
         self.benchmarks: dict[str, Row] = {}
+        self.tests: dict[tuple[str, str], Row] = {}  # by benchmark and protocol
+        self._asked: set[tuple[str, str, str]] = set()
         self.all_rows: list[Row] = list(sweep.scores.itertuples(index=False))
         for row in self.all_rows:
             self._rows[row.arm, row.tokens].append(row)
             self._at[row.tokens].append(row)
             self.benchmarks.setdefault(row.benchmark, row)
+            self.tests.setdefault((row.benchmark, row.protocol), row)
+            self._asked.add((row.arm, row.benchmark, row.protocol))
 
     def rows(self, arm: str, tokens: int, column: Column) -> list[Row]:
         """The rows of one cell, run by run, those without a score included."""
-        return [row for row in self._rows[arm, tokens] if row.benchmark in column.benchmarks]
+        return [row for row in self._rows.get((arm, tokens), []) if row.benchmark in column.benchmarks]
+
+    def at(self, tokens: int) -> list[Row]:
+        """All rows at a token count."""
+        return self._at.get(tokens, [])
+
+    def passes(self, arm: str, tokens: int) -> bool:
+        """Whether the arm is to be evaluated at `tokens`."""
+        return (arm, tokens) in self._rows
+
+    def last(self, arm: str) -> Moment:
+        """The arm's last evaluated point."""
+        return next(moment for moment in reversed(self.moments) if self.passes(arm, moment.tokens))
+
+    def asks(self, arm: str, benchmark: str, protocol: str) -> bool:
+        """Whether the arm's suite has the benchmark under that protocol."""
+        return (arm, benchmark, protocol) in self._asked
+
+    def chance(self, arm: str, column: Column) -> float | None:
+        """What guessing scores in the column on the arm's suite, as a fraction; None where it has nothing of it."""
+        asked = [
+            row.chance
+            for (name, _), row in self.tests.items()
+            if self.asks(arm, name, row.protocol) and name in column.benchmarks
+        ]
+        return float(np.mean(asked)) if asked else None
 
     def runs_through(self, nodes: set[str], tokens: int) -> tuple[str, ...]:
         """Ids of all runs that are at one of `nodes` at `tokens`, whatever their arm."""
         return tuple(dict.fromkeys(row.run for row in self._at[tokens] if row.node in nodes))
 
     @cached_property
+    def suites(self) -> set[str]:
+        """Keys of the suites that the arms are evaluated on."""
+        return {arm.config.evaluation.key for arm in self.sweep.plan.arms}
+
+    @cached_property
     def moments(self) -> list[Moment]:
         """The demanded token counts, ascending."""
         arms = len(self.sweep.plan.arms)
+        one_suite = len(self.suites) == 1
         last_stage = self._at[max(self._at)][0].stage
         found = []
         for tokens, rows in sorted(self._at.items()):
             arms_of_node: dict[str, set[str]] = defaultdict(set)
             for row in rows:
                 arms_of_node[row.node].add(row.arm)
-            shared = arms > 1 and all(len(some) == arms for some in arms_of_node.values())
+            shared = arms > 1 and one_suite and all(len(some) == arms for some in arms_of_node.values())
             first = rows[0]
             name = first.label if first.stage == last_stage else f"{first.stage} {first.label}"
+            if len({(row.stage, row.stage_tokens) for row in rows}) > 1:
+                name = f"{human_tokens(tokens)} in all"
             found.append(Moment(tokens, first.stage, first.stage_tokens, first.label, shared, name))
         return found
 
@@ -90,6 +128,21 @@ class Grid:
             if members:
                 columns.append(Column(domain.capitalize(), members))
         return [*columns, Column(OVERALL, tuple(self.benchmarks))]
+
+    @cached_property
+    def table_columns(self) -> list[Column]:
+        """The columns that the sweep asks for, in its order; without any the domains and Overall."""
+        known: dict[str, Column] = {}
+        for column in [*self.domain_columns, *self.benchmark_columns]:
+            known.setdefault(column.name.lower(), column)
+        wanted = dict.fromkeys(metric.lower() for metric in self.sweep.plan.question.metrics)
+        return [known[name] for name in wanted if name in known] or self.domain_columns
+
+    @cached_property
+    def unknown_metrics(self) -> list[str]:
+        """Columns the sweep asks for that are no benchmark of its suite, no domain of it, nor Overall."""
+        known = {column.name.lower() for column in [*self.domain_columns, *self.benchmark_columns]}
+        return [metric for metric in self.sweep.plan.question.metrics if metric.lower() not in known]
 
     @cached_property
     def benchmark_columns(self) -> list[Column]:
@@ -108,20 +161,21 @@ class Sampler:
     def __init__(self, grid: Grid, column: Column) -> None:
         self._grid = grid
         self._column = column
-        self._reference: dict[str, np.ndarray] = {}
-        for (_, _, benchmark), items in grid.sweep.items.items():
-            if benchmark in column.benchmarks:
-                self._reference.setdefault(benchmark, items.ids)
-        groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for name in self._reference:
-            row = grid.benchmarks[name]
-            groups[row.domain, stem(name, row.protocol)].append(name)
-        self._places: dict[str, np.ndarray] = {}
+        self._reference: dict[tuple[str, str], np.ndarray] = {}
+        for row in grid.all_rows:
+            if row.benchmark in column.benchmarks and (row.benchmark, row.protocol) not in self._reference:
+                items = grid.sweep.items.get((row.node, row.key, row.benchmark))
+                if items is not None:
+                    self._reference[row.benchmark, row.protocol] = items.ids
+        groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        for name, protocol in self._reference:
+            groups[grid.benchmarks[name].domain, stem(name, protocol)].append((name, protocol))
+        self._places: dict[tuple[str, str], np.ndarray] = {}
         self._width = 0
         for members in groups.values():
-            ids = np.unique(np.concatenate([self._reference[name] for name in members]))
-            for name in members:
-                self._places[name] = self._width + np.searchsorted(ids, self._reference[name])
+            ids = np.unique(np.concatenate([self._reference[test] for test in members]))
+            for test in members:
+                self._places[test] = self._width + np.searchsorted(ids, self._reference[test])
             self._width += len(ids)
 
     def sample(self, arm: str, tokens: int) -> Sample | None:
@@ -146,13 +200,14 @@ class Sampler:
     def _items(self, kept: list[list[Row]]) -> np.ndarray | None:
         """float64[S, G], or None where any seed lacks item scores or answered other items."""
         parts = np.zeros((len(kept), self._width))
-        for index, name in enumerate(row.benchmark for row in kept[0]):
-            reference = self._reference.get(name)
+        for index, row in enumerate(kept[0]):
+            test = (row.benchmark, row.protocol)
+            reference = self._reference.get(test)
             scores = []
             for rows in kept:
-                items: Items | None = self._grid.sweep.items.get((rows[index].node, rows[index].key, name))
+                items: Items | None = self._grid.sweep.items.get((rows[index].node, rows[index].key, row.benchmark))
                 if items is None or reference is None or not np.array_equal(items.ids, reference):
                     return None
                 scores.append(items.scores)
-            parts[:, self._places[name]] += contributions(np.stack(scores), len(self._column.benchmarks))
+            parts[:, self._places[test]] += contributions(np.stack(scores), len(kept[0]))
         return parts

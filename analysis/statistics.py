@@ -46,10 +46,9 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-Array = Any  # float64 ndarray; shapes are in the docstrings
+from davinci.accounting.power import LEVEL, detectable_errors
 
-LEVEL = 0.95
-POWER = 0.80
+Array = Any  # float64 ndarray; shapes are in the docstrings
 
 
 @dataclass(frozen=True)
@@ -138,11 +137,8 @@ class Estimate:
 
     @property
     def detectable(self) -> Array:
-        """The smallest true mean told from 0 with 80% power at the 5% level: (t(0.975) + t(0.8)) standard errors.
-
-        Bloom 1995 (Evaluation Review 19:547).
-        """
-        return (quantile((1 + LEVEL) / 2, self.dof) + quantile(POWER, self.dof)) * self.error if self.covers else np.nan
+        """The smallest true mean told from 0 with 80% power at the 5% level; the formula is `accounting.power`'s."""
+        return np.vectorize(detectable_errors, otypes=[float])(self.dof) * self.error if self.covers else np.nan
 
 
 def quantile(probability: float, dof: Array) -> Array:

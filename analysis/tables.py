@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -59,19 +60,37 @@ def percent(fraction: float, *, signed: bool = False) -> str:
 
 
 def render_terminal(table: Table, console: Console) -> None:
-    """Print the table and its footnotes."""
-    shown = RichTable(
-        title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False
-    )
-    for index, header in enumerate(table.headers):
-        shown.add_column(Text(header), justify="left" if index < table.stubs else "right", overflow="fold")
-    for group in table.groups:
-        for index, row in enumerate(group):
-            cells = [Text(value.text, style=_TERMINAL[value.tone]) for value in row]
-            shown.add_row(*cells, end_section=index == len(group) - 1)
-    console.print(shown)
+    """Print the table and its footnotes; columns that do not fit the width follow below, behind the stubs again."""
+    for index, columns in enumerate(_fitting(table, console.width)):
+        title = Text(table.title, style="bold") if index == 0 else None
+        shown = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column in columns:
+            justify: Literal["left", "right"] = "left" if column < table.stubs else "right"
+            shown.add_column(Text(table.headers[column]), justify=justify, overflow="fold")
+        for group in table.groups:
+            for line, row in enumerate(group):
+                cells = [Text(row[column].text, style=_TERMINAL[row[column].tone]) for column in columns]
+                shown.add_row(*cells, end_section=line == len(group) - 1)
+        if index:
+            console.print()
+        console.print(shown)
     for note in table.notes:
         console.print(Text(note, style="bright_black"))
+
+
+def _fitting(table: Table, width: int) -> list[list[int]]:
+    """The columns in parts of at most `width` characters, each with the stubs and at least one column more."""
+    rows = [[value.text for value in row] for group in table.groups for row in group]
+    widths = [max(cell_len(text) for text in texts) + 2 for texts in zip(table.headers, *rows, strict=True)]
+    stubs = list(range(table.stubs))
+    parts, left = [list(stubs)], width - sum(widths[: table.stubs])
+    for column in range(table.stubs, len(widths)):
+        if widths[column] > left and len(parts[-1]) > table.stubs:
+            parts.append(list(stubs))
+            left = width - sum(widths[: table.stubs])
+        parts[-1].append(column)
+        left -= widths[column]
+    return parts
 
 
 def render_markdown(table: Table) -> str:

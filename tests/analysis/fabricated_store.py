@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "arithmetic_ppl": ("science", "ppl", 0.25),
     "arithmetic_generative": ("science", "generative", 0.0),
 }
+Suite = Mapping[str, tuple[str, str, float]]  # benchmark -> domain, protocol, chance
 # What one unit of an arm's dose adds to a domain's log-odds by the last point.
 EFFECT = {"general": 0.0, "code": -0.1, "science": 1.0}
 TRUNK = {"s1_1": (0, 1_000_000), "s2_1": (1_000_000, 1_240_000)}
@@ -36,7 +37,7 @@ MIXTURE = {"general": 0.19, "code": 0.03, "science": 0.08, "qa": 0.7}
 def _stage(tokens: int, mixture: dict[str, float]) -> dict[str, Any]:
     return {
         "tokens": tokens,
-        "sequence_length": 128,
+        "sequence_length": 125,  # four of them divide every budget
         "batch_size": [{"from_tokens": 0, "sequences": 4}],
         "lr": {"shape": "constant", "start": 4e-4},
         "mixture": {"domains": mixture},
@@ -45,7 +46,9 @@ def _stage(tokens: int, mixture: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _run(sweep: str, arm: str, seed: int, dose: float, shared_trunk: bool) -> dict[str, Any]:
+def _run(
+    sweep: str, arm: str, seed: int, dose: float, shared_trunk: bool, suite: Suite, replicate: int
+) -> dict[str, Any]:
     qa = 0.3 + 0.4 * dose
     mixture = {name: share * (1 - qa) / 0.3 for name, share in MIXTURE.items() if name != "qa"} | {"qa": qa}
     stages = {name: _stage(end - begin, MIXTURE) for name, (begin, end) in TRUNK.items()}
@@ -56,6 +59,7 @@ def _run(sweep: str, arm: str, seed: int, dose: float, shared_trunk: bool) -> di
         "seed": seed,
         "trunk_seed": 0 if shared_trunk else seed,
         "seeds_from": BRANCH[0] if shared_trunk else None,
+        "replicate": replicate,
         "store": "store",
         "scale": {
             "name": "tiny",
@@ -64,7 +68,6 @@ def _run(sweep: str, arm: str, seed: int, dose: float, shared_trunk: bool) -> di
             "sequence_length": 128,
             "peak_lr": 4e-3,
             "final_lr": 4e-4,
-            "shared_trunk": False,
         },
         "model": {
             "name": "tiny",
@@ -111,7 +114,7 @@ def _run(sweep: str, arm: str, seed: int, dose: float, shared_trunk: bool) -> di
                     "metric": "acc",
                     "chance": chance,
                 }
-                for name, (domain, protocol, chance) in BENCHMARKS.items()
+                for name, (domain, protocol, chance) in suite.items()
             },
             "at": [],
             "limit": None,
@@ -125,6 +128,7 @@ def _run(sweep: str, arm: str, seed: int, dose: float, shared_trunk: bool) -> di
             "gpu": "cpu_core",
             "gpus": 1,
             "mfu": 0.35,
+            "price": None,
             "partition": None,
             "account": None,
             "qos": None,
@@ -162,19 +166,41 @@ def _node(run: Run, name: str, parent: str | None, stage: str, begin: int, end: 
 
 
 def plan(
-    sweep: str, arms: dict[str, float], seeds: Sequence[int], question: dict[str, Any], shared_trunk: bool = False
+    sweep: str,
+    arms: dict[str, float],
+    seeds: Sequence[int],
+    question: dict[str, Any],
+    *,
+    shared_trunk: bool = False,
+    suites: Mapping[str, Suite] | None = None,
+    replicates: Mapping[str, int] | None = None,
 ) -> Plan:
-    """The plan of `arms` (label -> dose) by `seeds`; the first arm is the baseline."""
+    """The plan of `arms` (label -> dose) by `seeds`; the first arm is the baseline.
+
+    `suites` are the arms' own benchmarks, `replicates` the arms that repeat another; arms of one dose and replicate are
+    one branch.
+    """
     nodes: dict[str, Node] = {}
-    runs = []
+    runs, described = [], []
     for arm, dose in arms.items():
-        for seed in seeds:
-            run = parse(Run, _run(sweep, arm, seed, dose, shared_trunk))
+        replicate = (replicates or {}).get(arm, 0)
+        suite = (suites or {}).get(arm, BENCHMARKS)
+        made = [parse(Run, _run(sweep, arm, seed, dose, shared_trunk, suite, replicate)) for seed in seeds]
+        described.append(
+            {
+                "label": arm,
+                "overrides": [f"mixture@curriculum.stages.s2_2.mixture=qa{30 + 40 * dose:.0f}"],
+                "is_baseline": not described,
+                "config": made[0].model_dump(mode="json"),
+            }
+        )
+        again = f"-again{replicate}" if replicate else ""
+        for run in made:
             chain: list[Node] = []
             for stage, (begin, end) in TRUNK.items():
                 parent = chain[-1].id if chain else None
-                chain.append(_node(run, f"{stage}-v1-seed{run.trunk_seed}", parent, stage, begin, end))
-            leaf = f"{BRANCH[0]}-v1-dose{dose}-seed{seed}"
+                chain.append(_node(run, f"{stage}-v1-seed{run.trunk_seed}{again}", parent, stage, begin, end))
+            leaf = f"{BRANCH[0]}-v1-dose{dose}-seed{run.seed}{again}"
             chain.append(_node(run, leaf, chain[-1].id, *BRANCH))
             nodes |= {node.id: node for node in chain}
             fork = {"node": chain[1].id, "tokens": 1_240_000, "stage": "s2_1", "stage_tokens": 240_000}
@@ -183,21 +209,22 @@ def plan(
                 {"node": leaf, "tokens": at, "stage": BRANCH[0], "stage_tokens": at - BRANCH[1], "label": label}
                 for at, label in POINTS.items()
             ]
+            asked = "" if suite is BENCHMARKS else f"-{arm}"
             runs.append(
                 {
-                    "id": f"dose{dose}-s{seed}",
+                    "id": f"dose{dose}-s{run.seed}{again}{asked}",
                     "arm": arm,
-                    "seed": seed,
+                    "seed": run.seed,
                     "nodes": [node.id for node in chain],
                     "points": points,
-                    "config": run.model_dump(mode="json"),
                 }
             )
     epochs = [
         {
-            "arm": arm,
+            "arms": [arm],
             "stage": BRANCH[0],
-            "name": domain,
+            "domain": domain,
+            "source": source,
             "demanded_tokens": 1e5,
             "pool_tokens": 10**6,
             "epochs": share,
@@ -205,42 +232,47 @@ def plan(
         }
         for arm, dose in arms.items()
         for domain, share in {"general": 0.06 - 0.03 * dose, "qa": 0.03 + 0.04 * dose}.items()
+        for source in (None, f"{domain}_text")
     ]
     data = {
         "sweep": sweep,
         "question": question,
-        "arms": [
-            {
-                "label": arm,
-                "overrides": [f"mixture@curriculum.stages.s2_2.mixture=qa{30 + 40 * dose:.0f}"],
-                "is_baseline": index == 0,
-            }
-            for index, (arm, dose) in enumerate(arms.items())
-        ],
+        "arms": described,
         "seeds": list(seeds),
         "runs": runs,
         "nodes": {name: node.model_dump(mode="json") for name, node in nodes.items()},
+        "tokens_unshared": 12_096_000,
+        "tokens_shared": 4_656_000,
+        "tokens_left": 0,
+        "flops_unshared": 7.3e13,
+        "flops": 2.8e13,
+        "flops_left": 0.0,
         "audit": {
             "factor": ["curriculum.stages.s2_2.mixture"],
-            "differing_keys": ["curriculum.stages.s2_2.mixture.domains.qa"],
+            "differing": ["curriculum.stages.s2_2.mixture.domains.qa"],
+            "derived": ["curriculum.stages.s2_2.depth.qa"],
+            "held_fixed": ["tokens", "flops"],
             "findings": [{"level": "noted", "text": "every arm sees 1,344,000 tokens and spends the same FLOPs"}],
         },
         "epochs": epochs,
+        "warnings": [],
         "cost": {
-            "tokens_unshared": 12_096_000,
-            "tokens_shared": 4_656_000,
-            "tokens_left": 0,
-            "flops_unshared": 7.3e13,
-            "flops_shared": 2.8e13,
-            "flops_left": 0.0,
             "gpu": "cpu_core",
+            "gpus": 1,
             "mfu": 0.35,
-            "gpu_hours_unshared": 0.58,
-            "gpu_hours_shared": 0.22,
-            "gpu_hours_left": 0.0,
+            "mfu_measured": False,
+            "parallel": 2,
+            "gpu_hours": {"unshared": 0.58, "shared": 0.22, "left": 0.0},
+            "days": {"unshared": 0.02, "shared": 0.01, "left": 0.0},
+            "price": None,
+            "evaluation_flops": None,
+            "evaluation_gpu_hours": None,
             "parameters": 940_000,
             "checkpoint_bytes": 400_000_000,
+            "record_bytes": 1_000_000,
         },
+        "power": {"noise": 1.5, "source": "stated in the sweep file", "seeds": len(seeds), "detectable": 4.3},
+        "orphans": [],
         "missing_sources": [],
     }
     return parse(Plan, data)
@@ -270,35 +302,52 @@ def fabricate(
     effect: dict[str, float] = EFFECT,
     without: Sequence[str] = (),
     shared_trunk: bool = False,
+    suites: Mapping[str, Suite] | None = None,
+    replicates: Mapping[str, int] | None = None,
 ) -> Store:
-    """Write a store below `root` and return it; runs in `without` leave their branch untrained."""
+    """Write a store below `root` and return it; runs in `without` leave their branch untrained.
+
+    The answers to ``x_ppl`` and ``x_generative`` are those to the same items; so are those to one benchmark that two
+    suites ask under two protocols.
+    """
     store = Store(root)
-    planned = plan(sweep, arms, seeds, question, shared_trunk)
-    write_json(store.sweep(sweep) / "plan.json", planned.model_dump(mode="json"))
+    planned = plan(sweep, arms, seeds, question, shared_trunk=shared_trunk, suites=suites, replicates=replicates)
+    write_json(store.sweep(sweep) / "launched.json", planned.model_dump(mode="json"))
+    asked: list[Suite] = [BENCHMARKS]
+    asked += [suite for suite in (suites or {}).values() if suite not in asked]
+    names = list(dict.fromkeys(name for suite in asked for name in suite))
     random = np.random.default_rng(5)
-    difficulty = {name: random.normal(0, 1, items) for name in ("shared", *BENCHMARKS)}
+    difficulty = {name: random.normal(0, 1, items) for name in ("shared", *names)}
     luck = {node: random.normal(0, 0.08) for node in planned.nodes}
-    noise = {(node, name): random.logistic(0, 1, items) for node in planned.nodes for name in BENCHMARKS}
-    written: set[str] = set()
+    noise = {
+        (node, name, protocol): random.logistic(0, 1, items)
+        for node in planned.nodes
+        for name, protocol in dict.fromkeys((name, suite[name][1]) for suite in asked for name in suite)
+    }
+    trained: set[str] = set()
+    evaluated: set[tuple[str, int]] = set()
     for run in planned.runs:
+        suite = (suites or {}).get(run.arm, BENCHMARKS)
         for node in run.nodes:
-            skip = node == run.nodes[-1] and run.id in without
-            if node in written or skip:
+            if node == run.nodes[-1] and run.id in without:
                 continue
-            written.add(node)
-            _train(store, planned.nodes[node], arms[run.arm])
+            if node not in trained:
+                trained.add(node)
+                _train(store, planned.nodes[node], arms[run.arm])
+            if (node, asked.index(suite)) in evaluated:
+                continue
+            evaluated.add((node, asked.index(suite)))
             for point in run.points:
-                if point.node == node:
-                    gain = (point.tokens - 1_240_000) / 102_400
-                    level = -0.3 + 0.3 * gain + luck[run.nodes[1]] + (luck[node] if node == run.nodes[-1] else 0.0)
-                    gained = {domain: value * arms[run.arm] * gain for domain, value in effect.items()}
-                    answers = {
-                        name: level + gained[domain] - difficulty["shared" if name.startswith("arithmetic") else name]
-                        for name, (domain, _, _) in BENCHMARKS.items()
-                    }
-                    _evaluate(
-                        store, node, point.tokens, {name: answers[name] + noise[node, name] > 0.5 for name in answers}
-                    )
+                if point.node != node:
+                    continue
+                gain = (point.tokens - 1_240_000) / 102_400
+                level = -0.3 + 0.3 * gain + luck[run.nodes[1]] + (luck[node] if node == run.nodes[-1] else 0.0)
+                right = {}
+                for name, (domain, protocol, _) in suite.items():
+                    gained = effect[domain] * arms[run.arm] * gain
+                    hard = difficulty["shared" if name.startswith("arithmetic") else name]
+                    right[name] = level + gained - hard + noise[node, name, protocol] > 0.5
+                _evaluate(store, node, point.tokens, suite, right, planned.config(run).evaluation.key)
     return store
 
 
@@ -322,9 +371,11 @@ def _train(store: Store, node: Node, dose: float) -> None:
     write_json(store.node(node.id) / "done.json", mark | {"attempt": 1, "train_rows": 0})
 
 
-def _evaluate(store: Store, node: str, tokens: int, answers: dict[str, np.ndarray]) -> None:
+def _evaluate(
+    store: Store, node: str, tokens: int, suite: Suite, answers: dict[str, np.ndarray], suite_key: str
+) -> None:
     """Write the item file and the evaluation rows of one checkpoint; `answers` says which items were right."""
-    key = f"{hash_of(node, tokens):024x}"
+    key = f"{hash_of(node, tokens):016x}"[-16:] + suite_key
     size = len(next(iter(answers.values())))
     table = {
         "benchmark": np.repeat(list(answers), size),
@@ -336,9 +387,9 @@ def _evaluate(store: Store, node: str, tokens: int, answers: dict[str, np.ndarra
     pq.write_table(pa.table(table), folder / f"{key}.parquet")
     with Writer(store.records(node), attempt=1) as writer:
         for name, right in answers.items():
-            domain, protocol, chance = BENCHMARKS[name]
+            domain, protocol, chance = suite[name]
             about = {"benchmark": name, "domain": domain, "protocol": protocol, "metric": "acc", "chance": chance}
-            kept = {"items": size, "key": key, "items_file": f"{key}.parquet"}
+            kept = {"items": size, "key": key, "items_file": f"{key}.parquet", "suite": suite_key}
             writer.write("evaluation", tokens, tokens // 512, score=float(right.mean()), **about, **kept)
 
 

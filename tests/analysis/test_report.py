@@ -49,7 +49,7 @@ def test_cells_are_means_of_the_records(whole: Store, found: Findings) -> None:
 
     high = [recorded(1.0, seed) for seed in range(3)]
     base = [recorded(0.0, seed) for seed in range(3)]
-    cells = found.domains.cells
+    cells = found.main.cells
     overall, code = cells["QA-70%", LAST, "Overall"], cells["QA-70%", LAST, "Code"]
     assert float(overall.score.mean) == pytest.approx(np.mean([list(one.values()) for one in high]))
     assert float(code.score.mean) == pytest.approx(np.mean([[one["code_next"], one["code_order"]] for one in high]))
@@ -61,16 +61,16 @@ def test_cells_are_means_of_the_records(whole: Store, found: Findings) -> None:
 
 def test_the_truth_is_found(found: Findings) -> None:
     """The store was made with a large effect on science and none on general."""
-    assert found.domains.cells["QA-70%", LAST, "Science"].told_apart is True
-    assert not any(cell.told_apart for cell in found.domains.cells.values() if cell.column == "General")
+    assert found.main.cells["QA-70%", LAST, "Science"].told_apart is True
+    assert not any(cell.told_apart for cell in found.main.cells.values() if cell.column == "General")
     assert found.verdict is not None and found.verdict.word == "supported"
     assert (verdict_text(found) or "").startswith("supported: arithmetic_generative, QA-70% − QA-30% at 419B is +")
     assert all(row.above for row in found.chance if row.domain == "science")
 
 
 def test_the_point_before_the_fork_is_one_row(found: Findings) -> None:
-    assert found.domains.rows[0][0] is None and len(found.domains.rows) == 10
-    cell = found.domains.cells[None, 1_240_000, "Overall"]
+    assert found.main.rows[0][0] is None and len(found.main.rows) == 10
+    cell = found.main.cells[None, 1_240_000, "Overall"]
     assert len(cell.runs) == 9 and cell.difference is None and cell.score.seeds == 3
 
 
@@ -95,9 +95,9 @@ def test_golden_tables(tmp_path: Path) -> None:
 def test_a_half_finished_sweep_gives_a_partial_table(tmp_path: Path) -> None:
     gone = ["dose0.5-s0", "dose0.5-s1", "dose0.5-s2", "dose1.0-s2"]
     found = study(fabricate(tmp_path, without=gone), "qa_ratio")
-    cell = found.domains.cells["QA-50%", LAST, "General"]
+    cell = found.main.cells["QA-50%", LAST, "General"]
     assert cell.score is None and layout.score_text(cell) == "missing" and cell.absent == tuple(gone[:3])
-    partial = found.domains.cells["QA-70%", LAST, "General"]
+    partial = found.main.cells["QA-70%", LAST, "General"]
     assert partial.score.seeds == 2 and layout.score_text(partial).endswith("[2/3]")
     assert f"{', '.join(gone)} at 83.9B, 252B, 419B" in found.table.notes[-1]
     assert "(so far: 2 of 3 seeds)" in (verdict_text(found) or "")
@@ -118,10 +118,10 @@ def test_deleted_records_change_their_cells(tmp_path: Path) -> None:
     store.records("s2_2-v1-dose1.0-seed1").unlink()
     after = study(store, "qa_ratio")
     key = ("QA-70%", LAST, "Overall")
-    assert after.domains.cells[key].absent == ("dose1.0-s1",)
-    assert float(after.domains.cells[key].score.mean) != float(before.domains.cells[key].score.mean)
+    assert after.main.cells[key].absent == ("dose1.0-s1",)
+    assert float(after.main.cells[key].score.mean) != float(before.main.cells[key].score.mean)
     other = ("QA-50%", LAST, "Overall")
-    assert float(after.domains.cells[other].score.mean) == float(before.domains.cells[other].score.mean)
+    assert float(after.main.cells[other].score.mean) == float(before.main.cells[other].score.mean)
 
 
 def test_a_torn_record_is_missing_and_named(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_a_torn_record_is_missing_and_named(tmp_path: Path) -> None:
     lost = found.sweep.scores[found.sweep.scores["missing"] != ""]
     assert list(lost["benchmark"]) == ["arithmetic_generative"]
     assert list(lost["missing"]) == ["not evaluated at this point"]
-    assert found.domains.cells["QA-50%", LAST, "Science"].absent == ("dose0.5-s0",)
-    assert found.domains.cells["QA-50%", LAST, "Code"].absent == ()
+    assert found.main.cells["QA-50%", LAST, "Science"].absent == ("dose0.5-s0",)
+    assert found.main.cells["QA-50%", LAST, "Code"].absent == ()
 
 
 def test_lost_item_scores_are_said(tmp_path: Path) -> None:
@@ -153,7 +153,9 @@ def test_items_that_disagree_with_the_record_are_said(tmp_path: Path) -> None:
             for row in records.read(store.records("s2_2-v1-dose1.0-seed0"))
             if row["kind"] == "evaluation" and row["tokens"] == LAST
         ]
-        values = {name: row[name] for name in ("benchmark", "domain", "protocol", "metric", "items", "chance", "key")}
+        values = {
+            name: row[name] for name in ("benchmark", "domain", "protocol", "metric", "items", "chance", "key", "suite")
+        }
         writer.write("evaluation", LAST, row["step"], score=0.123, **values)
     found = study(store, "qa_ratio")
     assert any("the record says 0.1230" in note for note in found.sweep.notes)
@@ -162,7 +164,7 @@ def test_items_that_disagree_with_the_record_are_said(tmp_path: Path) -> None:
 def test_a_trunk_shared_by_all_seeds_is_one_observation(tmp_path: Path) -> None:
     store = fabricate(tmp_path, shared_trunk=True)
     found = study(store, "qa_ratio")
-    fork = found.domains.cells[None, 1_240_000, "Overall"]
+    fork = found.main.cells[None, 1_240_000, "Overall"]
     assert fork.score.seeds == 1 and len(fork.runs) == 9
     assert any("conditional on that trunk" in note for note in found.table.notes)
 
@@ -172,7 +174,7 @@ def test_one_arm_and_no_question_marks(tmp_path: Path) -> None:
     store = fabricate(tmp_path, arms={"only": 0.0}, seeds=(0, 1), question=question)
     found = study(store, "qa_ratio")
     assert found.verdict is None and verdict_text(found) is None
-    assert all(cell.difference is None for cell in found.domains.cells.values())
+    assert all(cell.difference is None for cell in found.main.cells.values())
     assert "only" in page(found)
 
 
@@ -289,9 +291,9 @@ def test_mistakes_are_one_line(whole: Store, capsys: pytest.CaptureFixture[str],
 
 def test_a_spoiled_plan_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = fabricate(tmp_path, arms={"only": 0.0}, seeds=(0,))
-    path = store.sweep("qa_ratio") / "plan.json"
+    path = store.sweep("qa_ratio") / "launched.json"
     for text in ("[]", "{", json.dumps(json.loads(path.read_text()) | {"extra": 1})):
         path.write_text(text)
         assert main(["report", "qa_ratio", "--store", str(tmp_path)]) == 2
         error = capsys.readouterr().err
-        assert "plan.json" in error and error.count("\n") == 1
+        assert "launched.json" in error and error.count("\n") == 1
