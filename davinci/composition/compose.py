@@ -2,127 +2,153 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 
-from davinci.composition import resolvers
+from davinci.composition.conf import Composed, Conf
 from davinci.composition.errors import composition_errors, one_line
+from davinci.composition.grammar import package_of, parse_overrides
 from davinci.composition.template import Template
-from davinci.config import Run, parse
+from davinci.config import Curriculum, Run, parse
 from davinci.errors import UserError
 from davinci.evaluation.suite import check
 
-CONFIG_NAME = "config"
-# Keys of conf/config.yaml that steer the launcher and are no part of a run.
-STEERING = ("plan_only", "audit", "hydra")
+CONF = "conf/config.yaml"
 
 
-def parse_overrides(overrides: Sequence[str], where: str, loader: ConfigLoader | None = None) -> list[Override]:
-    """Parse Hydra's override grammar; a mistake is a UserError naming `where` it was written and the override.
+class Line(NamedTuple):
+    """An override, and the place it was written."""
 
-    With `loader`, a group may be swept with ``glob(…)``.
-    """
-    parser = OverridesParser.create(config_loader=loader)
-    parsed = []
-    for line in overrides:
-        try:
-            parsed += parser.parse_overrides([line])
-        except composition_errors as error:
-            raise UserError(f"{where}: {line}: {one_line(error)}") from None
-    return parsed
-
-
-def compose(loader: ConfigLoader, overrides: Sequence[str], where: str) -> DictConfig:
-    """Compose conf/ with `overrides`, interpolations not yet resolved.
-
-    Raises:
-        UserError: for an unknown group, option or key; Hydra's own message, with the options there are.
-    """
-    resolvers.register()
-    try:
-        return loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.RUN)
-    except composition_errors as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
+    text: str
+    where: str
 
 
 @dataclass(frozen=True)
-class _Composed:
+class _Made:
     """A template and the files its groups came from."""
 
     template: Template
-    files: dict[str, str]
+    files: Mapping[str, str]
 
 
 class Composer:
-    """Composes many runs: once for each distinct list of group choices, then by setting values.
+    """Composes many runs: once for each distinct list of group choices, then by setting values."""
 
-    Args:
-        loader: Hydra's config loader on conf/.
-    """
+    def __init__(self, conf: Conf) -> None:
+        self._conf = conf
+        self._made: dict[tuple[str, ...], _Made] = {}
+        self._parsed: dict[str, Override] = {}
+        self._shared: dict[tuple[str, str], Any] = {}
 
-    def __init__(self, loader: ConfigLoader) -> None:
-        self._loader = loader
-        self._composed: dict[tuple[str, ...], _Composed] = {}
-        self._lines: dict[str, Override] = {}
-        self._is_group = lru_cache(maxsize=None)(lambda key: bool(loader.get_group_options(key)))
-
-    def run(self, lines: Sequence[str], where: str, **values: Any) -> Run:
+    def run(self, lines: Sequence[Line], **values: Any) -> Run:
         """The run that the override `lines` and then the top-level `values` make.
 
+        Parts equal to those of a run made before are the same objects.
+
         Raises:
-            UserError: naming the key, where it was set (`where` for an override, else a file) and what is accepted.
+            UserError: naming the key, where it was set (a line's place, else a file) and what is accepted.
         """
-        overrides = [self._parsed(line, where) for line in lines]
-        plain = [override for override in overrides if self._is_plain(override)]
-        rest = [override for override in overrides if override not in plain]
-        if any(_related(one.key_or_group, other.key_or_group) for one in plain for other in rest):
-            plain, rest = [], overrides
-        composed = self._template(rest, where)
-        settings = {override.key_or_group: override.value() for override in plain}
-        if not all(composed.template.takes(key, value) for key, value in settings.items()):
-            composed, settings = self._template(overrides, where), {}
         try:
-            data = composed.template.with_values({**settings, **values})
+            data, files = self._data(lines, values)
         except composition_errors as error:
-            raise UserError(f"{where}: {one_line(error)}") from None
-        return to_run(data, origin_of(composed.files, [override.key_or_group for override in overrides], where))
+            raise UserError(f"{self._blamed(lines, values)}: {one_line(error)}") from None
+        written = [(package_of(self._parse(line)), line.where) for line in lines]
+        return self._share(to_run(data, origin_of(files, written)), data)
 
-    def _parsed(self, line: str, where: str) -> Override:
-        if line not in self._lines:
-            (self._lines[line],) = parse_overrides([line], where)
-        return self._lines[line]
+    def parse(self, line: Line) -> Override:
+        """The parsed line; a mistake in its grammar is a UserError that names its place."""
+        return self._parse(line)
 
-    def _is_plain(self, override: Override) -> bool:
-        """Whether the override sets one value and touches no defaults list."""
-        if override.type is not OverrideType.CHANGE or override.package is not None:
-            return False
+    def is_group(self, key: str) -> bool:
+        """Whether `key` is a config group."""
+        return self._conf.is_group(key)
+
+    def _parse(self, line: Line) -> Override:
+        if line.text not in self._parsed:
+            (self._parsed[line.text],) = parse_overrides([line.text], line.where)
+        return self._parsed[line.text]
+
+    def _data(self, lines: Sequence[Line], values: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """The resolved config as plain data, and the files of its groups."""
+        overrides = [self._parse(line) for line in lines]
+        kinds = [self._kind(override) for override in overrides]
+        others = [override.key_or_group for override, kind in zip(overrides, kinds, strict=True) if kind == "other"]
+        settings = {
+            override.key_or_group: override.value()
+            for override, kind in zip(overrides, kinds, strict=True)
+            if kind == "plain"
+        }
+        composed = [override for override, kind in zip(overrides, kinds, strict=True) if kind != "plain"]
+        # Hydra sets values after it has chosen groups, in the order they are written.
+        if any(_related(key, other) for key in settings for other in others):
+            composed, settings = overrides, {}
+        made = self._make(composed)
+        if not all(made.template.takes(key, value) for key, value in settings.items()):
+            made, settings = self._make(overrides), {}
+        return made.template.with_values({**settings, **values}), made.files
+
+    def _kind(self, override: Override) -> Literal["group", "plain", "other"]:
+        """Whether an override chooses a group's file, sets one scalar, or does anything else."""
         value = override.value()
-        scalar = value is None or isinstance(value, bool | int | float | str)
-        return scalar and not self._is_group(override.key_or_group)
+        if not isinstance(value, dict) and self._conf.is_group(override.key_or_group):
+            return "group"
+        is_scalar = value is None or isinstance(value, bool | int | float | str)
+        is_change = override.type is OverrideType.CHANGE and override.package is None
+        return "plain" if is_scalar and is_change else "other"
 
-    def _template(self, overrides: Sequence[Override], where: str) -> _Composed:
+    def _make(self, overrides: Sequence[Override]) -> _Made:
         key = tuple(override.input_line or "" for override in overrides)
-        if key not in self._composed:
-            config = compose(self._loader, key, where)
-            self._composed[key] = _Composed(template_of(config, where), files_of(config))
-        return self._composed[key]
+        if key not in self._made:
+            composed = self._conf.compose(overrides)
+            self._made[key] = _Made(template_of(composed), composed.files)
+        return self._made[key]
+
+    def _blamed(self, lines: Sequence[Line], values: Mapping[str, Any]) -> str:
+        """The place of the line that turns a config that composes into one that does not."""
+        for count in range(len(lines) - 1, -1, -1):
+            try:
+                self._data(lines[:count], values)
+            except composition_errors:
+                continue
+            return lines[count].where
+        return CONF
+
+    def _share(self, run: Run, data: Mapping[str, Any]) -> Run:
+        """`run`, with the objects of earlier runs where they are equal, which makes comparing thousands cheap."""
+        parts: dict[str, Any] = {
+            name: self._one(name, data[name], getattr(run, name)) for name in data if isinstance(data[name], dict)
+        }
+        stages = {
+            name: self._one("stage", data["curriculum"]["stages"][name], stage)
+            for name, stage in run.curriculum.stages.items()
+        }
+        if parts["curriculum"] is run.curriculum:  # seen for the first time
+            parts["curriculum"] = Curriculum(name=run.curriculum.name, stages=stages)
+            self._shared["curriculum", json.dumps(data["curriculum"])] = parts["curriculum"]
+        return run.model_copy(update=parts)
+
+    def _one(self, kind: str, data: Any, made: Any) -> Any:
+        return self._shared.setdefault((kind, json.dumps(data)), made)
 
 
-def template_of(config: DictConfig, where: str) -> Template:
-    """A template of the keys of `config` that make a run."""
-    resolvers.register()
-    try:
-        return Template(OmegaConf.masked_copy(config, [str(key) for key in config if key not in STEERING]))
-    except composition_errors as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
+def template_of(composed: Composed) -> Template:
+    """A template of a composed run, in which only `trunk_seed` may be computed from the seed.
+
+    Raises:
+        UserError: for another key that is: arms are composed once, and their runs differ in their seeds alone.
+    """
+    template = Template(composed.config)
+    others = [key for key in template.readers("seed") if key != "trunk_seed"]
+    if others:
+        where = origin_of(composed.files, [])(others[0])
+        raise UserError(
+            f"{where}: {others[0]}: reads ${{seed}}; only trunk_seed may differ between the seeds of an arm"
+        )
+    return template
 
 
 def to_run(data: dict[str, Any], origin: Callable[[str], str]) -> Run:
@@ -139,23 +165,20 @@ def _related(one: str, other: str) -> bool:
     return one == other or one.startswith(other + ".") or other.startswith(one + ".")
 
 
-def files_of(config: DictConfig) -> dict[str, str]:
-    """Package -> the group file that filled it, for a composed config with its `hydra` node."""
-    files: dict[str, str] = {}
-    for group, choice in config.hydra.runtime.choices.items():
-        name, _, package = str(group).partition("@")
-        files[package or name] = f"conf/{name}/{choice}.yaml"
-    return files
+def origin_of(files: Mapping[str, str], written: Sequence[tuple[str, str]]) -> Callable[[str], str]:
+    """A function from a dotted key to the place that set it.
 
-
-def origin_of(files: Mapping[str, str], keys: Sequence[str], where: str) -> Callable[[str], str]:
-    """A function from a dotted key to the place that set it: `where` for one of `keys`, else its group's file."""
-    own = [key for key in keys if key not in files]  # a key that is a group only chooses a file
+    Args:
+        files: package -> the file of the group that fills it.
+        written: (key, place) of each override; one of a group only chooses a file.
+    """
+    own = [(name, place) for name, place in written if name not in files]
 
     def find(key: str) -> str:
-        if any(_related(key, name) for name in own):
-            return where
+        places = [place for name, place in own if _related(key, name)]
+        if places:
+            return places[-1]
         owners = [package for package in files if key == package or key.startswith(package + ".")]
-        return files[max(owners, key=len)] if owners else "conf/config.yaml"
+        return files[max(owners, key=len)] if owners else CONF
 
     return find

@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from davinci.composition.compose import compose, files_of, origin_of, template_of, to_run
+from davinci.composition.compose import origin_of, template_of, to_run
+from davinci.composition.conf import STEERING, Conf, run_part
 from davinci.composition.errors import composition_errors, one_line
-from davinci.composition.expand import COMMAND_LINE, Sweep, expand
-from davinci.data.build import BUILDERS
-from davinci.data.build import build as build_pool
+from davinci.composition.expand import Expanded, expand
+from davinci.composition.given import COMMAND_LINE
+from davinci.config import Frozen, PositiveFloat, parse
 from davinci.data.cards import PoolCard, read_card
 from davinci.errors import UserError
 from davinci.launching.progress import PatientConsole
-from davinci.planning.build import build_plan
+from davinci.planning.build import build_plans
+from davinci.planning.cost import Probe
 from davinci.planning.page import show
-from davinci.planning.plan import Arm, Plan, Question
-from davinci.store import Store, write_json
+from davinci.planning.plan import Plan
+from davinci.planning.sweep import Arm, Question, Sweep
+from davinci.store import Store, write_text
 
 # Beside conf/, from wherever launch.py is started.
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
+
+
+class Steering(Frozen):
+    """The keys of conf/config.yaml that say what to do with a plan."""
+
+    plan_only: bool
+    probe: bool
+    audit: Literal["strict", "warn"]
+    max_epochs: PositiveFloat
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Steering:
+        """Read them from a composed config; a UserError names a wrong one."""
+        data = {key: OmegaConf.select(config, key) for key in STEERING if key != "hydra"}
+        steering = parse(cls, data, where=lambda key: COMMAND_LINE)
+        if steering.probe and not steering.plan_only:
+            raise UserError(f"{COMMAND_LINE}: probe=true measures instead of launching; add plan_only=true")
+        return steering
 
 
 def run_single(config: DictConfig) -> NoReturn:
@@ -35,113 +56,164 @@ def run_single(config: DictConfig) -> NoReturn:
     def work() -> int:
         if config.sweep is not None:
             raise UserError(f"{COMMAND_LINE}: sweep={config.sweep} is a sweep; add -m")
+        steering = Steering.of(config)
         overrides = list(HydraConfig.get().overrides.task)
-        data = template_of(config, COMMAND_LINE).with_values({"sweep": "single"})
-        keys = [line.split("=", 1)[0].lstrip("+~") for line in overrides]
-        run = to_run(data, origin_of(files_of(HydraConfig.instance().cfg), keys, COMMAND_LINE))
-        arm = Arm(label=run.arm, overrides=tuple(overrides), is_baseline=True)
-        sweep = Sweep((run,), Question(text="One run, no question."), (arm,), ())
-        _check_audit(config)
-        return _apply(sweep, plan_only=bool(config.plan_only), warn_only=True)
+        composed = run_part(config, HydraConfig.get().runtime.choices)
+        data = template_of(composed).with_values({"sweep": "single"})
+        written = [(line.split("=", 1)[0].lstrip("+~").rpartition("@")[2], COMMAND_LINE) for line in overrides]
+        run = to_run(data, origin_of(composed.files, written))
+        arm = Arm(label=run.arm, overrides=tuple(overrides), is_baseline=True, config=run)
+        sweep = Sweep("single", Question(text="One run, no question."), (arm,), (run.seed,), ())
+        return _Apply(Expanded((sweep,)), steering).status()
 
     _exit(work)
 
 
-def run_sweep(arguments: Sequence[str], loader: ConfigLoader) -> NoReturn:
-    """Plan and launch the sweep that the arguments of ``launch.py -m`` describe; exits with the status."""
+def run_sweep(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> NoReturn:
+    """Plan and launch what the arguments of ``launch.py -m`` describe; exits with the status.
+
+    Args:
+        arguments: overrides of the run, swept ones included.
+        loader: Hydra's config loader on conf/.
+        config: what Hydra composed of the overrides that are not swept.
+    """
 
     def work() -> int:
-        sweep = expand(arguments, loader, SWEEPS)
-        steering = compose(loader, [line for line in arguments if _is_steering(line)], COMMAND_LINE)
-        _check_audit(steering)
-        return _apply(sweep, plan_only=bool(steering.plan_only), warn_only=steering.audit == "warn")
+        steering = Steering.of(config)
+        conf = Conf(loader, list(config.hydra.overrides.hydra))
+        return _Apply(expand(arguments, conf, SWEEPS), steering).status()
 
     _exit(work)
 
 
-def _check_audit(config: DictConfig) -> None:
-    if config.audit not in ("strict", "warn"):
-        raise UserError(f"{COMMAND_LINE}: audit={config.audit}: strict or warn is accepted")
+class _Apply:
+    """Plans sweeps and does with the plans what `steering` says."""
 
+    def __init__(self, expanded: Expanded, steering: Steering) -> None:
+        self._expanded = expanded
+        self._steering = steering
+        self._first = expanded.sweeps[0].arms[0].config
+        self._store = Store(Path(self._first.store))
+        self._console = PatientConsole()
+        self._probe: Probe | None = None
 
-def _is_steering(line: str) -> bool:
-    return line.split("=", 1)[0] in ("plan_only", "audit")
+    def status(self) -> int:
+        """Plan, print, and launch unless only a plan is asked for; returns the exit status."""
+        with _undone_by_a_mistake(self._store):
+            plans = self._plans()
+            if not self._steering.plan_only and not _refusals(plans) and self._build_pools():
+                plans = self._plans()  # the sources have their digests now, and the nodes their ids
+            shown = self._shown(plans)
+            with suppress(BrokenPipeError):  # nobody reads the page any more: the work goes on
+                show(shown, self._console)
+            self._check(plans)
+            if self._steering.plan_only:
+                path = _write_plan(shown, self._store)
+                self._console.print(f"plan written to {path}; nothing launched", style="dim")
+                return 0
+        return self._launch(plans)
 
+    def _plans(self) -> tuple[Plan, ...]:
+        names = {arm.config.pool.name for sweep in self._expanded.sweeps for arm in sweep.arms}
+        cards = {name: read_card(self._store, name) for name in sorted(names)}
+        plans = self._built(cards)
+        if self._steering.probe:
+            from davinci.launching.probe import measure
 
-def _apply(sweep: Sweep, *, plan_only: bool, warn_only: bool) -> int:
-    first = sweep.runs[0]
-    store = Store(Path(first.store))
-    if not plan_only:
-        store.require_writable()
-    cards = {run.pool.name: _card(store, run.pool.name, build=not plan_only) for run in sweep.runs}
-    plan = build_plan(
-        sweep.runs,
-        question=sweep.question,
-        arms=sweep.arms,
-        factor=sweep.factor,
-        cards=cards,
-        done=_done(store),
-        warn_only=warn_only,
-    )
-    console = PatientConsole()
-    with suppress(BrokenPipeError):  # nobody reads the page any more: the work goes on
-        show(plan, console)
-    if plan.audit.verdict == "refused":
-        refused = [finding.text for finding in plan.audit.findings if finding.level == "refused"]
-        more = f"; and {len(refused) - 3} more, above" if len(refused) > 3 else ""
-        said = "; ".join(refused[:3])
-        raise UserError(f"the sweep is not controlled: {said}{more} (audit=warn launches it all the same)")
-    if plan.missing_sources and not plan_only:
-        raise UserError(
-            f"pool {first.pool.name}: {len(plan.missing_sources)} sources are not on this machine "
-            f"({', '.join(plan.missing_sources[:3])}, …): the plan can be read (plan_only=true) but not launched"
+            self._probe = measure(self._shown(plans), self._store, self._first.cluster)
+            plans = self._built(cards)
+        return plans
+
+    def _built(self, cards: Mapping[str, PoolCard | None]) -> tuple[Plan, ...]:
+        return build_plans(
+            self._expanded.sweeps,
+            cards=cards,
+            store=self._store,
+            warn_only=self._steering.audit == "warn",
+            max_epochs=self._steering.max_epochs,
+            probe=self._probe,
         )
-    if plan_only:  # Not plan.json: that is what was launched, and what status and report go by.
-        path = store.sweep(plan.sweep) / "plan_only.json"
-        store.require_writable()
-        write_json(path, plan.model_dump(mode="json"))
-        console.print(f"plan written to {path}; nothing launched", style="dim")
-        return 0
-    _save(plan, store)
-    from davinci.launching.launch import launch
 
-    status = launch(plan, store, first.cluster, first.tracking)
-    if status == 0 and first.cluster.kind == "local":
-        print(f"table, figures, report: python -m analysis report {plan.sweep} --store {first.store}")
-    return status
+    def _shown(self, plans: tuple[Plan, ...]) -> Plan:
+        """The plan the page and plan.json are of: the suite's, if it is one."""
+        if self._expanded.suite is None or self._expanded.question is None:
+            return plans[0]
+        from davinci.planning.suite import join_plans
 
+        return join_plans(self._expanded.suite, self._expanded.question, plans, store=self._store, probe=self._probe)
 
-def _card(store: Store, pool: str, build: bool) -> PoolCard | None:
-    """The pool's card; with `build`, a pool this project can make itself, and its benchmarks, are made first."""
-    if build and pool in BUILDERS:
+    def _check(self, plans: Sequence[Plan]) -> None:
+        """Refuse what must not be launched, a plan of it neither if the audit says so."""
+        refused = _refusals(plans)
+        if refused:
+            more = f"; and {len(refused) - 3} more, above" if len(refused) > 3 else ""
+            said = "; ".join(refused[:3])
+            raise UserError(f"the sweep is not controlled: {said}{more} (audit=warn launches it all the same)")
+        missing = sorted({name for plan in plans for name in plan.missing_sources})
+        if missing and not self._steering.plan_only:
+            more = ", …" if len(missing) > 3 else ""
+            raise UserError(
+                f"pool {self._first.pool.name}: {len(missing)} sources are not on this machine "
+                f"({', '.join(missing[:3])}{more}): the plan can be read (plan_only=true) but not launched"
+            )
+
+    def _build_pools(self) -> bool:
+        """Make the pools this project can make itself, and their benchmarks; whether one was made."""
+        from davinci.data.build import BUILDERS, build
         from davinci.evaluation.embedded import make_tasks
 
-        if read_card(store, pool) is None:
-            build_pool(pool, store, print)
-        make_tasks(store, pool)
-    return read_card(store, pool)
+        made = False
+        for name in sorted({arm.config.pool.name for sweep in self._expanded.sweeps for arm in sweep.arms}):
+            if name in BUILDERS:
+                if read_card(self._store, name) is None:
+                    build(name, self._store, print)
+                    made = True
+                make_tasks(self._store, name)
+        return made
+
+    def _launch(self, plans: Sequence[Plan]) -> int:
+        """Launch one sweep after another, each by a plan of its own; returns the first status that is not 0."""
+        from davinci.launching.launch import launch
+
+        statuses = []
+        for plan in plans:
+            _write_plan(plan, self._store)
+            statuses.append(launch(plan, self._store, self._first.cluster, self._first.tracking))
+            if statuses[-1] > 128:  # stopped by a signal
+                break
+            if statuses[-1] == 0 and self._first.cluster.kind == "local":
+                command = f"python -m analysis report {plan.sweep} --store {self._first.store}"
+                print(f"table, figures, report: {command}")
+        return next((status for status in statuses if status), 0)
 
 
-def _done(store: Store) -> frozenset[str]:
-    """Ids of the nodes the store has finished."""
-    return frozenset(path.parent.name for path in (store.root / "nodes").glob("*/done.json"))
+def _refusals(plans: Sequence[Plan]) -> list[str]:
+    """What the audits refuse, with the sweep's name where there are several."""
+    named = [(f"{plan.sweep}: " if len(plans) > 1 else "", plan) for plan in plans]
+    return [
+        name + finding.text for name, plan in named for finding in plan.audit.findings if finding.level == "refused"
+    ]
 
 
-def _save(plan: Plan, store: Store) -> None:
-    """Write plan.json and a manifest for every run."""
-    folder = store.sweep(plan.sweep)
-    write_json(folder / "plan.json", plan.model_dump(mode="json"))
-    for run in plan.runs:
-        manifest = run.model_dump(mode="json")
-        manifest["sweep"] = plan.sweep
-        manifest["nodes"] = [
-            {"id": node, "begin": plan.nodes[node].begin, "end": plan.nodes[node].end} for node in run.nodes
-        ]
-        write_json(folder / "runs" / f"{run.id}.json", manifest)
-    planned = {f"{run.id}.json" for run in plan.runs}
-    for path in (folder / "runs").glob("*.json"):  # of another scale, or an arm taken out; the nodes stay
-        if path.name not in planned:
-            path.unlink()
+def _write_plan(plan: Plan, store: Store) -> Path:
+    """Write plan.json; its path."""
+    path = store.sweep(plan.sweep) / "plan.json"
+    write_text(path, plan.model_dump_json(indent=1) + "\n")
+    return path
+
+
+@contextmanager
+def _undone_by_a_mistake(store: Store) -> Iterator[None]:
+    """See that the store can be written before anything is planned; after a mistake, no folder is left behind."""
+    missing = [folder for folder in (store.root, *store.root.parents) if not folder.exists()]
+    store.require_writable()
+    try:
+        yield
+    except UserError:
+        for folder in missing:
+            with suppress(OSError):  # not empty: something was built
+                folder.rmdir()
+        raise
 
 
 def _exit(work: Callable[[], int]) -> NoReturn:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import yaml
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from davinci.errors import nearest
 
-composition_errors = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+composition_errors = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 
 
 def one_line(error: Exception) -> str:
@@ -22,4 +22,9 @@ def one_line(error: Exception) -> str:
         key = str(cause.key)
         known = [str(name) for name in cause.parent_node]
         return f"{cause.full_key or key}: unknown key" + nearest(key, known)
-    return " ".join(str(error).split("\nSet the environment variable", 1)[0].split())
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key}: left unset (???); give it a value"
+    if isinstance(cause, OmegaConfBaseException) and "Recursive interpolation" in str(cause):
+        return f"{cause.full_key}: a cyclic interpolation: its value is computed from itself"
+    said = str(error).split("\nSet the environment variable", 1)[0]
+    return " ".join(said.replace("object_type=dict", "").replace("full_key:", "at").split())

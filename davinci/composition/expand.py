@@ -1,130 +1,319 @@
-"""A sweep, from a file or from the command line alone, expanded to its runs."""
+"""Sweeps, from a file or from the command line alone, expanded to their composed arms."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import Override
-
-from davinci.composition.compose import Composer, parse_overrides
-from davinci.composition.sweep_file import SweepFile, read_sweep_file
+from davinci.composition.arms import Axis, Setting, axes_of, exclude, find, packages_of, settings
+from davinci.composition.compose import Composer, Line
+from davinci.composition.conf import STEERING, Conf
+from davinci.composition.given import COMMAND_LINE, PLACEMENT, Given, read_arguments
+from davinci.composition.grammar import covers, package_of
+from davinci.composition.sweep_file import SuiteFile, SweepFile, read_sweep_file
 from davinci.config import Run
 from davinci.errors import UserError, nearest
-from davinci.planning.plan import Arm, Question
+from davinci.planning.differences import differences, leaves
+from davinci.planning.sweep import Arm, Question, Sweep
 
-COMMAND_LINE = "command line"
-# What a sweep file says in words of its own, and what belongs to a launch, not to an arm.
-_LABELS = {"sweep": "", "arm": "arms", "seed": "seeds", "trunk_seed": "seeds", "seeds_from": "seeds_from"}
-_PLACEMENT = ("store", "cluster", "tracking", "plan_only", "audit")
+# What a sweep file says in words of its own.
+_LABELS = {
+    "sweep": "the file's name",
+    "arm": "arms",
+    "seed": "seeds",
+    "trunk_seed": "seeds",
+    "seeds_from": "seeds_from",
+    "replicate": "aa",
+}
+# What tells two runs apart that are trained and scored alike.
+_WHO = frozenset({"sweep", "arm", "seed", "trunk_seed", "replicate"})
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A sweep before it is planned."""
+class Expanded:
+    """What the arguments of ``launch.py -m`` describe: one sweep, or those of the suite of that name and question."""
 
-    runs: tuple[Run, ...]
-    question: Question
-    arms: tuple[Arm, ...]
-    factor: tuple[str, ...]
+    sweeps: tuple[Sweep, ...]
+    suite: str | None = None
+    question: Question | None = None
 
 
-def expand(arguments: Sequence[str], loader: ConfigLoader, folder: Path) -> Sweep:
+def expand(arguments: Sequence[str], conf: Conf, folder: Path) -> Expanded:
     """Expand the arguments of ``launch.py -m``.
 
     Args:
         arguments: Hydra overrides; ``sweep=NAME`` names a file of `folder`, without it the swept keys are the factor.
-        loader: Hydra's config loader on conf/.
+        conf: conf/.
         folder: the sweeps folder.
+
+    Raises:
+        UserError: for any mistake in the arguments, the file or what they compose to.
     """
-    parsed = parse_overrides(arguments, COMMAND_LINE, loader)
-    named = [override for override in parsed if override.key_or_group == "sweep"]
-    rest = [override for override in parsed if override.key_or_group != "sweep"]
-    if named:
-        return _from_file(str(named[-1].value()), rest, loader, folder)
-    return _ad_hoc(rest, loader)
+    given = read_arguments(arguments, conf)
+    composer = Composer(conf)
+    if given.sweep is None:
+        return Expanded((_ad_hoc(given, composer),))
+    file = read_sweep_file(folder, given.sweep)
+    if isinstance(file, SweepFile):
+        return Expanded((_FileSweep(file, f"{folder.name}/{given.sweep}.yaml", given, composer, conf).sweep(),))
+    sweeps = [
+        _FileSweep(study, f"{folder.name}/{name}.yaml", replace(given, sweep=name), composer, conf).sweep()
+        for name, study in _studies(file, given.sweep, folder)
+    ]
+    return Expanded(tuple(sweeps), given.sweep, Question(text=file.question))
 
 
-def _from_file(name: str, extra: Sequence[Override], loader: ConfigLoader, folder: Path) -> Sweep:
-    swept = [override.key_or_group for override in extra if override.is_sweep_override()]
-    if swept:
-        raise UserError(f"{COMMAND_LINE}: {', '.join(swept)} is swept on top of sweep={name}; give it one value")
-    where = f"{folder.name}/{name}.yaml"
-    for key in (override.key_or_group for override in extra):
-        if key in _LABELS:
-            raise UserError(f"{COMMAND_LINE}: {key} is set by {where} ({_LABELS[key]}); change it there or in a copy")
-    file = read_sweep_file(folder, name)
-    _check_keys(file, where)
-    own = [line for override in extra if (line := override.input_line)]
-    composer = Composer(loader)
-    runs: list[Run] = []
-    for label, overrides in file.arms.items():
-        lines = [*file.fixed, *overrides, *own]
-        first = _first_run(composer, [*file.fixed, *overrides], own, where, name)
-        stages = first.curriculum.stages
-        if file.seeds_from is not None and file.seeds_from not in stages:
-            raise UserError(
-                f"{where}: seeds_from: the curriculum has no stage {file.seeds_from!r}"
-                + nearest(file.seeds_from, stages)
-            )
-        shared = file.seeds_from is not None and first.scale.shared_trunk
-        trunk = {"seeds_from": file.seeds_from, "trunk_seed": file.seeds[0]} if shared else {}
-        runs += [composer.run(lines, where, sweep=name, arm=label, seed=seed, **trunk) for seed in file.seeds]
-    try:
-        words = file.words(runs[0].evaluation)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from None
-    return Sweep(tuple(runs), words, file.labelled_arms(), file.factor)
+def _studies(suite: SuiteFile, name: str, folder: Path) -> Iterable[tuple[str, SweepFile]]:
+    for study in suite.suite:
+        try:
+            file = read_sweep_file(folder, study)
+        except UserError as error:
+            raise UserError(f"{folder.name}/{name}.yaml: suite: {error}") from None
+        if not isinstance(file, SweepFile):
+            raise UserError(f"{folder.name}/{name}.yaml: suite: {study} is a suite itself; name its sweeps")
+        yield study, file
 
 
-def _check_keys(file: SweepFile, where: str) -> None:
-    """Refuse overrides that would be ignored: labels anywhere, and in an arm what holds for the whole launch."""
-    places: dict[str, Sequence[str]] = {"fixed": file.fixed}
-    places |= {f"arms.{label}": overrides for label, overrides in file.arms.items()}
-    for place, lines in places.items():
-        for override in parse_overrides(lines, f"{where}: {place}"):
-            key = override.key_or_group.partition(".")[0]
-            if key in _LABELS:
-                raise UserError(f"{where}: {place}: {override.key_or_group} cannot be overridden in a sweep file")
-            if key in _PLACEMENT:
-                raise UserError(f"{where}: {place}: {override.key_or_group} belongs on the command line")
-
-
-def _first_run(composer: Composer, file: Sequence[str], own: Sequence[str], where: str, name: str) -> Run:
-    """The run of the file's overrides and then the command line's `own`; an error blames the one that made it."""
-    try:
-        return composer.run([*file, *own], where, sweep=name)
-    except UserError:
-        if own:
-            composer.run(file, where, sweep=name)  # The file's own mistake, if it raises; else:
-            composer.run([*file, *own], COMMAND_LINE, sweep=name)
-        raise
-
-
-def _ad_hoc(overrides: Sequence[Override], loader: ConfigLoader) -> Sweep:
+def _ad_hoc(given: Given, composer: Composer) -> Sweep:
     """Every swept key but `seed` is the factor, every combination of their values an arm, the first the baseline."""
-    fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
-    axes: dict[str, list[str]] = {}
-    for override in overrides:
-        if override.is_sweep_override():
-            axes[override.get_key_element()] = [str(value) for value in override.sweep_string_iterator()]
-    seeds = [int(seed) for seed in axes.pop("seed", [])]
-    digest = hashlib.sha256("\0".join(sorted(override.input_line or "" for override in overrides)).encode())
-    name = f"adhoc-{digest.hexdigest()[:8]}"
-    composer = Composer(loader)
-    runs: list[Run] = []
+    try:
+        among = settings({}, (), given.axes, COMMAND_LINE)
+    except ValueError as error:
+        raise UserError(f"{COMMAND_LINE}: {error}") from None
+    name = f"adhoc-{given.digest}"
     arms: list[Arm] = []
-    for values in product(*axes.values()):
-        arm = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
-        label = " ".join(arm) or "run"
-        arms.append(Arm(label=label, overrides=tuple(arm), is_baseline=not arms))
-        lines = [*fixed, *arm]
-        for seed in seeds or [composer.run(lines, COMMAND_LINE, sweep=name).seed]:
-            runs.append(composer.run(lines, COMMAND_LINE, sweep=name, arm=label, seed=seed))
-    question = Question(text=f"What changes with {', '.join(axes)}?" if axes else "One setting, no factor.")
-    factor = tuple(key.lstrip("+~").rpartition("@")[2] for key in axes)
-    return Sweep(tuple(runs), question, tuple(arms), factor)
+    seeds = given.seeds
+    for setting in among:
+        lines = [Line(text, COMMAND_LINE) for text in (*given.fixed, *setting.extra)]
+        seeds = seeds or (composer.run(lines, sweep=name).seed,)
+        config = composer.run(lines, sweep=name, arm=setting.label, seed=seeds[0])
+        arms.append(Arm(label=setting.label, overrides=setting.extra, is_baseline=not arms, config=config))
+    try:
+        _refuse_equal(arms)
+    except ValueError as error:
+        raise UserError(f"{COMMAND_LINE}: {error}") from None
+    swept = [axis.keys[0] for axis in given.axes]
+    factor = packages_of(swept, COMMAND_LINE)
+    return Sweep(
+        name=name,
+        question=Question(text=f"What changes with {', '.join(swept)}?" if swept else "One setting, no factor."),
+        arms=tuple(arms),
+        seeds=seeds or (),
+        factor=factor,
+        derived={arm.label: _derived(arms[0].config, arm.config, factor) for arm in arms[1:]},
+    )
+
+
+class _FileSweep:
+    """A sweep file and what the command line says on top of it.
+
+    Args:
+        file: the file.
+        where: its name, for errors.
+        given: the command line.
+        composer: composes arms.
+        conf: conf/.
+    """
+
+    def __init__(self, file: SweepFile, where: str, given: Given, composer: Composer, conf: Conf) -> None:
+        self._file, self._where, self._given, self._composer, self._conf = file, where, given, composer, conf
+        self._name = given.sweep or ""
+        self._seeds = given.seeds or file.seeds
+        self._swept = [axis.keys[0] for axis in given.axes]
+
+    def sweep(self) -> Sweep:
+        """The sweep; a UserError names the file (or the command line) and the key."""
+        try:
+            return self._sweep()
+        except ValueError as error:
+            raise UserError(f"{self._where}: {error}") from None
+
+    def _sweep(self) -> Sweep:
+        file = self._file
+        self._check_lines()
+        among = self._settings()
+        baseline = find(file.baseline, among, "baseline") if file.baseline else among[0]
+        stated = find(file.hypothesis.arm, among, "hypothesis.arm") if file.hypothesis else None
+        if stated is baseline:
+            raise ValueError(f"hypothesis.arm: {baseline.label} is the baseline; name the arm that differs from it")
+        arms = [self._arm(setting, setting is baseline) for setting in among]
+        self._check_scales(arms)
+        if file.aa:
+            arms = _replicated(arms)
+        else:
+            _refuse_equal(arms)
+        base = next(arm.config for arm in arms if arm.is_baseline)
+        factor = self._factor(arms)
+        derived = {
+            arm.label: _derived(base, arm.config, factor, self._counterfactual(baseline, setting, factor))
+            for setting, arm in zip(among, arms, strict=True)
+            if not arm.is_baseline
+        }
+        return Sweep(
+            name=self._name,
+            question=file.words(
+                base.evaluation.suite, [arm.config.evaluation for arm in arms], stated.label if stated else None
+            ),
+            arms=tuple(arms),
+            seeds=self._seeds,
+            factor=factor,
+            derived=derived,
+            held_fixed=() if self._swept else file.held_fixed,
+            placed=frozenset(
+                self._composer.parse(Line(text, self._where)).key_or_group
+                for lines in file.resources.values()
+                for text in lines
+            ),
+            noise=file.noise,
+            difference=file.difference,
+        )
+
+    def _check_lines(self) -> None:
+        """Refuse overrides that would be ignored: labels anywhere, and in an arm what holds for the whole launch."""
+        places: dict[str, Sequence[str]] = {"common": self._file.common}
+        places |= {f"arms.{label}": lines for label, lines in self._file.arms.items()}
+        places |= {axis: [f"{key}=0" for key in keys] for axis, keys in self._axis_keys().items()}
+        for place, lines in places.items():
+            for text in lines:
+                override = self._composer.parse(Line(text, f"{self._where}: {place}"))
+                key = override.key_or_group
+                group = key.partition(".")[0]
+                if group in _LABELS:
+                    raise ValueError(f"{place}: {key} cannot be overridden in a sweep file; see {_LABELS[group]}")
+                if group in (*PLACEMENT, *STEERING):
+                    per_arm = " (a cluster key of one arm: under resources)" if group == "cluster" else ""
+                    raise ValueError(f"{place}: {key} belongs on the command line{per_arm}")
+                if override.is_sweep_override():
+                    raise ValueError(f"{place}: {text} is swept; write its values as an axis, under grid")
+        for name, lines in self._file.resources.items():
+            for text in lines:
+                key = self._composer.parse(Line(text, f"{self._where}: resources.{name}")).key_or_group
+                if not key.startswith("cluster."):
+                    raise ValueError(f"resources.{name}: {key} is no key of the cluster; cluster.gpus=8 is one")
+
+    def _axis_keys(self) -> dict[str, list[str]]:
+        return {"grid": list(self._file.grid), "zip": list(self._file.zip)}
+
+    def _settings(self) -> list[Setting]:
+        """The arms to compose. Names in the file are checked against the file's own arms, whatever is on top."""
+        file, axes = self._file, axes_of(self._file)
+        own = exclude(file.exclude, settings(file.arms, axes, (), self._where))
+        for what, name in (
+            ("baseline", file.baseline),
+            ("hypothesis.arm", file.hypothesis.arm if file.hypothesis else None),
+            *(("resources", name) for name in file.resources),
+        ):
+            if name is not None:
+                find(name, own, what)
+        for key in packages_of(file.zip, self._where):
+            if key in self._given.packages:
+                raise UserError(
+                    f"{COMMAND_LINE}: {key} is an axis of {self._where} (zip); change it there or in a copy"
+                )
+        kept = [axis for axis in axes if not self._replaces(axis)]
+        if len(kept) == len(axes) and not self._given.axes:
+            return own
+        if not file.arms and not kept and not self._given.axes:
+            raise UserError(f"{COMMAND_LINE}: leaves {self._where} no axis to sweep")
+        return exclude(file.exclude, settings(file.arms, kept, self._given.axes, self._where), must_match=False)
+
+    def _replaces(self, axis: Axis) -> bool:
+        """Whether the command line sets the key of `axis`: it then takes its place, as it does in Hydra."""
+        return not self._given.packages.isdisjoint(packages_of(axis.keys, self._where))
+
+    def _factor(self, arms: Sequence[Arm]) -> tuple[str, ...]:
+        replaced = {key for axis in axes_of(self._file) if self._replaces(axis) for key in packages_of(axis.keys, "")}
+        own = [key for key in self._file.factor if key not in replaced]
+        for key in own:
+            if not any(covers(key, leaf) for arm in arms for leaf, _ in leaves(arm.config)):
+                known = {leaf[:end] for leaf, _ in leaves(arms[0].config) for end in _ends(leaf)}
+                raise ValueError(f"factor: no config key {key!r}" + nearest(key, known))
+        return tuple(dict.fromkeys([*own, *packages_of(self._swept, COMMAND_LINE)]))
+
+    def _arm(self, setting: Setting, is_baseline: bool) -> Arm:
+        lines = self._lines(setting)
+        values = {"sweep": self._name, "arm": setting.label, "seed": self._seeds[0]}
+        config = self._composer.run(lines, **values)
+        if isinstance(self._file.seeds_from, dict) and "seeds_from" not in self._given.packages:
+            stage = self._file.seeds_from.get(config.scale.name)
+            if stage is not None:
+                lines = [*lines, Line(f"seeds_from={stage}", self._where)]
+                config = self._composer.run(lines, **values)
+        overrides = (*(text for _, text in setting.lines), *self._resources(setting), *setting.extra)
+        return Arm(label=setting.label, overrides=overrides, is_baseline=is_baseline, config=config)
+
+    def _lines(self, setting: Setting, mixed_with: Setting | None = None, factor: Sequence[str] = ()) -> list[Line]:
+        """Override lines of an arm; `mixed_with` another, whose lines take the place of those of `factor` keys."""
+        where = self._where
+        chosen = [*setting.lines]
+        extra = (mixed_with or setting).extra  # the command line's axes are in the factor
+        if mixed_with is not None:
+            chosen = [line for line in setting.lines if not self._is_in(factor, line)]
+            chosen += [line for line in mixed_with.lines if self._is_in(factor, line)]
+        lines = [Line(text, f"{where}: common") for text in self._file.common]
+        if isinstance(self._file.seeds_from, str) and "seeds_from" not in self._given.packages:
+            lines.append(Line(f"seeds_from={self._file.seeds_from}", where))
+        lines += [Line(text, f"{where}: {place}") for place, text in chosen]
+        lines += [Line(text, f"{where}: resources") for text in self._resources(setting)]
+        return lines + [Line(text, COMMAND_LINE) for text in (*self._given.fixed, *extra)]
+
+    def _is_in(self, factor: Sequence[str], line: tuple[str, str]) -> bool:
+        key = package_of(self._composer.parse(Line(line[1], self._where)))
+        return any(covers(name, key) for name in factor)
+
+    def _resources(self, setting: Setting) -> list[str]:
+        return [text for name, lines in self._file.resources.items() if name in setting.names for text in lines]
+
+    def _counterfactual(self, baseline: Setting, setting: Setting, factor: Sequence[str]) -> Run | None:
+        """The baseline arm with the factor keys of `setting`'s; None where that is the arm of `setting` itself."""
+        lines = self._lines(baseline, setting, factor)
+        if sorted(lines) == sorted(self._lines(setting, setting, factor)):
+            return None
+        return self._composer.run(lines, sweep=self._name, arm=setting.label, seed=self._seeds[0])
+
+    def _check_scales(self, arms: Sequence[Arm]) -> None:
+        if isinstance(self._file.seeds_from, dict):
+            known = {*self._conf.get_group_options("scale"), *(arm.config.scale.name for arm in arms)}
+            for name in self._file.seeds_from:
+                if name not in known:
+                    raise ValueError(f"seeds_from: no scale {name!r}" + nearest(name, known))
+
+
+def _ends(key: str) -> list[int]:
+    return [index for index, character in enumerate(key) if character == "."] + [len(key)]
+
+
+def _derived(base: Run, arm: Run, factor: Sequence[str], counterfactual: Run | None = None) -> frozenset[str]:
+    """Keys outside the factor in which `arm` differs from `base` because of the factor: the counterfactual (None: the
+    arm itself) differs there too."""
+    differing = differences(base, arm, _WHO)
+    own = differences(counterfactual, arm, _WHO) if counterfactual else {}
+    return frozenset(key for key in differing if key not in own and not any(covers(name, key) for name in factor))
+
+
+def _same(arms: Sequence[Arm]) -> list[list[int]]:
+    """Indices of the arms, those that are trained and scored alike together."""
+    groups: dict[str, list[int]] = {}
+    for index, arm in enumerate(arms):
+        key = arm.config.model_dump_json(exclude={*_WHO, *PLACEMENT})
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
+def _refuse_equal(arms: Sequence[Arm]) -> None:
+    for group in _same(arms):
+        if len(group) > 1:
+            one, other = arms[group[0]].label, arms[group[1]].label
+            raise ValueError(f"arms: {one!r} and {other!r} are equal; a comparison of equal arms says aa: true")
+
+
+def _replicated(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms of an A/A comparison: those that are equal get random streams of their own."""
+    numbers = {index: number for group in _same(arms) for number, index in enumerate(group)}
+    if not any(numbers.values()):
+        raise ValueError("aa: true, but no two arms are equal")
+    return [
+        arm.model_copy(update={"config": arm.config.model_copy(update={"replicate": numbers[index]})})
+        for index, arm in enumerate(arms)
+    ]

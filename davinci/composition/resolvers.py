@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 # The keys each interpolation reads besides its arguments.
-READS = {"tokens": ("scale.tokens_per_trillion",), "sequences": ("scale.sequences_per_1024",)}
+READS = {"tokens": ("scale.tokens_per_trillion",), "sequences": ("scale.sequences_per_1024",), "oc.env": ()}
 
 
 def register() -> None:

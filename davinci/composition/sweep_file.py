@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,9 +22,9 @@ Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 Overrides = tuple[str, ...]
 
 
-def columns(evaluation: Evaluation) -> list[str]:
-    """What a table may show and a hypothesis may be about: the suite's benchmarks, then their averages."""
-    return [*evaluation.benchmarks, *AVERAGES]
+def columns(evaluations: Iterable[Evaluation]) -> list[str]:
+    """What a table may show and a hypothesis may be about: the suites' benchmarks, then their averages."""
+    return [*dict.fromkeys(name for evaluation in evaluations for name in evaluation.benchmarks), *AVERAGES]
 
 
 class StatedHypothesis(Frozen):
@@ -34,18 +35,17 @@ class StatedHypothesis(Frozen):
     arm: str
     direction: Literal["increase", "decrease", "any"]
 
-    def resolve(self, evaluation: Evaluation, arm: str) -> Hypothesis:
-        """The hypothesis for the suite a run is evaluated with; `arm` is the full label of its arm.
+    def resolve(self, suite: str, known: Sequence[str], arm: str) -> Hypothesis:
+        """The hypothesis for runs evaluated with `suite`; `arm` is the full label of its arm, `known` the columns.
 
         Raises:
-            ValueError: if the suite has no metric of that name.
+            ValueError: if there is no metric of that name.
         """
-        metric = self.metric if isinstance(self.metric, str) else self.metric.get(evaluation.suite)
-        known = columns(evaluation)
+        metric = self.metric if isinstance(self.metric, str) else self.metric.get(suite)
         if metric is None:
-            raise ValueError(f"hypothesis.metric: names none for suite {evaluation.suite}; known: {', '.join(known)}")
+            raise ValueError(f"hypothesis.metric: names none for suite {suite}; known: {', '.join(known)}")
         if metric not in known:
-            raise ValueError(f"hypothesis.metric: suite {evaluation.suite} has no {metric!r}" + nearest(metric, known))
+            raise ValueError(f"hypothesis.metric: suite {suite} has no {metric!r}" + nearest(metric, known))
         return Hypothesis(text=self.text, metric=metric, arm=arm, direction=self.direction)
 
 
@@ -106,32 +106,29 @@ class SweepFile(Frozen):
                 raise ValueError(f"exclude.{index}: empty; name an arm or the value of an axis")
         return self
 
-    def columns(self, evaluation: Evaluation) -> tuple[str, ...]:
-        """Columns of the report's table for the suite runs are evaluated with; empty means the averages.
+    def words(self, suite: str, evaluations: Iterable[Evaluation], hypothesis_arm: str | None) -> Question:
+        """The texts the plan and the report print.
+
+        Args:
+            suite: name of the suite the baseline arm is evaluated with.
+            evaluations: what the arms are evaluated with.
+            hypothesis_arm: full label of the hypothesis's arm.
 
         Raises:
-            ValueError: if the suite has no metric of a name.
+            ValueError: if the suites have no metric of a name.
         """
-        asked = self.metrics if isinstance(self.metrics, tuple) else self.metrics.get(evaluation.suite, ())
-        known = columns(evaluation)
-        for name in asked:
+        known = columns(evaluations)
+        metrics = self.metrics.get(suite, ()) if isinstance(self.metrics, dict) else self.metrics
+        for name in metrics:
             if name not in known:
-                raise ValueError(f"metrics: suite {evaluation.suite} has no {name!r}" + nearest(name, known))
-        return asked
-
-    def words(self, evaluation: Evaluation, hypothesis_arm: str | None) -> Question:
-        """The texts the plan and the report print, for runs evaluated as `evaluation` says.
-
-        Raises:
-            ValueError: if the suite has no metric of a name.
-        """
-        stated = self.hypothesis.resolve(evaluation, hypothesis_arm) if self.hypothesis and hypothesis_arm else None
+                raise ValueError(f"metrics: suite {suite} has no {name!r}" + nearest(name, known))
+        stated = self.hypothesis.resolve(suite, known, hypothesis_arm) if self.hypothesis and hypothesis_arm else None
         return Question(
             text=self.question,
             hypothesis=stated,
             paper=self.paper,
             assumptions=self.assumptions,
-            metrics=self.columns(evaluation),
+            metrics=metrics,
             table=self.table,
         )
 
@@ -171,7 +168,7 @@ def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, An
 
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 # A date is text here, as it is to Hydra.
-_UniqueKeys.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+_UniqueKeys.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: str(node.value))
 
 
 def read_sweep_file(folder: Path, name: str) -> SweepFile | SuiteFile:
@@ -194,4 +191,6 @@ def read_sweep_file(folder: Path, name: str) -> SweepFile | SuiteFile:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise UserError(f"{where}: a mapping is expected, with question, factor, arms and seeds")
-    return parse(SuiteFile if "suite" in data else SweepFile, data, where=lambda key: where)
+    if "suite" in data:
+        return parse(SuiteFile, data, where=lambda key: where)
+    return parse(SweepFile, data, where=lambda key: where)

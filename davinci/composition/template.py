@@ -8,15 +8,17 @@ again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from davinci.composition.grammar import covers
 from davinci.composition.resolvers import READS
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
-_RESOLVER = re.compile(r"\$\{([A-Za-z_]\w*):")
+_RESOLVER = re.compile(r"\$\{([A-Za-z_][\w.]*):")
 
 
 class Template:
@@ -33,19 +35,41 @@ class Template:
         self._config = config
         self._resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         raw = _leaves(OmegaConf.to_container(config, resolve=False))
-        self._leaves = {key: isinstance(value, str) and "${" in value for key, value in raw.items()}
-        self._reads = {key: _keys_read(value) for key, value in raw.items() if self._leaves[key]}
+        interpolated = {key: value for key, value in raw.items() if isinstance(value, str) and "${" in value}
+        self._leaves = raw.keys()
+        self._reads: dict[str, frozenset[str]] = {}
+        self._is_clear = True
+        for key, value in interpolated.items():
+            reads = _leaves_read(value, raw.keys(), interpolated.keys())
+            self._is_clear &= reads is not None
+            self._reads[key] = reads or frozenset()
         # A leaf that is one reference and nothing else is a copy: no need to ask OmegaConf.
-        matches = {key: _REFERENCE.fullmatch(value) for key, value in raw.items() if self._leaves[key]}
+        matches = {key: _REFERENCE.fullmatch(value) for key, value in interpolated.items()}
         self._copies = {key: match[1] for key, match in matches.items() if match}
 
     def takes(self, key: str, value: Any) -> bool:
         """Whether setting `key` to `value` can be done here: an existing leaf, a plain value, known interpolations."""
-        plain = value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and "${" not in value)
-        return plain and key in self._leaves and None not in self._reads.values()
+        plain = value is None or isinstance(value, bool | int | float)
+        text = isinstance(value, str) and "${" not in value and value != "???"
+        return (plain or text) and self._is_clear and key in self._leaves
+
+    def readers(self, key: str) -> list[str]:
+        """Leaves computed from the leaf `key`, directly or through others."""
+        if self._is_clear:
+            return self._stale([key])
+        values = []
+        raw = _raw(self._config, key)
+        with flag_override(self._config, ["struct", "readonly"], [False, False]):
+            for value in (0, 1):  # what cannot be read off is tried
+                OmegaConf.update(self._config, key, value)
+                values.append(_leaves(OmegaConf.to_container(self._config, resolve=True)))
+            OmegaConf.update(self._config, key, raw)
+        return sorted(name for name, value in values[0].items() if values[1].get(name) != value and name != key)
 
     def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The resolved config as plain data, with dotted keys of `values` set (each one that `takes` allows)."""
+        if not self._is_clear:
+            return self._resolved_with(values)
         data: dict[str, Any] = _copy(self._resolved)
         for key, value in values.items():
             _set(data, key, value)
@@ -54,17 +78,34 @@ class Template:
             _set(data, key, values[self._copies[key]])
             stale.remove(key)
         if stale:
-            raw = {key: _raw(self._config, key) for key in values}
-            with flag_override(self._config, ["struct", "readonly"], [False, False]):
-                try:
-                    for key, value in values.items():
-                        OmegaConf.update(self._config, key, value)
-                    for key in stale:
-                        _set(data, key, OmegaConf.select(self._config, key))
-                finally:
-                    for key, value in raw.items():
-                        OmegaConf.update(self._config, key, value)
+            # A label may look like an interpolation: only what is read is set.
+            read = {
+                key: value for key, value in values.items() if any(key in self._reads[leaf] for leaf in self._reads)
+            }
+            with self._changed(read):
+                for key in stale:
+                    found = OmegaConf.select(self._config, key)
+                    plain = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
+                    _set(data, key, plain)
         return data
+
+    def _resolved_with(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`with_values` where nobody knows what reads what: everything is resolved again."""
+        with self._changed(values):
+            data: Any = OmegaConf.to_container(self._config, resolve=True, throw_on_missing=True)
+        return dict(data)
+
+    @contextmanager
+    def _changed(self, values: Mapping[str, Any]) -> Iterator[None]:
+        raw = {key: _raw(self._config, key) for key in values}
+        with flag_override(self._config, ["struct", "readonly"], [False, False]):
+            try:
+                for key, value in values.items():
+                    OmegaConf.update(self._config, key, value)
+                yield
+            finally:
+                for key, value in raw.items():
+                    OmegaConf.update(self._config, key, value)
 
     def _stale(self, changed: Iterable[str]) -> list[str]:
         """Leaves that interpolate one of `changed`, directly or through others, and are not set themselves."""
@@ -74,22 +115,29 @@ class Template:
         while grew:
             grew = False
             for key, reads in self._reads.items():
-                if key not in known and reads is not None and not known.isdisjoint(reads):
+                if key not in known and not known.isdisjoint(reads):
                     known.add(key)
                     grew = True
         return sorted(known - set_here)
 
 
-def _keys_read(value: str) -> frozenset[str] | None:
-    """Keys that an interpolation reads; None where that cannot be told (nested, relative, or an unknown resolver)."""
-    reads = set(_REFERENCE.findall(value))
+def _leaves_read(value: str, leaves: Collection[str], interpolated: Collection[str]) -> frozenset[str] | None:
+    """Leaves that an interpolation reads; None where that cannot be told (nested, relative, or an unknown resolver)."""
+    read = set(_REFERENCE.findall(value))
     for name in _RESOLVER.findall(value):
         if name not in READS:
             return None
-        reads.update(READS[name])
+        read.update(READS[name])
     if value.count("${") != len(_REFERENCE.findall(value)) + len(_RESOLVER.findall(value)):
         return None
-    return frozenset(reads)
+    found: set[str] = set()
+    for key in read:
+        below = [leaf for leaf in leaves if covers(key, leaf)]  # itself, or all of a group of keys
+        above = [leaf for leaf in interpolated if covers(leaf, key)]  # a key of a group that is interpolated whole
+        if not below and not above:
+            return None
+        found.update(below, above)
+    return frozenset(found)
 
 
 def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -16,8 +16,9 @@ class DavinciSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.loader = hydra_context.config_loader
+        self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
         from davinci.composition.entry import run_sweep
 
-        run_sweep(arguments, self.loader)
+        run_sweep(arguments, self.loader, self.config)
