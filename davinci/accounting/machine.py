@@ -21,3 +21,15 @@ def cores() -> int:
 def workers(cluster: Cluster) -> int:
     """Worker processes of a local cluster: `workers`, or as many as its threads leave cores for."""
     return cluster.workers or max(1, cores() // cluster.threads)
+
+
+def memory_bytes() -> int | None:
+    """Main memory of this machine, or what its container may use; None where that cannot be told."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return total

@@ -25,6 +25,11 @@ def checkpoint_bytes(model: Model, vocab_size: int) -> int:
     return BYTES_PER_PARAMETER * parameters(model, vocab_size) + CHECKPOINT_OVERHEAD
 
 
+def training_bytes(model: Model, vocab_size: int) -> int:
+    """Memory that training cannot do without: weights, gradients and two moments in float32, no activations."""
+    return 4 * 4 * parameters(model, vocab_size)
+
+
 def record_bytes(train_rows: int, heldout_rows: int, evaluation_rows: int, evaluations: int, items: int) -> int:
     """Size of records and per-item results: rows of each kind, evaluated points, and items scored over all of them."""
     rows = train_rows * TRAIN_ROW + heldout_rows * HELDOUT_ROW + evaluation_rows * EVALUATION_ROW

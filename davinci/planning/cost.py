@@ -54,10 +54,11 @@ class Probe:
 
     def rate(self) -> float:
         """FLOP/s of one process, over one step of each shape."""
-        return sum(_step_flops(shape) for shape in self.step) / sum(self.step.values())
+        return sum(step_flops(shape) for shape in self.step) / sum(self.step.values())
 
 
-def _step_flops(shape: Shape) -> float:
+def step_flops(shape: Shape) -> float:
+    """FLOPs of one training step."""
     per_token = train_flops_per_token(shape.model, shape.model.vocab_size, shape.sequence_length)
     return shape.sequences * shape.sequence_length * per_token
 
@@ -280,7 +281,7 @@ class _Clock:
         if self._probe is None:
             return node_flops(node) / self._flops_per_second(cluster)
         return sum(
-            steps * self._probe.step.get(shape, _step_flops(shape) / self._flops_per_second(cluster))
+            steps * self._probe.step.get(shape, step_flops(shape) / self._flops_per_second(cluster))
             for shape, steps in shapes(node).items()
         )
 
