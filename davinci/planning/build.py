@@ -162,11 +162,11 @@ class _Tree:
         self._positions: dict[int, tuple[int, ...]] = {}
         histories = Histories(cards)
         wanted = [
-            (shared, seed, histories.of(arm.config, seed, arm.run(seed).trunk_seed))
+            (shared, seed, history)
             for sweep in sweeps
             for arm in sweep.arms
             for shared in [self._shared(arm, histories.course(arm.config))]
-            for seed in sweep.seeds
+            for seed, history in zip(sweep.seeds, histories.of(arm.config, sweep.seeds), strict=True)
         ]
         tree = Tree([history for _, _, history in wanted])
         stored.cut(tree, [history for _, _, history in wanted])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -19,7 +19,7 @@ Object = TypeVar("Object", bound=BaseModel)
 
 def history_of(run: Run, card: PoolCard | None) -> History:
     """The history of one run."""
-    return Histories({run.pool.name: card}).of(run, run.seed, run.trunk_seed)
+    return Histories({run.pool.name: card}).of(run, [run.seed])[0]
 
 
 class Histories:
@@ -37,16 +37,19 @@ class Histories:
         self._spans: dict[tuple[str, int, int, int], StageSpan] = {}
         self._courses: dict[tuple[Any, ...], Course] = {}
 
-    def of(self, config: Run, seed: int, trunk_seed: int) -> History:
-        """The history of `config` with these seeds instead of its own."""
+    def of(self, config: Run, seeds: Iterable[int]) -> list[History]:
+        """The histories of `config` with each of `seeds` instead of its own."""
         course = self.course(config)
-        begins = {span.name: span.begin for span in course.spans}
-        own_from = 0 if config.seeds_from is None else begins[config.seeds_from]
-        own = own_seed(seed, config.replicate)
-        if own_from == 0:
-            return History(course, own, ((0, own),))
-        seeds = ((0, trunk_seed), (own_from, own)) if own != trunk_seed else ((0, trunk_seed),)
-        return History(course, trunk_seed, seeds)
+        own_from = 0
+        if config.seeds_from is not None:
+            own_from = next(span.begin for span in course.spans if span.name == config.seeds_from)
+        found = []
+        for seed in seeds:
+            own = own_seed(seed, config.replicate)
+            first = own if own_from == 0 else config.trunk_seed
+            data = ((0, first),) if own == first else ((0, first), (own_from, own))
+            found.append(History(course, first, data))
+        return found
 
     def course(self, config: Run) -> Course:
         """Place the stages on the token axis; every stage ends with its last whole step."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from planned import make_sweep
 
 from davinci.planning.build import build_plan
-from davinci.planning.histories import Histories
+from davinci.planning.histories import Histories, history_of
 from davinci.planning.identity import history_of_nodes, state_id
 from davinci.planning.tree import Tree
 
@@ -190,7 +190,7 @@ def test_sharing_equals_comparing_every_step(make_run, card, drawn, seeds, data)
     sweep = make_sweep(configs, seeds=seeds, factor=("curriculum",))
     plan = build_plan(sweep, cards={"small": card})
     histories = Histories({"small": card})
-    runs = [histories.of(arm.config, seed, arm.run(seed).trunk_seed) for arm in sweep.arms for seed in seeds]
+    runs = [history for arm in sweep.arms for history in histories.of(arm.config, seeds)]
     distinct, node_at = {}, {}
     for history, run in zip(runs, plan.runs, strict=True):
         nodes = [plan.nodes[node] for node in run.nodes]
@@ -224,7 +224,7 @@ def skeleton(plan):
 
 def test_more_cuts_move_no_id(make_run, card):
     run = make_run({"curriculum.stages": {"s0": stage(8)}, "evaluation.at": []})
-    history = Histories({"small": card}).of(run, 0, 0)
+    history = history_of(run, card)
     tree = Tree([history])
     (end,) = tree.states(0)
     tree.cut(0, 5 * STEP + 1)
