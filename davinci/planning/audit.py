@@ -18,6 +18,7 @@ from davinci.planning.differences import ABSENT, differences, leaves
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Audit, Finding, PlannedRun
 from davinci.planning.sweep import Arm, Budget, Sweep
+from davinci.planning.wording import some
 
 Level = Literal["refused", "warned", "noted"]
 
@@ -132,7 +133,7 @@ def _idle_factors(compared: _Compared) -> list[str]:
             texts.append(f"factor key {name} is not a key of the config{nearest(_dotted(name), known)}")
         else:
             changed = sorted(compared.undeclared or compared.of_factor)
-            instead = f"; arms differ in {_some(changed, 3)}" if changed else ""
+            instead = f"; arms differ in {some(changed, 3)}" if changed else ""
             texts.append(f"factor key {name} is changed by no arm{instead}")
     return texts
 
@@ -175,11 +176,15 @@ def _sources(
         for name in unlike:
             otherwise.setdefault(name, []).append(arm)
     if otherwise and not findings:
-        text = f"through the factor, arms do not read alike (content or depth, or not at all): {_some(list(otherwise))}"
+        text = f"through the factor, arms do not read alike (content or depth, or not at all): {some(list(otherwise))}"
         return [Finding(level="noted", text=text)]
     if not otherwise and len(by_arm) > 1:
         count = len({name for name, _, _ in of_base})
-        return [Finding(level="noted", text=f"every arm reads the same {count} sources, of the same content and depth")]
+        unknown = any(digest is None for _, _, digest in of_base)
+        alike = (
+            "at the same depth (their content is not on this machine)" if unknown else "of the same content and depth"
+        )
+        return [Finding(level="noted", text=f"every arm reads the same {count} sources, {alike}")]
     return findings
 
 
@@ -228,7 +233,7 @@ def _tokenizers(sweep: Sweep, cards: Mapping[str, PoolCard | None]) -> list[str]
     groups = _by(sweep.arms, tokenizer)
     if len(groups) == 1:
         return []
-    named = "; ".join(f"{name} ({_some(arms)})" for name, arms in groups.items())
+    named = "; ".join(f"{name} ({some(arms)})" for name, arms in groups.items())
     return [f"tokenizers differ, so losses per token are not comparable between arms (bits per byte are): {named}"]
 
 
@@ -241,14 +246,14 @@ def _masks(sweep: Sweep) -> list[str]:
     texts = []
     groups = _by(sweep.arms, masked)
     for stages, arms in groups.items():
-        who = "every arm" if len(groups) == 1 else _some(arms)
+        who = "every arm" if len(groups) == 1 else some(arms)
         config = next(arm.config for arm in sweep.arms if arm.label == arms[0])
         seen = sum(stage.grid.tokens_used for stage in config.curriculum.stages.values())
         if stages:
             unmasked = seen - sum(config.curriculum.stages[name].grid.tokens_used for name in stages)
             texts.append(
                 f"{who}: of {human_tokens(seen)} tokens seen between {human_tokens(unmasked)} and {human_tokens(seen)} "
-                f"are in the loss: {_some(list(stages))} leaves questions out, counted only as data is read"
+                f"are in the loss: {some(list(stages))} leaves questions out, counted only as data is read"
             )
         elif len(groups) > 1:
             texts.append(f"{who}: all of the {human_tokens(seen)} tokens seen are in the loss")
@@ -265,7 +270,7 @@ def _trunk(sweep: Sweep) -> list[str]:
             continue
         config = next(arm.config for arm in sweep.arms if arm.label == arms[0])
         if stage != next(iter(config.curriculum.stages)):
-            who = "" if len(arms) == len(sweep.arms) else f" of {_some(arms)}"
+            who = "" if len(arms) == len(sweep.arms) else f" of {some(arms)}"
             trunk = f"the seeds{who} share one trunk (seed {config.trunk_seed}) up to {stage}"
             texts.append(f"{trunk}: intervals are conditional on it")
     return texts
@@ -288,7 +293,7 @@ def _placement(compared: _Compared) -> list[str]:
 
 def _replicates(sweep: Sweep) -> list[str]:
     copies = [arm.label for arm in sweep.arms if arm.config.replicate]
-    return [f"A/A: {_some(copies)} repeat an arm of equal config with other random streams"] if copies else []
+    return [f"A/A: {some(copies)} repeat an arm of equal config with other random streams"] if copies else []
 
 
 def _by(arms: Sequence[Arm], value: Callable[[Arm], Any]) -> dict[Any, list[str]]:
@@ -304,7 +309,7 @@ def _grouped(values: Mapping[str, str]) -> str:
     groups: dict[str, list[str]] = {}
     for arm, value in values.items():
         groups.setdefault(value, []).append(arm)
-    texts = [f"{_some(arms, 3)} {value}" for value, arms in groups.items()]
+    texts = [f"{some(arms, 3, 50)} {value}" for value, arms in groups.items()]
     return "; ".join(texts[:4]) + (f"; and {len(texts) - 4:,} more values" if len(texts) > 4 else "")
 
 
@@ -313,12 +318,8 @@ def _valued(arms: Mapping[str, Any]) -> str:
     groups: dict[str, list[str]] = {}
     for arm, value in arms.items():
         groups.setdefault(_shown(value), []).append(arm)
-    texts = [f"{_some(labels)} ({value})" for value, labels in groups.items()]
+    texts = [f"{some(labels, 6, 80)} ({value})" for value, labels in groups.items()]
     return ", ".join(texts[:6]) + (f" and {len(texts) - 6:,} more values" if len(texts) > 6 else "")
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _shown(value: Any) -> str:

@@ -11,9 +11,10 @@ from rich.text import Text
 from davinci.config import Node
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Plan
+from davinci.planning.wording import some
 
 # Lines of the tree at most: a sweep of a thousand arms still fits a page.
-LINES = 40
+LINES = 30
 
 
 @dataclass
@@ -26,8 +27,10 @@ class _Branch:
     seeds: set[int]
     ends: tuple[str, ...]
     shape: int = 0
+    kind: int = 0  # shape without the arms: branches to be counted together where there are too many
     chains: int = 1
     jobs_below: int = 0
+    tokens_below: int = 0
     branches: list[_Branch] = field(default_factory=list)
 
 
@@ -42,7 +45,7 @@ def drawn(plan: Plan, lines: int = LINES) -> Table:
     table.add_column("jobs", justify="right", no_wrap=True)
     table.add_column("for", overflow="fold")
     every = len(plan.arms), len(plan.seeds)
-    for count, row in enumerate(_rows(roots, width, "", every)):
+    for count, row in enumerate(_rows(roots, width, None, every)):
         if count == lines:
             table.add_row(Text("… the rest of the tree is in plan.json", "dim"))
             break
@@ -73,11 +76,14 @@ def _merged(plan: Plan) -> list[_Branch]:
             seeds=set(seeds[chain.nodes[0]]),
             ends=tuple(f"{arm} ends with {node.stage_name}" for node in nodes[:-1] for arm in leaves.get(node.id, ())),
             jobs_below=sum(one.chains + one.jobs_below for one in below),
+            tokens_below=sum(one.tokens * one.chains + one.tokens_below for one in below),
             branches=below,
         )
         below_it = tuple((one.shape, one.chains) for one in below)
         shape = (branch.stages, branch.tokens, branch.arms, branch.ends, below_it)
         branch.shape = known.setdefault(shape, len(known))
+        kind = (branch.stages, branch.tokens, tuple((one.kind, one.chains) for one in below))
+        branch.kind = known.setdefault(kind, len(known))
         waiting.setdefault(chain.after, []).append(branch)
     return _joined(waiting.get(None, [])[::-1])
 
@@ -98,6 +104,7 @@ def _absorb(into: _Branch, other: _Branch) -> None:
         one, twin = pairs.pop()
         one.chains += twin.chains
         one.jobs_below += twin.jobs_below
+        one.tokens_below += twin.tokens_below
         one.seeds |= twin.seeds
         pairs.extend(zip(one.branches, twin.branches, strict=True))
 
@@ -121,45 +128,60 @@ def _stages(nodes: Sequence[Node]) -> str:
     return " → ".join(texts)
 
 
+def _alike(branches: Sequence[_Branch], width: int) -> Iterator[tuple[list[_Branch], list[_Branch]]]:
+    """``(drawn, counted)`` for each kind among siblings."""
+    kinds: dict[int, list[_Branch]] = {}
+    for branch in branches:
+        kinds.setdefault(branch.kind, []).append(branch)
+    for alike in kinds.values():
+        yield (alike, []) if len(alike) <= width + 1 else (alike[:width], alike[width:])
+
+
 def _length(branches: Sequence[_Branch], width: int) -> int:
-    """Lines that drawing takes with at most `width` branches under each."""
+    """Lines that drawing takes with at most about `width` branches of a kind under each."""
     count, waiting = 0, [branches]
     while waiting:
-        here = waiting.pop()
-        count += min(len(here), width) + (len(here) > width)
-        waiting.extend(branch.branches for branch in here[:width])
+        for shown, rest in _alike(waiting.pop(), width):
+            count += len(shown) + bool(rest)
+            waiting.extend(branch.branches for branch in shown)
     return count
 
 
-def _rows(branches: Sequence[_Branch], width: int, guide: str, every: tuple[int, int]) -> Iterator[tuple[Text, ...]]:
-    top = not guide
-    for index, branch in enumerate(branches[:width]):
-        last = index == len(branches) - 1
-        mark = "" if top else "└─ " if last else "├─ "
-        who = _who(branch, every)
-        label = Text(guide[:-3] + mark if guide else "", "dim").append(branch.stages, "default")
-        yield label, Text(human_tokens(branch.tokens)), Text(f"{branch.chains:,}"), Text(who)
-        below = (guide[:-3] + ("   " if last or top else "│  ") if guide else "") + "   "
-        yield from _rows(branch.branches, width, below, every)
-    rest = branches[width:]
-    if rest:
-        more = sum(branch.chains + branch.jobs_below for branch in rest)
-        noun = "branch" if len(rest) == 1 else "branches"
-        text = f"{guide[:-3] if guide else ''}└─ … {len(rest):,} more {noun} like these"
-        tokens = sum(branch.tokens * branch.chains for branch in rest)
-        yield Text(text, "dim"), Text(""), Text(f"{more:,}", "dim"), Text(f"{human_tokens(tokens)} tokens", "dim")
+def _rows(
+    branches: Sequence[_Branch], width: int, guide: str | None, every: tuple[int, int]
+) -> Iterator[tuple[Text, ...]]:
+    """Lines of `branches`; `guide` is drawn before them, null for roots."""
+    lines: list[_Branch | list[_Branch]] = []
+    for shown, rest in _alike(branches, width):
+        lines += [*shown, rest] if rest else shown
+    for index, line in enumerate(lines):
+        last = index == len(lines) - 1
+        before = "" if guide is None else guide + ("└─ " if last else "├─ ")
+        if isinstance(line, list):
+            jobs = sum(branch.chains + branch.jobs_below for branch in line)
+            tokens = sum(branch.tokens * branch.chains + branch.tokens_below for branch in line)
+            cells = (
+                f"{before}… {len(line):,} more like these",
+                "",
+                f"{jobs:,}",
+                f"{human_tokens(tokens)} tokens together",
+            )
+            yield tuple(Text(cell, "dim") for cell in cells)
+        else:
+            label = Text(before, "dim").append(line.stages, "default")
+            yield label, Text(human_tokens(line.tokens)), Text(f"{line.chains:,}"), Text(_who(line, every))
+            below = "" if guide is None else guide + ("   " if last else "│  ")
+            yield from _rows(line.branches, width, below, every)
 
 
 def _who(branch: _Branch, every: tuple[int, int]) -> str:
     arms, seeds = branch.arms, sorted(branch.seeds)
-    who = "all arms" if len(arms) == every[0] > 1 else ", ".join(arms[:3])
-    if len(arms) > 3 and len(arms) != every[0]:
-        who += f" and {len(arms) - 3:,} more"
+    who = "all arms" if len(arms) == every[0] > 1 else some(arms, 3, 40)
     if branch.ends:
-        who += f" ({'; '.join(branch.ends[:3])})"
+        who += f" ({some(branch.ends, 3)})"
     if every[1] == 1:
         return who
-    if len(seeds) == every[1]:
-        return f"{who}, {'all seeds' if branch.chains == 1 else 'a seed each'}"
+    if len(seeds) == every[1]:  # as many jobs as seeds: one each, which the line says already
+        return f"{who}, all seeds" if branch.chains == 1 else who
     shown = ", ".join(map(str, seeds[:6])) + (", …" if len(seeds) > 6 else "")
     return f"{who}, seed{'s' if len(seeds) > 1 else ''} {shown}"

@@ -17,6 +17,7 @@ from davinci.errors import UserError
 from davinci.planning.mixtures import PoolView
 from davinci.planning.plan import Epochs
 from davinci.planning.sweep import Sweep
+from davinci.planning.wording import some
 
 # A row without its arms: stage, domain, source, demanded, held, epochs, cumulative.
 Line = tuple[str, str, str | None, float, int, float, float]
@@ -153,5 +154,4 @@ def _seen(sources: Sequence[str]) -> str:
 def _whose(arms: Sequence[str], every: Sequence[str]) -> str:
     if len(arms) == len(every):
         return "every arm" if len(every) > 1 else f"arm {arms[0]}"
-    more = f" and {len(arms) - 4:,} more" if len(arms) > 4 else ""
-    return f"arm{'s' if len(arms) > 1 else ''} {', '.join(arms[:4])}{more}"
+    return f"arm{'s' if len(arms) > 1 else ''} {some(arms)}"

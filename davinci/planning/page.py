@@ -13,6 +13,7 @@ from davinci.planning.branches import drawn
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Epochs, Finding, Plan, Power, Spent
 from davinci.planning.sweep import Arm
+from davinci.planning.wording import count, some
 
 _STYLE = {"controlled": "bold green", "warned": "bold yellow", "refused": "bold red"}
 _MARK = {"refused": ("refused", "red"), "warned": ("warning", "yellow"), "noted": ("noted", "dim")}
@@ -22,7 +23,8 @@ ARMS, FINDINGS, LEDGER, SOURCES, ORPHANS = 12, 15, 12, 6, 8
 
 def show(plan: Plan, console: Console) -> None:
     """Print question, arms, stage tree, cost, audit, epochs, power and what stands in the way of a launch."""
-    console.rule(Text(plan.sweep, "bold"))
+    verdict = plan.audit.verdict
+    console.rule(Text(plan.sweep, "bold").append(f" · {verdict}", _STYLE[verdict]))
     console.print(_question(plan), highlight=False)
     if plan.studies:
         _section(console, "Studies", _studies(plan))
@@ -42,7 +44,7 @@ def _section(console: Console, title: str, *parts: RenderableType) -> None:
         console.print()
         console.print(Text(title, "bold"))
         for part in parts:
-            console.print(Padding(part, (0, 0, 0, 2)), highlight=False)
+            console.print(Padding(part, (0, 0, 0, 2), expand=False), highlight=False)
 
 
 def _question(plan: Plan) -> RenderableType:
@@ -50,7 +52,7 @@ def _question(plan: Plan) -> RenderableType:
     if plan.question.hypothesis:
         said = plan.question.hypothesis
         moves = {"increase": "rises", "decrease": "falls", "any": "moves"}[said.direction]
-        lines.append(("Expected", Text(f"{said.text} ({said.metric} of {said.arm} {moves})")))
+        lines.append(("Expected", Text(f"{said.metric} of {said.arm} {moves}. {said.text}")))
     if plan.question.paper:
         paper = plan.question.paper
         places = [f"section {paper.section}", paper.table and f"Table {paper.table}"]
@@ -82,17 +84,21 @@ def _table(*columns: str, left: int = 1) -> Table:
 def _counts(plan: Plan) -> str:
     if len(plan.runs) == 1:
         return "One run"
-    return f"{_count(len(plan.runs), 'run')}: {_count(len(plan.arms), 'arm')} x {_count(len(plan.seeds), 'seed')}"
+    return f"{count(len(plan.runs), 'run')}: {count(len(plan.arms), 'arm')} x {count(len(plan.seeds), 'seed')}"
 
 
 def _arms(plan: Plan) -> RenderableType:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(overflow="fold", ratio=2)
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold", ratio=3, style="dim")
+    lines = []
     for arm in plan.arms[:ARMS]:
-        made_by = _own(arm, plan.arms)
-        table.add_row(Text(arm.label), "baseline" if arm.is_baseline and len(plan.arms) > 1 else "", Text(made_by))
+        made_by = Text(_own(arm, plan.arms), "dim")
+        if arm.is_baseline and len(plan.arms) > 1:
+            made_by = Text("baseline ", "bold").append(made_by)
+        lines.append((Text(arm.label), made_by))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(1 + any(made_by.plain for _, made_by in lines)):
+        table.add_column(overflow="fold")
+    for line in lines:
+        table.add_row(*line[: len(table.columns)])
     if len(plan.arms) > ARMS:
         table.add_row(Text(f"… and {len(plan.arms) - ARMS:,} more arms", "dim"))
     return table
@@ -146,11 +152,14 @@ def _cost_notes(plan: Plan) -> Iterator[RenderableType]:
     ratio = plan.tokens_unshared / plan.tokens_shared if plan.tokens_shared else 1.0
     saved = plan.tokens_unshared - plan.tokens_shared
     if saved:
-        yield Text(f"Sharing trains {human_tokens(saved)} tokens less: {ratio:.2f} times fewer than every run alone.")
+        share = (
+            f"{human_tokens(saved)} of {human_tokens(plan.tokens_unshared)} tokens ({saved / plan.tokens_unshared:.1%})"
+        )
+        yield Text(f"Sharing saves {share}: {ratio:.2f} times fewer.")
     else:
         yield Text("Nothing to share: every run alone costs the same.")
     known = "measured on this machine" if cost.mfu_measured else "assumed; probe=true measures it"
-    jobs = f"at most {_count(cost.parallel, 'job')} at once, {cost.gpus} {cost.gpu} each"
+    jobs = f"at most {count(cost.parallel, 'job')} at once, {cost.gpus} {cost.gpu} each"
     yield Text(f"{cost.mfu:.1%} MFU ({known}); {jobs}.")
     evaluation = "Evaluation: not known, a benchmark does not say its items."
     if cost.evaluation_flops is not None:
@@ -171,9 +180,9 @@ def _audit(plan: Plan) -> Iterator[RenderableType]:
     yield verdict
     lines = []
     if audit.factor:
-        lines.append(("factor", Text(f"{_some(audit.factor)} ({_count(len(audit.differing), 'key')} changed)")))
+        lines.append(("factor", Text(f"{some(audit.factor)} ({count(len(audit.differing), 'key')} changed)")))
     if audit.derived:
-        lines.append(("derived", Text(f"{_count(len(audit.derived), 'key')}: {_some(audit.derived, 3)}")))
+        lines.append(("derived", Text(f"{count(len(audit.derived), 'key')}: {some(audit.derived, 3)}")))
     if audit.held_fixed:
         lines.append(
             ("held fixed", Text(" and ".join({"flops": "FLOPs"}.get(name, name) for name in audit.held_fixed)))
@@ -203,7 +212,7 @@ def _epochs(plan: Plan) -> RenderableType:
         for arm, own in cells.items():
             alike.setdefault(tuple(own.get(domain, "–") for domain in domains), []).append(arm)
         for index, (line, arms) in enumerate(list(alike.items())[:LEDGER]):
-            who = "all" if len(arms) == len(plan.arms) else _some(arms, 3)
+            who = "all" if len(arms) == len(plan.arms) else some(arms, 3, 30)
             table.add_row("" if index else stage, Text(who), *line)
         if len(alike) > LEDGER:
             table.add_row("", Text(f"… and {len(alike) - LEDGER:,} more mixtures", "dim"))
@@ -226,13 +235,13 @@ def _repeated(plan: Plan) -> Iterator[RenderableType]:
     groups: dict[tuple[str, str, str], list[str]] = {}
     for source, (arm, row) in sorted(most.items(), key=lambda item: -item[1][1].cumulative):
         groups.setdefault((row.domain, f"{row.cumulative:.2f}", arm), []).append(source)
-    table = _table("most repeated", "arm", "read", "held", "epochs", left=2)
+    table = _table("sources most often seen", "arm", "read", "held", "epochs", left=2)
     for (_, epochs, arm), sources in list(groups.items())[:SOURCES]:
         read = sum(demanded[source, arm] for source in sources)
         held = sum(final[source, arm].pool_tokens for source in sources)
-        table.add_row(Text(_some(sources, 3)), Text(arm), human_tokens(int(read)), human_tokens(held), epochs)
+        table.add_row(Text(some(sources, 1)), Text(arm), human_tokens(int(read)), human_tokens(held), epochs)
     if groups:
-        yield Text()
+        yield Text(" ")
         yield table
     for warning in plan.warnings:
         yield Text(warning, "yellow")
@@ -247,7 +256,7 @@ def _power(power: Power | None, seeds: int) -> RenderableType:
     else:
         text = f"smallest difference found with 80% power: {power.detectable:.2f} points with {seeds} seeds ({noise})"
     if power.difference is not None and power.seeds_needed is not None:
-        text += f"; {power.difference:g} points needs {_count(power.seeds_needed, 'seed')}"
+        text += f"; {power.difference:g} points needs {count(power.seeds_needed, 'seed')}"
     return Text(text)
 
 
@@ -261,18 +270,9 @@ def _orphans(plan: Plan) -> Iterator[RenderableType]:
 
 def _missing(plan: Plan) -> Iterator[RenderableType]:
     if plan.missing_sources:
-        names = _some(plan.missing_sources, 3)
-        count = _count(len(plan.missing_sources), "source")
-        yield Text(f"{count} ({names}): sizes are those of conf/pool and ids are provisional.", "yellow")
+        which = f"{count(len(plan.missing_sources), 'source')} ({some(plan.missing_sources, 3)})"
+        yield Text(f"{which}: sizes are those of conf/pool and ids are provisional.", "yellow")
         yield Text("This plan can be read but not launched.", "yellow")
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("s" if number != 1 else "")
 
 
 def _amount(value: float) -> str:

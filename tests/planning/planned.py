@@ -32,7 +32,7 @@ def make_runs(sweep, cards):
     nodes, runs, flops = {}, [], {}
     for arm in sweep.arms:
         for seed in sweep.seeds:
-            run, own, begin, path = arm.run(seed), [], 0, ""
+            run, own, begin, path = arm.run(seed), [], 0, f"{arm.config.model}{arm.config.optimizer}"
             stages = list(run.curriculum.stages)
             parted = 0 if run.seeds_from is None else stages.index(run.seeds_from)
             for index, (stage_name, stage) in enumerate(run.curriculum.stages.items()):
