@@ -81,14 +81,16 @@ def _data_build(options: argparse.Namespace, store: Store) -> None:
 
 def _where(options: argparse.Namespace, store: Store) -> None:
     manifests = {path.stem: path for path in (store.root / "sweeps").glob("*/runs/*.json")}
-    sweeps = {path.parent.name: path.parent for path in (store.root / "sweeps").glob("*/plan.json")}
+    plans = [path for name in ("plan", "launched") for path in (store.root / "sweeps").glob(f"*/{name}.json")]
+    sweeps = {path.parent.name: path.parent for path in plans}
     if options.name in sweeps:
         folder = sweeps[options.name]
-        print(f"plan    {folder / 'plan.json'}")
-        print(f"report  {folder / 'report'}")
-        print(f"logs    {store.jobs(options.name)}")
+        for path in (folder / "plan.json", folder / "launched.json"):
+            print(f"{path.stem.ljust(8)}  {path if path.is_file() else 'none'}")
+        print(f"report    {folder / 'report'}")
+        print(f"logs      {store.jobs(options.name)}")
         for path in sorted((folder / "runs").glob("*.json")):
-            print(f"run     {path.stem}")
+            print(f"run       {path.stem}")
         return
     if options.name not in manifests:
         raise UserError(

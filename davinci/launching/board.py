@@ -12,6 +12,8 @@ from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Plan
 
 SPEED_WINDOW_SECONDS = 15.0
+# Runs named in a message before the rest are counted.
+NAMES_SHOWN = 4
 
 
 @dataclass
@@ -47,11 +49,17 @@ class Board:
     ) -> None:
         self.plan = plan
         self.seats: dict[int, Seat] = {}
-        self.failed: set[str] = set()
-        self.blocked: set[str] = set()
         self.finished = {node for node, one in left.items() if one.finished}
         self._workers = workers
-        self._parents_first = [node for chain in plan.chains() for node in chain.nodes]
+        self._chains = {chain.name: chain for chain in plan.chains()}
+        self._parents_first = [node for chain in self._chains.values() for node in chain.nodes]
+        # By place in plan.runs: the runs through each node, how many nodes each run lacks, the runs that fail.
+        self._runs_of: dict[str, list[int]] = {}
+        for place, run in enumerate(plan.runs):
+            for node in run.nodes:
+                self._runs_of.setdefault(node, []).append(place)
+        self._open = [sum(node not in self.finished for node in run.nodes) for run in plan.runs]
+        self._failed: set[int] = set()
         self._clock = clock
         self._reached = {node: one.start for node, one in left.items()}
         self._evaluations = {node: len(one.evaluations) for node, one in left.items()}
@@ -86,11 +94,25 @@ class Board:
             seat.samples.popleft()
         self._reached[node] = tokens
 
-    def finish(self, node: str) -> None:
-        """`node` is trained and evaluated."""
+    def finish(self, node: str) -> list[str]:
+        """`node` is trained and evaluated; returns the ids of the runs that this finishes."""
         self._reached[node] = self.plan.nodes[node].end
         self._evaluations[node] = 0
+        if node in self.finished:
+            return []
         self.finished.add(node)
+        done = []
+        for place in self._runs_of[node]:
+            self._open[place] -= 1
+            if not self._open[place]:
+                done.append(self.plan.runs[place].id)
+        return done
+
+    def fail(self, chain: str) -> None:
+        """`chain` failed, or cannot run since one before it did: so do the runs through what it has not finished."""
+        for node in self._chains[chain].nodes:
+            if node not in self.finished:
+                self._failed.update(self._runs_of[node])
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -136,31 +158,37 @@ class Board:
 
     def finished_runs(self) -> list[str]:
         """Ids of runs whose every node is finished."""
-        return [run.id for run in self.plan.runs if self.finished.issuperset(run.nodes)]
+        return [run.id for run, open_nodes in zip(self.plan.runs, self._open, strict=True) if not open_nodes]
 
     def runs(self) -> dict[str, int]:
         """Number of runs done, running, waiting and failed."""
-        active = {seat.node for seat in self.seats.values()}
-        counts = dict.fromkeys(("done", "running", "waiting", "failed"), 0)
-        for run in self.plan.runs:
-            if self.finished.issuperset(run.nodes):
-                counts["done"] += 1
-            elif (self.failed | self.blocked).intersection(run.nodes):
-                counts["failed"] += 1
-            elif active.intersection(run.nodes):
-                counts["running"] += 1
-            else:
-                counts["waiting"] += 1
-        return counts
+        done = self._open.count(0)
+        seated = {place for seat in self.seats.values() for place in self._runs_of.get(seat.node, ())}
+        running = sum(1 for place in seated - self._failed if self._open[place])
+        failed = len(self._failed)
+        return {
+            "done": done,
+            "running": running,
+            "waiting": len(self._open) - done - running - failed,
+            "failed": failed,
+        }
 
     def name(self, node: str) -> str:
         """A node in words: its stage and whose it is."""
-        owners = [run.config for run in self.plan.runs if node in run.nodes]
+        owners = [self.plan.runs[place] for place in self._runs_of[node]]
         whose = owners[0].name
         if len(owners) > 1:
             seeds = {owner.seed for owner in owners}
             whose = f"{len(owners)} runs" + (f" of seed {owners[0].seed}" if len(seeds) == 1 else "")
         return f"{self.plan.nodes[node].stage_name} of {whose}"
+
+    def unfinished(self, chain: str) -> str:
+        """The runs that lack a node of `chain`, by name."""
+        nodes = self._chains[chain].nodes
+        lacking = next((node for node in nodes if node not in self.finished), chain)
+        names = [self.plan.runs[place].name for place in self._runs_of[lacking]]
+        more = len(names) - NAMES_SHOWN
+        return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
     def line(self) -> str:
         """The board in one line."""
@@ -168,10 +196,11 @@ class Board:
         runs = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
         done, total = self.tokens
         text = f"runs: {runs} · {human_tokens(done)} of {human_tokens(total)} tokens ({100 * done / total:.0f}%)"
-        if self.speed > 0:
-            text += f" · {human_tokens(round(self.speed))} tokens/s"
-        if self.eta:
-            text += f" · ETA {duration(self.eta)}"
+        speed, eta = self.speed, self.eta
+        if speed > 0:
+            text += f" · {human_tokens(round(speed))} tokens/s"
+        if eta:
+            text += f" · ETA {duration(eta)}"
         return text
 
 

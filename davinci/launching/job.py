@@ -11,7 +11,7 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,19 @@ from typing import Any, Literal
 
 from davinci.config import Evaluation, Frozen, Node, Positive, parse
 from davinci.errors import UserError
+from davinci.launching.demands import Demand
+from davinci.launching.donors import take_over
 from davinci.launching.lock import Lock, WaitAbandoned
-from davinci.launching.reconcile import Remaining, done_mark, looks_whole, remaining
+from davinci.launching.reconcile import (
+    Asked,
+    asked_of,
+    done_mark,
+    evaluation_files,
+    is_settled,
+    remaining,
+    rows_lost,
+    train_rows,
+)
 from davinci.store import Store, read_json, write_json
 from davinci.tracking.records import Writer, read
 
@@ -28,16 +39,22 @@ REPORT_SECONDS = 0.3
 
 
 class Job(Frozen):
-    """One chain of nodes. `demands` gives, per node, the tokens since initialisation at which it is evaluated."""
+    """One chain of nodes.
 
-    version: Literal[1] = 1
+    `demands` gives, by node, what is evaluated; `suites` the suites by their key. `donors` gives, by node, others whose
+    folders may hold checkpoints of its history (see `donors`).
+    """
+
+    version: Literal[2] = 2
     sweep: str
     chain: str
     store: str
     threads: Positive
     nodes: tuple[Node, ...]
-    demands: dict[str, tuple[int, ...]]
-    evaluation: Evaluation
+    demands: dict[str, tuple[Demand, ...]]
+    suites: dict[str, Evaluation]
+    heldout_sequences: Positive
+    donors: dict[str, tuple[str, ...]]
 
 
 class Outcome(Frozen):
@@ -106,16 +123,16 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool]) -> None:
     configure(job.threads)
     store = Store(Path(job.store))
     for node in job.nodes:
-        demanded = job.demands.get(node.id, ())
 
         def on_wait(owner: object, node: Node = node) -> None:
             report({"event": "phase", "node": node.id, "phase": f"waiting for {owner}, which holds this node"})
 
-        if not _left(job, node, store).finished:
+        asked = _asked(job, node, store)
+        if not (is_settled(node, asked, store) or remaining(node, asked, store).finished):
             lock = Lock(store.node(node.id), on_wait, should_stop)
             try:
                 with lock:
-                    _run_node(job, node, demanded, store, report, _either(lock, should_stop))
+                    _run_node(job, node, store, report, _either(lock, should_stop))
             except (Stopped, WaitAbandoned) as error:
                 raise Interrupted(str(error) or "asked to stop") from None
         report({"event": "node", "node": node.id})
@@ -125,86 +142,133 @@ def _either(lock: Lock, should_stop: Callable[[], bool]) -> Callable[[], bool]:
     return lambda: lock.lost or should_stop()
 
 
-def _left(job: Job, node: Node, store: Store, deep: bool = False) -> Remaining:
-    from davinci.evaluation.evaluate import settings_digest
-    from davinci.training.checkpoints import is_valid
-
-    demanded = job.demands.get(node.id, ())
-    settings = settings_digest(node, job.evaluation, store)
-    return remaining(node, demanded, job.evaluation, settings, store, is_valid if deep else looks_whole)
+def _asked(job: Job, node: Node, store: Store) -> list[Asked]:
+    """What the job asks of a node, under the settings that hold now."""
+    return asked_of(node, job.demands.get(node.id, ()), job.suites, store, {})
 
 
-def _run_node(
-    job: Job,
-    node: Node,
-    demanded: tuple[int, ...],
-    store: Store,
-    report: Report,
-    should_stop: Callable[[], bool],
-) -> None:
+def _run_node(job: Job, node: Node, store: Store, report: Report, should_stop: Callable[[], bool]) -> None:
     from davinci.model.weights import weights_digest
+    from davinci.training.checkpoints import is_valid
     from davinci.training.loop import train
 
-    left = _left(job, node, store, deep=True)  # Again: who held the lock may have finished it.
+    asked = _asked(job, node, store)
+    due = {node.end, *(one.demand.tokens for one in asked)}
+    left = remaining(node, asked, store, is_valid)  # Again: who held the lock may have finished it.
     if left.finished:
         return
     previous = done_mark(node.id, store)
-    attempt = 1 + max((row["attempt"] for row in read(store.records(node.id))), default=0)
-    write_json(store.node(node.id) / "node.json", node.model_dump(mode="json"))
+    rows = read(store.records(node.id))
+    attempt = 1 + max((row["attempt"] for row in rows), default=0)
+    if previous is None or _begin(node, previous, rows) == node.begin:
+        write_json(store.node(node.id) / "node.json", node.model_dump(mode="json"))
     if left.train:
-        for one in left.discard:
-            _discard(store.checkpoint(node.id, one))
+        for tokens in left.discard:
+            _discard(store.checkpoint(node.id, tokens))
+        if previous is not None and rows_lost(previous, node, rows):
+            (store.node(node.id) / "done.json").unlink()  # What it vouched for is gone.
+        if node.id in job.donors:
+            take_over(node, job.donors[node.id], due, attempt, store)
+            left = remaining(node, asked, store, is_valid)
+    if left.train:
         if left.start == node.begin:
             _check_parent(node, store)
         report({"event": "phase", "node": node.id, "phase": "training"})
         train(
             node,
             store,
-            checkpoints=demanded,
+            checkpoints=sorted(due),
             attempt=attempt,
             progress=_Throttled(node.id, report),
             should_stop=should_stop,
-            heldout_sequences=job.evaluation.heldout_sequences,
+            heldout_sequences=job.heldout_sequences,
         )
-        left = _left(job, node, store, deep=True)
+        left = remaining(node, asked, store, is_valid)
         if left.train:
             raise RuntimeError(f"training of {node.id} ended without all it was asked for: {left}")
-    for tokens in left.evaluations:
+    for one in asked:
+        if one.demand not in left.evaluations:
+            continue
         if should_stop():
             raise Interrupted("asked to stop")
         report({"event": "phase", "node": node.id, "phase": "evaluating"})
-        _evaluate(job, node, tokens, attempt, store)
+        _evaluate(one, node, attempt, store)
     digest = weights_digest(store.checkpoint(node.id, node.end))
-    if previous is not None and previous["weights_digest"] != digest:
+    differs = previous is not None and previous["weights_digest"] != digest
+    if previous is not None and differs:
         print(
             f"warning: {node.id} was trained again and gave other weights ({previous['weights_digest'][:12]} before, "
             f"{digest[:12]} now): torch or the machine changed",
             flush=True,
         )
+    _mark_done(node, asked, previous, digest, attempt, store)
+
+
+def _mark_done(
+    node: Node, asked: Sequence[Asked], previous: dict[str, Any] | None, digest: str, attempt: int, store: Store
+) -> None:
+    """Write done.json: what was asked and is there, and the size of the records that say so (see `reconcile`)."""
+    size = store.records(node.id).stat().st_size  # Before reading: what comes later is not vouched for.
     rows = read(store.records(node.id))
+    begin = node.begin if previous is None else _begin(node, previous, rows)
+    evaluated = [
+        {
+            "tokens": one.demand.tokens,
+            "suite": one.demand.suite,
+            "settings": one.settings,
+            "files": evaluation_files(rows, one, node, store),
+        }
+        for one in asked
+    ]
     write_json(
         store.node(node.id) / "done.json",
         {
-            "version": 1,
+            "version": 2,
             "node": node.id,
-            "begin": node.begin,
+            "begin": begin,
             "end": node.end,
             "weights_digest": digest,
             "attempt": attempt,
-            "train_rows": sum(1 for row in rows if row["kind"] == "train" and node.begin <= row["tokens"] <= node.end),
+            "train_rows": train_rows(rows, begin, node.end),
             "replay_differs": previous is not None and previous["weights_digest"] != digest,
+            "records_bytes": size,
+            "heldout": sorted({row["tokens"] for row in rows if row["kind"] == "heldout"}),
+            "evaluated": evaluated + _still_evaluated(previous, evaluated, rows),
         },
     )
 
 
-def _evaluate(job: Job, node: Node, tokens: int, attempt: int, store: Store) -> None:
-    """Evaluate one checkpoint and append its rows."""
-    from davinci.evaluation.evaluate import evaluate, items_file, settings_digest
+def _still_evaluated(
+    previous: dict[str, Any] | None, evaluated: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What another sweep asked of the node before, where its rows stand."""
+    new = {(one["tokens"], one["suite"]) for one in evaluated}
+    stand = {
+        (row["tokens"], row.get("suite"), row.get("settings"), row["items_file"])
+        for row in rows
+        if row["kind"] == "evaluation"
+    }
+    return [
+        one
+        for one in (previous or {}).get("evaluated", [])
+        if (one["tokens"], one["suite"]) not in new
+        and all((one["tokens"], one["suite"], one["settings"], file) in stand for file in one["files"])
+    ]
 
+
+def _begin(node: Node, mark: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int:
+    """Where the node's recorded stretch begins: earlier than it is planned now, if a plan before did not cut there."""
+    return node.begin if rows_lost(mark, node, rows) else int(mark["begin"])
+
+
+def _evaluate(asked: Asked, node: Node, attempt: int, store: Store) -> None:
+    """Evaluate one checkpoint on one suite and append its rows."""
+    from davinci.evaluation.evaluate import evaluate, items_file
+
+    tokens = asked.demand.tokens
     checkpoint = store.checkpoint(node.id, tokens)
     step = int(read_json(checkpoint / "state.json")["global_step"])
-    results = evaluate(checkpoint, node, job.evaluation, store)
-    settings = settings_digest(node, job.evaluation, store)
+    results = evaluate(checkpoint, node, asked.evaluation, store)
     with Writer(store.records(node.id), attempt) as writer:
         for result in results:
             writer.write(
@@ -220,7 +284,8 @@ def _evaluate(job: Job, node: Node, tokens: int, attempt: int, store: Store) -> 
                 chance=result.chance,
                 key=result.key,
                 items_file=str(items_file(store, node, result.key).relative_to(store.node(node.id))),
-                settings=settings,
+                suite=asked.demand.suite,
+                settings=asked.settings,
             )
 
 

@@ -5,47 +5,55 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from davinci.config import Cluster, Node, Tracking
+from davinci.errors import UserError
 from davinci.launching.board import Board, duration
+from davinci.launching.demands import demanded, heldout_sequences, suites
+from davinci.launching.donors import donors
 from davinci.launching.job import Job, Outcome
 from davinci.launching.local import Pool, cores
+from davinci.launching.manifests import record
 from davinci.launching.mirror import Mirror
 from davinci.launching.progress import Display, PatientConsole
-from davinci.launching.reconcile import Remaining, plan_remaining, shared_evaluation
+from davinci.launching.reconcile import Remaining, plan_remaining
 from davinci.launching.schedule import Schedule
-from davinci.planning.plan import Plan
+from davinci.planning.plan import Chain, Plan
 from davinci.store import Store, write_json
 
 
 def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> int:
     """Do what of the plan the store does not hold yet.
 
-    The plan and its run manifests must be in the store already. On this machine it returns when all is done; on Slurm
-    once the jobs are submitted.
+    The plan is recorded as launched first. On this machine it returns when all is done; on Slurm once the jobs are
+    submitted.
 
     Returns:
         Exit status: 0 for success, 1 if runs failed, 128 + n if stopped by signal n.
 
     Raises:
-        UserError: runs with different suites, or a cluster that cannot be reached.
+        UserError: a cluster that cannot be reached, or arms on clusters of different kinds.
     """
     started = time.monotonic()
     store = Store(store.root.absolute())  # Jobs may start in another folder.
+    record(plan, store)
     left = plan_remaining(plan, store)
     chains = plan.chains()
     work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
     schedule = Schedule(chains, work)
-    size = min(cluster.workers or max(1, cores() // cluster.threads), max(1, len(schedule.waiting)))
+    waiting = schedule.waiting
+    places = clusters(plan, waiting)
+    threads = max((place.threads for place in places.values()), default=cluster.threads)
+    size = min(cluster.workers or max(1, cores() // threads), max(1, len(waiting)))
     board = Board(plan, left, size)
     display = Display(board, PatientConsole())
-    jobs = write_jobs(plan, store, cluster.threads, schedule.waiting)
+    jobs = write_jobs(plan, store, waiting)
     if cluster.kind == "slurm" and jobs:
         from davinci.launching.slurm import submit
 
-        submit(plan, store, cluster, tracking, schedule.waiting, jobs, display)
+        submit(plan, store, cluster, places, tracking, waiting, jobs, display)
         return 0
     with Mirror(plan.sweep, store, tracking, display) as mirror:
         for run in board.finished_runs():
@@ -53,12 +61,12 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
         if not jobs:
             display.say(f"all {len(plan.runs)} runs are done; nothing to train or evaluate")
             return 0
-        pool = Pool(store, plan.sweep, schedule, jobs, board, display, size, cluster.threads, on_run=mirror.add)
+        pool = Pool(store, plan.sweep, schedule, jobs, board, display, size, threads, on_run=mirror.add)
         with display:
             status = pool.run()
         counts = ", ".join(f"{count} {name}" for name, count in board.runs().items() if count)
         display.say(f"runs: {counts} · {duration(time.monotonic() - started)}")
-        _report_failures(plan, schedule, pool.errors, display)
+        _report_failures(chains, schedule, pool.errors, board, display)
     if status > 128:
         command = shlex.join([Path(sys.executable).name, *sys.argv])
         display.say(f"stopped; the same command goes on: {command}")
@@ -70,33 +78,60 @@ def _work(node: Node, left: Remaining) -> int:
     return 0 if left.finished else 1 + len(left.evaluations) + node.end - left.start
 
 
-def write_jobs(plan: Plan, store: Store, threads: int, names: Collection[str]) -> dict[str, Path]:
+def clusters(plan: Plan, names: Collection[str]) -> dict[str, Cluster]:
+    """What each named chain is run with: what the first run through it says.
+
+    Raises:
+        UserError: arms on clusters of different kinds.
+    """
+    of_arm = {arm.label: arm.config.cluster for arm in plan.arms}
+    kinds = {one.kind: label for label, one in of_arm.items()}
+    if len(kinds) > 1:
+        where = ", ".join(f"{kind} (arm {label})" for kind, label in kinds.items())
+        raise UserError(f"cluster.kind: a sweep is launched on one cluster, but its arms name {where}")
+    first: dict[str, Cluster] = {}
+    for run in plan.runs:
+        for node in run.nodes:
+            first.setdefault(node, of_arm[run.arm])
+    return {name: first[name] for name in names}
+
+
+def write_jobs(plan: Plan, store: Store, names: Collection[str]) -> dict[str, Path]:
     """Freeze the named chains of the plan as job files; returns their paths."""
-    evaluation = shared_evaluation(plan)
+    if not names:
+        return {}
+    wanted = set(names)
+    asked, known, given = demanded(plan), suites(plan), donors(plan, store)
+    places, sequences = clusters(plan, names), heldout_sequences(plan)
     paths = {}
     for chain in plan.chains():
-        if chain.name not in names:
+        if chain.name not in wanted:
             continue
+        demands = {node: asked[node] for node in chain.nodes if node in asked}
+        used = {demand.suite for found in demands.values() for demand in found}
         job = Job(
             sweep=plan.sweep,
             chain=chain.name,
             store=str(store.root),
-            threads=threads,
+            threads=places[chain.name].threads,
             nodes=tuple(plan.nodes[node] for node in chain.nodes),
-            demands={node: tuple(plan.demands(node)) for node in chain.nodes},
-            evaluation=evaluation,
+            demands=demands,
+            suites={key: suite for key, suite in known.items() if key in used},
+            heldout_sequences=sequences,
+            donors={node: given[node] for node in chain.nodes if node in given},
         )
         paths[chain.name] = store.jobs(plan.sweep) / f"{chain.name}.json"
         write_json(paths[chain.name], job.model_dump(mode="json"))
     return paths
 
 
-def _report_failures(plan: Plan, schedule: Schedule, errors: Mapping[str, Outcome], display: Display) -> None:
+def _report_failures(
+    chains: Sequence[Chain], schedule: Schedule, errors: Mapping[str, Outcome], board: Board, display: Display
+) -> None:
     """Name every failed run with its log, and every run that waited for it."""
-    for chain in plan.chains():
-        who = ", ".join(run.config.name for run in plan.runs if chain.name in run.nodes)
+    for chain in chains:
         if chain.name in errors:
             outcome = errors[chain.name]
-            display.say(f"failed: {who}: {outcome.error}; log: {outcome.log}", "red")
+            display.say(f"failed: {board.unfinished(chain.name)}: {outcome.error}; log: {outcome.log}", "red")
         elif chain.name in schedule.blocked:
-            display.say(f"blocked: {who}: waits for {chain.after}", "yellow")
+            display.say(f"blocked: {board.unfinished(chain.name)}: waits for {chain.after}", "yellow")

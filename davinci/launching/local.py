@@ -135,7 +135,7 @@ class Pool:
         board: kept up to date.
         display: shows it.
         size: number of worker processes.
-        threads: threads of each.
+        threads: threads of each, at most: a job says how many it takes.
         on_run: called with the id of each run as it finishes.
     """
 
@@ -153,7 +153,6 @@ class Pool:
     def __post_init__(self) -> None:
         self._workers: list[Worker] = []
         self._deaths: dict[str, int] = {}
-        self._told: set[str] = set(self.board.finished_runs())
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> int:
@@ -242,12 +241,10 @@ class Pool:
         self.board.sit(worker.number, "", "starting")
         if node in self.board.finished:
             return
-        self.board.finish(node)
+        done = self.board.finish(node)
         self.display.say(f"done: {self.board.name(node)}", "dim")
-        for run in self.board.finished_runs():
-            if run not in self._told:
-                self._told.add(run)
-                self.on_run(run)
+        for run in done:
+            self.on_run(run)
 
     def _outcome(self, worker: Worker, outcome: Outcome) -> None:
         chain = worker.chain
@@ -264,10 +261,9 @@ class Pool:
                 self._fail(chain, outcome)
 
     def _fail(self, chain: str, outcome: Outcome) -> None:
-        self.schedule.fail(chain)
         self.errors[chain] = outcome
-        self.board.failed.add(chain)
-        self.board.blocked = self.schedule.blocked
+        for one in (chain, *self.schedule.fail(chain)):
+            self.board.fail(one)
         self.display.say(f"failed: {self.board.name(chain)}: {outcome.error}", "red")
 
     def _bury(self, worker: Worker) -> None:

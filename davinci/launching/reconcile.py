@@ -1,18 +1,21 @@
-"""What a node still lacks, relative to what a plan demands of it. Reads files only: no torch.
+"""What a node still lacks, relative to what a plan demands of it. Reads files only: no torch, no frames.
 
 A node is finished when its end checkpoint is there, `records.jsonl` holds what was recorded when it was marked done,
-and every demanded token count has held-out rows and an evaluation row a benchmark, made under the present settings.
+and every demanded token count has held-out rows and an evaluation row a benchmark of the demanded suite, made under the
+present settings. done.json says what was so when it was written, and the size of `records.jsonl`: while that size and
+the files it names stand, it is believed and no row is read. Whatever it does not vouch for is looked up in the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from davinci.config import Evaluation, Node
+from davinci.config import Evaluation, Model, Node
 from davinci.errors import UserError
+from davinci.launching.demands import Demand, demanded, suites
 from davinci.planning.plan import Plan
 from davinci.store import Store, read_json
 from davinci.tracking.records import read
@@ -28,19 +31,47 @@ class Remaining:
         train: it must be trained (further, or again).
         discard: token counts of checkpoints that must go first, so that training passes there again.
         start: tokens since initialisation at which training will go on.
-        evaluations: token counts whose checkpoint must be evaluated, ascending.
+        evaluations: what must still be evaluated, in order of tokens.
         marked: it was marked done before.
     """
 
     train: bool
     discard: tuple[int, ...]
     start: int
-    evaluations: tuple[int, ...]
+    evaluations: tuple[Demand, ...]
     marked: bool
 
     @property
     def finished(self) -> bool:
         return self.marked and not self.train and not self.evaluations
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A demand with what it takes to recognise the rows that meet it."""
+
+    demand: Demand
+    evaluation: Evaluation
+    settings: str
+
+
+# Digests of settings by pool, model and suite key, for as long as no file they depend on is expected to change.
+Settings = dict[tuple[str, Model, str], str]
+
+
+def asked_of(
+    node: Node, demands: Sequence[Demand], suites: Mapping[str, Evaluation], store: Store, settings: Settings
+) -> list[Asked]:
+    """`demands` of a node, under the settings that hold now; digests already in `settings` are taken from there."""
+    from davinci.evaluation.settings import settings_digest
+
+    found = []
+    for demand in demands:
+        suite, key = suites[demand.suite], (node.pool, node.model, demand.suite)
+        if key not in settings:
+            settings[key] = settings_digest(node, suite, store)
+        found.append(Asked(demand, suite, settings[key]))
+    return found
 
 
 def looks_whole(checkpoint: Path) -> bool:
@@ -58,93 +89,105 @@ def done_mark(node: str, store: Store) -> dict[str, Any] | None:
 
 
 def remaining(
-    node: Node,
-    demanded: Collection[int],
-    evaluation: Evaluation,
-    settings: str,
-    store: Store,
-    is_whole: Callable[[Path], bool] = looks_whole,
+    node: Node, asked: Sequence[Asked], store: Store, is_whole: Callable[[Path], bool] = looks_whole
 ) -> Remaining:
-    """Compare the store with what is demanded of `node`.
+    """Compare the store with what is asked of `node`, row by row.
 
-    Args:
-        node: the node.
-        demanded: tokens since initialisation at which it must be evaluated.
-        evaluation: the suite it must be evaluated on.
-        settings: digest of what scores depend on beside the weights; rows made under another one do not count.
-        store: where to look.
-        is_whole: judges a checkpoint folder; the default does not read the weights.
+    `is_whole` judges a checkpoint folder; the default does not read the weights.
     """
     rows = read(store.records(node.id))
     mark = done_mark(node.id, store)
-    unevaluated = [
-        tokens for tokens in sorted(demanded) if not _evaluated(rows, tokens, evaluation, settings, node, store)
-    ]
+    unevaluated = tuple(one.demand for one in asked if evaluation_files(rows, one, node, store) is None)
+    without = {demand.tokens for demand in unevaluated}
     held_out = {row["tokens"] for row in rows if row["kind"] == "heldout"}
     absent = [
         tokens
-        for tokens in sorted({*demanded, node.end})
-        if tokens not in held_out or (tokens in unevaluated and not is_whole(store.checkpoint(node.id, tokens)))
+        for tokens in sorted({*(one.demand.tokens for one in asked), node.end})
+        if tokens not in held_out or (tokens in without and not is_whole(store.checkpoint(node.id, tokens)))
     ]
-    there = checkpoints(node.id, store)
+    there = [tokens for tokens in checkpoints(node.id, store) if node.begin < tokens <= node.end]
     discard = tuple(one for one in there if one in absent)
-    if mark is not None and _rows_lost(mark, node, rows):
+    if mark is not None and rows_lost(mark, node, rows):
         absent.insert(0, node.begin)
         discard = tuple(there)
     train = bool(absent) or not is_whole(store.checkpoint(node.id, node.end))
     # Training goes on from the newest checkpoint before the first thing that is absent.
     first = min(absent, default=node.end)
     start = max((one for one in there if one < first), default=node.begin) if train else node.end
-    return Remaining(train, discard, start, tuple(unevaluated), mark is not None)
+    return Remaining(train, discard, start, unevaluated, mark is not None)
+
+
+def is_settled(node: Node, asked: Sequence[Asked], store: Store) -> bool:
+    """Whether done.json vouches for all that is asked of `node`; False says nothing, and `remaining` must look."""
+    mark = done_mark(node.id, store)
+    if mark is None or mark["begin"] > node.begin or mark["end"] != node.end:
+        return False
+    folder = store.node(node.id)
+    try:
+        if store.records(node.id).stat().st_size != mark["records_bytes"]:
+            return False
+        held_out = {node.end, *mark["heldout"]}
+        files = {(one["tokens"], one["suite"], one["settings"]): one["files"] for one in mark["evaluated"]}
+        for one in asked:
+            found = files.get((one.demand.tokens, one.demand.suite, one.settings))
+            if found is None or one.demand.tokens not in held_out:
+                return False
+            if not all((folder / file).is_file() for file in found):
+                return False
+    except (OSError, KeyError, TypeError):  # no records, or a mark that says less
+        return False
+    return looks_whole(store.checkpoint(node.id, node.end))
 
 
 def plan_remaining(plan: Plan, store: Store) -> dict[str, Remaining]:
     """What every node of the plan still lacks, by node id."""
-    from davinci.evaluation.evaluate import settings_digest
-
-    evaluation = shared_evaluation(plan)
-    settings: dict[str, str] = {}
+    demands, known = demanded(plan), suites(plan)
+    settings: Settings = {}
     left = {}
     for node in plan.nodes.values():
-        key = f"{node.pool} {node.model.model_dump_json()}"
-        if key not in settings:
-            settings[key] = settings_digest(node, evaluation, store)
-        left[node.id] = remaining(node, plan.demands(node.id), evaluation, settings[key], store)
+        asked = asked_of(node, demands.get(node.id, ()), known, store, settings)
+        left[node.id] = _nothing(node) if is_settled(node, asked, store) else remaining(node, asked, store)
     return left
 
 
-def shared_evaluation(plan: Plan) -> Evaluation:
-    """The suite of the plan's runs, which must be one; only the points they are evaluated at may differ."""
-    suites = {run.config.evaluation.model_copy(update={"at": ()}).model_dump_json() for run in plan.runs}
-    if len(suites) > 1:
-        raise UserError(f"sweep {plan.sweep}: its runs must share one evaluation suite and limit; only `at` may differ")
-    return plan.runs[0].config.evaluation
+def _nothing(node: Node) -> Remaining:
+    return Remaining(train=False, discard=(), start=node.end, evaluations=(), marked=True)
 
 
 def checkpoints(node: str, store: Store) -> list[int]:
     """Token counts of the node's checkpoints, ascending."""
-    folder = store.checkpoint(node, 0).parent
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    try:
+        return sorted(int(path.name) for path in store.checkpoint(node, 0).parent.iterdir() if path.name.isdigit())
+    except FileNotFoundError:
+        return []
 
 
-def _rows_lost(mark: dict[str, Any], node: Node, rows: Sequence[dict[str, Any]]) -> bool:
+def rows_lost(mark: Mapping[str, Any], node: Node, rows: Collection[Mapping[str, Any]]) -> bool:
     """Whether training rows of the node are missing: deleted, or recorded under another node that it now begins in."""
     if mark["begin"] > node.begin:
         return True
-    count = sum(1 for row in rows if row["kind"] == "train" and mark["begin"] <= row["tokens"] <= mark["end"])
-    return count < int(mark["train_rows"])
+    return train_rows(rows, mark["begin"], mark["end"]) < int(mark["train_rows"])
 
 
-def _evaluated(
-    rows: Sequence[dict[str, Any]], tokens: int, evaluation: Evaluation, settings: str, node: Node, store: Store
-) -> bool:
+def train_rows(rows: Collection[Mapping[str, Any]], begin: int, end: int) -> int:
+    """Number of training rows from `begin` to `end` tokens."""
+    return sum(1 for row in rows if row["kind"] == "train" and begin <= row["tokens"] <= end)
+
+
+def evaluation_files(
+    rows: Collection[Mapping[str, Any]], asked: Asked, node: Node, store: Store
+) -> tuple[str, ...] | None:
+    """Files of per-item results, below the node's folder, that meet `asked`; None where a benchmark has none."""
     found = {
-        (row["benchmark"], row["protocol"])
+        (row["benchmark"], row["protocol"]): str(row["items_file"])
         for row in rows
         if row["kind"] == "evaluation"
-        and row["tokens"] == tokens
-        and row.get("settings") == settings
+        and row["tokens"] == asked.demand.tokens
+        and row.get("suite") == asked.demand.suite
+        and row.get("settings") == asked.settings
         and (store.node(node.id) / row["items_file"]).is_file()
     }
-    return all((name, benchmark.protocol) in found for name, benchmark in evaluation.benchmarks.items())
+    wanted = [(name, benchmark.protocol) for name, benchmark in asked.evaluation.benchmarks.items()]
+    if not all(one in found for one in wanted):
+        return None
+    return tuple(sorted({found[one] for one in wanted}))

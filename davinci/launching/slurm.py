@@ -62,6 +62,7 @@ def submit(
     plan: Plan,
     store: Store,
     cluster: Cluster,
+    places: Mapping[str, Cluster],
     tracking: Tracking,
     order: Sequence[str],
     jobs: Mapping[str, Path],
@@ -70,6 +71,8 @@ def submit(
     """Submit a job a chain, each after the one it starts from; chains still queued from before are left alone.
 
     Args:
+        cluster: says how many jobs may run at once.
+        places: the cluster settings of each chain.
         order: chains to run, parents before children, the most urgent first.
         jobs: the job file of each.
 
@@ -88,7 +91,9 @@ def submit(
             if name in ids:
                 continue
             lane = fresh[-cluster.max_parallel] if len(fresh) >= cluster.max_parallel else None
-            executor = _executor(folder, cluster, f"{plan.sweep}/{name}", _dependency(ids.get(after[name] or ""), lane))
+            executor = _executor(
+                folder, places[name], f"{plan.sweep}/{name}", _dependency(ids.get(after[name] or ""), lane)
+            )
             ids[name] = executor.submit(ChainJob(str(jobs[name]))).job_id
             fresh.append(ids[name])
             write_json(book, ids)

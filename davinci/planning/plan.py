@@ -254,10 +254,12 @@ def load_plan(store: Store, sweep: str) -> Plan:
     """The plan that `sweep` was last launched with.
 
     Raises:
-        UserError: the store knows no such launched sweep, or its launched.json is not a plan.
+        UserError: the sweep was never launched from this store, or its launched.json is not a plan.
     """
     path = store.sweep(sweep) / "launched.json"
     if not path.is_file():
+        if (path.parent / "plan.json").is_file():
+            raise UserError(f"sweep {sweep!r} was planned but never launched; launch it without plan_only=true")
         known = [found.parent.name for found in (store.root / "sweeps").glob("*/launched.json")]
         raise UserError(f"store {store.root} has no sweep {sweep!r}{nearest(sweep, known)}; launch it, or give --store")
     data = read_json(path)

@@ -6,7 +6,8 @@ Every row has ``kind``, ``attempt``, ``tokens`` (since initialisation), ``step``
 - ``train``: loss (nats a token), ``loss/<domain>``, lr, grad_norm, tokens_per_second, batch (sequences).
 - ``heldout``, a row a domain: domain, loss (nats a token), bits_per_byte, sequences.
 - ``evaluation``, a row a benchmark: benchmark, domain, protocol, metric, score (0 to 1), items, chance, key,
-  items_file, settings (what a score depends on beside the weights).
+  items_file, suite (`config.Evaluation.key` of the suite that asked), settings (digest of what a score depends on
+  beside the weights).
 
 A node has one writer at a time (the holder of its lock). A killed writer leaves at most one torn line behind; a
 replayed step appends a second row with a higher attempt. Readers skip the first and let the last attempt win.
@@ -23,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 # What tells two rows of one kind at one step apart.
-_KEYS = ("kind", "step", "tokens", "domain", "benchmark", "protocol")
+_KEYS = ("kind", "step", "tokens", "domain", "benchmark", "protocol", "suite")
 
 
 class Writer:
@@ -76,8 +77,8 @@ class Writer:
 def read(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Rows of `path` sorted by tokens, those of one kind if it is given; empty when there is no such file.
 
-    Of rows alike in kind, step, tokens, domain, benchmark and protocol the one of the highest attempt is kept, the last
-    one of that attempt. Torn lines are skipped.
+    Of rows alike in kind, step, tokens, domain, benchmark, protocol and suite the one of the highest attempt is kept,
+    the last one of that attempt. Torn lines are skipped.
     """
     try:
         lines = path.read_bytes().split(b"\n")

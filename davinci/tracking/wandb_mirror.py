@@ -28,11 +28,13 @@ def run_ids(store: Store, sweep: str) -> list[str]:
     """Ids of the sweep's runs, from their manifests.
 
     Raises:
-        UserError: the store knows no such sweep.
+        UserError: the sweep was never launched from this store.
     """
     folder = store.sweep(sweep) / "runs"
     if not folder.is_dir():
-        known = [path.name for path in (store.root / "sweeps").glob("*")]
+        if (folder.parent / "plan.json").is_file():
+            raise UserError(f"sweep {sweep!r} was planned but never launched; launch it without plan_only=true")
+        known = [path.parent.name for path in (store.root / "sweeps").glob("*/runs")]
         raise UserError(f"store {store.root} has no sweep {sweep!r}" + nearest(sweep, known))
     return sorted(path.stem for path in folder.glob("*.json"))
 
@@ -83,7 +85,13 @@ def wandb_id(sweep: str, run: str) -> str:
 
 
 def history(store: Store, manifest: dict[str, Any]) -> History:
-    """All metrics of a run by tokens since initialisation, the stretches it shares with other runs included."""
+    """All metrics of a run by tokens since initialisation, the stretches it shares with other runs included.
+
+    Of evaluations those on the run's own suite: another arm may have asked the same state for something else.
+    """
+    from davinci.config import Evaluation, parse  # Only where there is something to send.
+
+    suite = parse(Evaluation, manifest["config"]["evaluation"]).key
     found: History = {}
     evaluations: dict[int, list[dict[str, Any]]] = {}
     for node in manifest["nodes"]:
@@ -92,6 +100,8 @@ def history(store: Store, manifest: dict[str, Any]) -> History:
             if not (node["begin"] < tokens <= node["end"] or tokens == node["begin"] == 0):
                 continue
             if row["kind"] == "evaluation":
+                if row.get("suite") != suite:
+                    continue
                 evaluations.setdefault(tokens, []).append(row)
             found.setdefault(tokens, {}).update(_metrics(row))
     for tokens, rows in evaluations.items():

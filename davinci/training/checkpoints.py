@@ -18,7 +18,7 @@ from davinci.config import Frozen
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.weights import STATE, WEIGHTS
-from davinci.store import Store, file_digest, sync, write_json
+from davinci.store import Store, file_digest, link, sync, write_json
 
 VERSION = 1
 _OPTIMIZER = "optimizer.safetensors"
@@ -72,6 +72,30 @@ def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: Sta
         remove_leftovers(folder.parent)
 
 
+def copy(source: Path, folder: Path, *, node: str, rolling: bool) -> bool:
+    """Give the checkpoint `source` of another node a second home at `folder`, which must not exist, as one of `node`.
+
+    Returns whether it worked: `source` may go at any moment, since the caller does not hold its node.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name in (WEIGHTS, _OPTIMIZER):
+            link(source / name, temporary / name)
+        state = read_state(source).model_copy(update={"node": node, "rolling": rolling})
+        write_json(temporary / STATE, state.model_dump(mode="json"))
+        if not is_valid(temporary):
+            return False
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+        sync(folder.parent)
+        return True
+    except (FileNotFoundError, UserError):
+        return False
+    finally:
+        remove_leftovers(folder.parent)
+
+
 def _require_same(folder: Path, before: State, state: State) -> None:
     if before.digests[WEIGHTS] != state.digests[WEIGHTS]:
         raise UserError(
@@ -113,11 +137,12 @@ def load_optimizer(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def newest(store: Store, node: str, below: int) -> Path | None:
-    """The newest valid checkpoint of `node` with fewer than `below` tokens; damaged ones are passed over."""
+def newest(store: Store, node: str, above: int, below: int) -> Path | None:
+    """The newest valid checkpoint of `node` with more than `above` and fewer than `below` tokens; damaged ones are
+    passed over."""
     for tokens in sorted(_tokens(store, node), reverse=True):
         folder = store.checkpoint(node, tokens)
-        if tokens < below and is_valid(folder):
+        if above < tokens < below and is_valid(folder):
             return folder
     return None
 

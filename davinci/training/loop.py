@@ -109,10 +109,13 @@ class _Position:
 
 
 def _start(node: Node, store: Store, before: int) -> _Position:
-    """The node's own newest checkpoint with fewer than `before` tokens, else its parent's end, else initialisation."""
+    """The node's own newest checkpoint with fewer than `before` tokens, else its parent's end, else initialisation.
+
+    The folder may hold some from before its begin, of a plan that did not cut the stage there: those do not count.
+    """
     model = Decoder(node.model, node.vocab_size)
     adamw = optimizer.build(model, node.optimizer)
-    folder = saved.newest(store, node.id, before)
+    folder = saved.newest(store, node.id, node.begin, before)
     own = folder is not None
     if folder is None and node.parent is not None:
         folder = store.checkpoint(node.parent, node.begin)

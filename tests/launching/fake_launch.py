@@ -15,6 +15,5 @@ local.WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 store = Store(Path(sys.argv[1]))
 arms, seeds, workers = [int(text) for text in sys.argv[2:]] + [2, 1, 2][len(sys.argv) - 2 :]
 plan = launch_fakes.make_plan(arms, seeds)
-launch_fakes.save_plan(plan, store)
-first = plan.runs[0].config
+first = plan.arms[0].config
 sys.exit(launch(plan, store, first.cluster.model_copy(update={"workers": workers}), first.tracking))

@@ -17,8 +17,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from davinci.config import Node, Run, Stage, parse
-from davinci.planning.plan import Arm, Audit, Cost, Plan, PlannedRun, Point, Question
+sys.path.append(str(Path(__file__).parents[1]))  # Also where this is imported by a worker or a Slurm job.
+from plans import small_plan, small_run, small_stage
+
+from davinci.config import Node, Run, SourceUse, Stage
+from davinci.planning.plan import Plan, PlannedRun, Point
 from davinci.store import Store, atomic_file, write_json
 from davinci.tracking.records import Writer
 
@@ -28,16 +31,30 @@ TRUNK = ("a", "b")
 BRANCH = "c"
 
 
-def make_plan(arms: int = 2, seeds: int = 1, points: tuple[int, ...] = (40, 80), mode: str = "disabled") -> Plan:
-    """`seeds` trunks of stages a and b, and on each `arms` branches c, evaluated `points` tokens into c."""
+def make_plan(
+    arms: int = 2, seeds: int = 1, points: tuple[int, ...] = (40, 80), mode: str = "disabled", **changes: Any
+) -> Plan:
+    """`seeds` trunks of stages a and b, and on each `arms` branches c, evaluated `points` tokens into c.
+
+    `changes` (of `plans.small_run`) are those of every arm; a list gives each arm its own.
+    """
+    stages = dict.fromkeys((*TRUNK, BRANCH), small_stage(STEP_TOKENS * STEPS))
+    configs = [
+        small_run(
+            arm=f"arm{arm}",
+            curriculum={"name": "fake", "stages": stages},
+            tracking={"mode": mode},
+            **{name: one[arm] if isinstance(one, list) else one for name, one in changes.items()},
+        )
+        for arm in range(arms)
+    ]
     nodes: dict[str, Node] = {}
     runs = []
     for seed in range(seeds):
         for arm in range(arms):
-            config = _run(f"arm{arm}", seed, mode)
             names = [f"{stage}-s{seed}" for stage in TRUNK] + [f"{BRANCH}{arm}-s{seed}"]
             for place, name in enumerate(names):
-                nodes[name] = _node(config, name, names[place - 1] if place else None, place, seed)
+                nodes[name] = _node(configs[arm], name, names[place - 1] if place else None, place, seed)
             begin = nodes[names[-1]].begin
             runs.append(
                 PlannedRun(
@@ -49,153 +66,33 @@ def make_plan(arms: int = 2, seeds: int = 1, points: tuple[int, ...] = (40, 80),
                         Point(node=names[-1], tokens=begin + one, stage=BRANCH, stage_tokens=one, label=str(one))
                         for one in points
                     ),
-                    config=config,
                 )
             )
-    kinds = {"str": "cpu_core", "int": 1, "float": 1.0}  # The price plays no part in launching.
-    cost = Cost(**{name: kinds[field.annotation.__name__] for name, field in Cost.model_fields.items()})
-    return Plan(
-        sweep="fake",
-        question=Question(text="Does it resume?"),
-        arms=tuple(Arm(label=f"arm{arm}", overrides=(), is_baseline=arm == 0) for arm in range(arms)),
-        seeds=tuple(range(seeds)),
-        runs=tuple(runs),
-        nodes=nodes,
-        audit=Audit(factor=(), differing_keys=(), findings=()),
-        epochs=(),
-        cost=cost,
-        missing_sources=(),
-    )
-
-
-def save_plan(plan: Plan, store: Store) -> None:
-    """Write plan.json and the run manifests, as the composition does."""
-    folder = store.sweep(plan.sweep)
-    write_json(folder / "plan.json", plan.model_dump(mode="json"))
-    for run in plan.runs:
-        manifest = run.model_dump(mode="json") | {
-            "sweep": plan.sweep,
-            "nodes": [{"id": one, "begin": plan.nodes[one].begin, "end": plan.nodes[one].end} for one in run.nodes],
-        }
-        write_json(folder / "runs" / f"{run.id}.json", manifest)
-
-
-def _run(arm: str, seed: int, mode: str) -> Run:
-    stage = {
-        "tokens": STEP_TOKENS * STEPS,
-        "sequence_length": 4,
-        "batch_size": [{"from_tokens": 0, "sequences": 2}],
-        "lr": {"shape": "constant", "start": 0.1},
-        "mixture": {"domains": {"general": 1.0}},
-        "mask_questions": False,
-        "optimizer_state": "carry",
-    }
-    data: dict[str, Any] = {
-        "sweep": "fake",
-        "arm": arm,
-        "seed": seed,
-        "trunk_seed": seed,
-        "seeds_from": None,
-        "store": "store",
-        "scale": {
-            "name": "tiny",
-            "tokens_per_trillion": 1,
-            "sequences_per_1024": 1,
-            "sequence_length": 4,
-            "peak_lr": 0.1,
-            "final_lr": 0.1,
-            "shared_trunk": False,
-        },
-        "model": {
-            "name": "fake",
-            "layers": 1,
-            "hidden_size": 4,
-            "attention_heads": 1,
-            "kv_heads": 1,
-            "head_dim": 4,
-            "mlp_intermediate_size": 4,
-            "vocab_size": 8,
-            "max_position_embeddings": 4,
-            "rope_theta": 1.0,
-            "norm_eps": 0.1,
-            "qkv_bias": False,
-            "tie_embeddings": True,
-            "initializer_range": 0.1,
-            "precision": "float32",
-        },
-        "pool": {
-            "name": "fake",
-            "tokenizer": "fake",
-            "vocab_size": 8,
-            "sources": {"prose": {"domain": "general", "depths": ["L0"]}},
-        },
-        "depth": {},
-        "curriculum": {"name": "fake", "stages": dict.fromkeys((*TRUNK, BRANCH), stage)},
-        "optimizer": {
-            "name": "adamw",
-            "beta1": 0.9,
-            "beta2": 0.9,
-            "eps": 1e-8,
-            "weight_decay": 0.0,
-            "gradient_clip": 1.0,
-        },
-        "evaluation": {
-            "suite": "fake",
-            "harness": "embedded",
-            "benchmarks": {
-                "sums": {"domain": "science", "task": "t", "protocol": "ppl", "num_fewshot": 0, "metric": "acc"},
-                "words": {"domain": "general", "task": "t", "protocol": "ppl", "num_fewshot": 0, "metric": "acc"},
-            },
-            "at": [],
-            "limit": None,
-            "heldout_sequences": 1,
-        },
-        "tracking": {"mode": mode, "project": "davinci-tests", "entity": None},
-        "cluster": {
-            "kind": "local",
-            "workers": 2,
-            "threads": 1,
-            "gpu": "cpu_core",
-            "gpus": 1,
-            "mfu": 0.5,
-            "partition": None,
-            "account": None,
-            "qos": None,
-            "time_minutes": 10,
-            "cpus_per_task": 1,
-            "memory_gb": 1,
-            "gpus_per_node": 0,
-            "max_parallel": 8,
-        },
-        "checkpoint_every_tokens": 24,
-    }
-    return parse(Run, data)
+    return small_plan("fake", configs, runs, nodes.values())
 
 
 def _node(config: Run, name: str, parent: str | None, place: int, seed: int) -> Node:
     begin = place * STEP_TOKENS * STEPS
     stage: Stage = config.curriculum.stages[(*TRUNK, BRANCH)[place]]
-    fields = {
-        "id": name,
-        "parent": parent,
-        "stage_name": (*TRUNK, BRANCH)[place],
-        "stage_begin": begin,
-        "begin": begin,
-        "end": begin + stage.tokens,
-        "stage": stage,
-        "sources": {"prose": {"domain": "general", "depth": "L0", "digest": "0", "weight": 1}},
-        "initialisation_seed": seed,
-        "data_seed": seed,
-        "model": config.model,
-        "optimizer": config.optimizer,
-        "pool": "fake",
-        "tokenizer_digest": "0",
-        "vocab_size": 8,
-        "checkpoint_every_tokens": config.checkpoint_every_tokens,
-    }
-    if "mixture_position" in Node.model_fields:
-        fields["mixture_position"] = 0
-    return Node(**fields)
+    return Node(
+        id=name,
+        parent=parent,
+        stage_name=(*TRUNK, BRANCH)[place],
+        stage_begin=begin,
+        begin=begin,
+        end=begin + stage.tokens,
+        stage=stage,
+        sources={"prose": SourceUse(domain="general", depth="L0", digest="0", weight=1)},
+        mixture_position=0,
+        initialisation_seed=seed,
+        data_seed=seed,
+        model=config.model,
+        optimizer=config.optimizer,
+        pool="fake",
+        tokenizer_digest="0",
+        vocab_size=8,
+        checkpoint_every_tokens=config.checkpoint_every_tokens,
+    )
 
 
 class Stopped(Exception):
@@ -272,7 +169,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def settings_digest(node: Node, evaluation: Any, store: Store) -> str:
-    return hashlib.sha256(evaluation.model_copy(update={"at": ()}).model_dump_json().encode()).hexdigest()[:8]
+    return f"settings of {evaluation.key}"
 
 
 def items_file(store: Store, node: Node, key: str) -> Path:
@@ -280,7 +177,7 @@ def items_file(store: Store, node: Node, key: str) -> Path:
 
 
 def evaluate(checkpoint: Path, node: Node, evaluation: Any, store: Store) -> list[Any]:
-    key = weights_digest(checkpoint)[:12] + settings_digest(node, evaluation, store)
+    key = weights_digest(checkpoint)[:12] + evaluation.key
     path = items_file(store, node, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("items")
@@ -306,9 +203,8 @@ def stand_ins() -> dict[str, ModuleType]:
         "davinci.training.numerics": _module(configure=lambda threads: None),
         "davinci.training.checkpoints": _module(is_valid=is_valid),
         "davinci.model.weights": _module(weights_digest=weights_digest),
-        "davinci.evaluation.evaluate": _module(
-            evaluate=evaluate, settings_digest=settings_digest, items_file=items_file
-        ),
+        "davinci.evaluation.evaluate": _module(evaluate=evaluate, items_file=items_file),
+        "davinci.evaluation.settings": _module(settings_digest=settings_digest),
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from davinci.launching.board import Board, duration
+from davinci.launching.demands import Demand
 from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import Remaining
 
@@ -19,8 +20,9 @@ def make_board(now: list[float]) -> Board:
         node.id: Remaining(train=True, discard=(), start=node.begin, evaluations=(), marked=False)
         for node in plan.nodes.values()
     }
+    asked = tuple(Demand(tokens=tokens, suite="s") for tokens in (200, 240))
     left["a-s0"] = Remaining(train=False, discard=(), start=80, evaluations=(), marked=True)
-    left["c1-s0"] = Remaining(train=True, discard=(), start=160, evaluations=(200, 240), marked=False)
+    left["c1-s0"] = Remaining(train=True, discard=(), start=160, evaluations=asked, marked=False)
     left["b-s0"] = Remaining(train=True, discard=(), start=104, evaluations=(), marked=False)
     return Board(plan, left, workers=2, clock=lambda: now[0])
 
@@ -35,12 +37,13 @@ def test_runs_and_tokens() -> None:
     assert board.name("b-s0") == "b of 2 runs of seed 0"
     board.trained(0, "b-s0", 120)
     assert board.tokens == (80 + 40, 320)
-    board.finish("b-s0")
-    board.finish("c0-s0")
+    assert board.finish("b-s0") == []
+    assert board.finish("c0-s0") == ["arm0-s0"]
+    assert board.finish("c0-s0") == []
     board.leave(0)
     assert board.finished_runs() == ["arm0-s0"]
     assert board.runs() == {"done": 1, "running": 0, "waiting": 1, "failed": 0}
-    board.failed.add("c1-s0")
+    board.fail("c1-s0")
     assert board.runs() == {"done": 1, "running": 0, "waiting": 0, "failed": 1}
     assert "1 done, 1 failed" in board.line()
 

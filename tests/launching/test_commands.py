@@ -15,7 +15,8 @@ from davinci.__main__ import main
 from davinci.launching.job import read_job, run_job
 from davinci.launching.launch import write_jobs
 from davinci.launching.lock import Lock
-from davinci.store import Store
+from davinci.launching.manifests import record
+from davinci.store import Store, write_json
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         monkeypatch.setitem(sys.modules, name, module)
     store = Store(tmp_path / "store")
     plan = launch_fakes.make_plan()
-    launch_fakes.save_plan(plan, store)
-    for path in write_jobs(plan, store, 1, ["b-s0", "c0-s0"]).values():
+    record(plan, store)
+    for path in write_jobs(plan, store, ["b-s0", "c0-s0"]).values():
         run_job(read_job(path), lambda event: None, lambda: False)
     return store
 
@@ -68,6 +69,25 @@ def test_an_unknown_name_is_one_line(store: Store, command: str, capsys: pytest.
     assert main([command, "fakee", "--store", str(store.root)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: store ") and "nearest: fake" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["status", "sync"])
+def test_a_sweep_that_was_only_planned_says_so(store: Store, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(store.sweep("idea") / "plan.json", {})
+    assert main([command, "idea", "--store", str(store.root)]) == 2
+    assert capsys.readouterr().err.startswith("error: sweep 'idea' was planned but never launched; ")
+    assert main(["where", "idea", "--store", str(store.root)]) == 0
+    assert str(store.sweep("idea") / "plan.json") in capsys.readouterr().out
+
+
+def test_status_needs_neither_frames_nor_torch(store: Store) -> None:
+    code = "from davinci.__main__ import main; main(['status', 'fake', '--store', sys.argv[1]])"
+    code = f"import davinci.evaluation.settings, launch_fakes; launch_fakes.install(); {code}"
+    code = f"import sys; sys.path.append(sys.argv[2]); {code}"
+    code += "; print(sorted({'torch', 'pandas', 'pyarrow', 'numpy', 'lm_eval'} & sys.modules.keys()))"
+    command = [sys.executable, "-c", code, str(store.root), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_data_build_makes_the_tasks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

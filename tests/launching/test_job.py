@@ -14,7 +14,8 @@ import pytest
 from davinci.errors import UserError
 from davinci.launching.job import Interrupted, Job, perform, read_job, run_job
 from davinci.launching.launch import write_jobs
-from davinci.launching.reconcile import plan_remaining, shared_evaluation
+from davinci.launching.manifests import record
+from davinci.launching.reconcile import plan_remaining
 from davinci.launching.status import run_states
 from davinci.planning.plan import Plan, load_plan
 from davinci.store import Store
@@ -41,7 +42,7 @@ def never() -> bool:
 def run_all(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """Run every chain of the plan; the events reported."""
     events: list[dict[str, Any]] = []
-    for path in write_jobs(plan, store, 1, [chain.name for chain in plan.chains()]).values():
+    for path in write_jobs(plan, store, [chain.name for chain in plan.chains()]).values():
         run_job(read_job(path), events.append, never)
     return events
 
@@ -82,17 +83,59 @@ def test_a_plan_is_done_once(store: Store) -> None:
 
 
 def test_another_suite_is_only_evaluated(store: Store) -> None:
-    plan = launch_fakes.make_plan()
-    run_all(plan, store)
+    run_all(launch_fakes.make_plan(), store)
     before = digests(store)
-    other = shared_evaluation(plan).model_copy(update={"limit": 3})
-    runs = tuple(
-        run.model_copy(update={"config": run.config.model_copy(update={"evaluation": other})}) for run in plan.runs
-    )
-    changed = plan.model_copy(update={"runs": runs})
+    changed = launch_fakes.make_plan(evaluation={"limit": 3})
     assert not plan_remaining(changed, store)[LEAF].train
     assert {phase for _, phase in phases(run_all(changed, store))} == {"evaluating"}
     assert digests(store) == before
+    # The first suite still stands beside it.
+    assert phases(run_all(launch_fakes.make_plan(), store)) == []
+
+
+def test_arms_may_ask_one_state_for_different_suites(store: Store) -> None:
+    """The leaf of the first arm is evaluated as both arms say, and neither's rows hide the other's."""
+    plan = launch_fakes.make_plan(evaluation=[{"limit": None, "heldout_sequences": 2}, {"limit": 3}])
+    same = plan.runs[0].model_copy(update={"id": "arm1-s0", "arm": "arm1"})
+    nodes = {name: node for name, node in plan.nodes.items() if name != "c1-s0"}
+    plan = plan.model_copy(update={"runs": (plan.runs[0], same), "nodes": nodes})
+    events = run_all(plan, store)
+    assert [phase for node, phase in phases(events) if node == LEAF] == ["training"] + ["evaluating"] * 4
+    keys = [arm.config.evaluation.key for arm in plan.arms]
+    rows = [row for row in read(store.records(LEAF)) if row["kind"] == "evaluation"]
+    assert {(row["tokens"], row["suite"], row["benchmark"]) for row in rows} == {
+        (tokens, key, name) for tokens in (200, 240) for key in keys for name in ("sums", "words")
+    }
+    assert all(left.finished for left in plan_remaining(plan, store).values())
+    assert phases(run_all(plan, store)) == []
+    job = read_job(store.jobs("fake") / f"{LEAF}.json")
+    assert (sorted(job.suites), job.heldout_sequences) == (sorted(keys), 2)
+    assert [(demand.tokens, demand.suite) for demand in job.demands[LEAF]] == sorted(
+        (tokens, key) for tokens in (200, 240) for key in keys
+    )
+
+
+def test_a_finished_node_is_believed_without_reading_its_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = launch_fakes.make_plan()
+    run_all(plan, store)
+
+    def refuse(path: Path) -> None:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr("davinci.launching.reconcile.read", refuse)
+    assert all(left.finished for left in plan_remaining(plan, store).values())
+    for path, change in (
+        (store.records(LEAF), lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        (store.checkpoint(LEAF, 240) / "model.safetensors", Path.unlink),
+        (next((store.node(LEAF) / "evaluations").iterdir()), Path.unlink),
+    ):
+        kept = path.read_bytes()
+        change(path)
+        with pytest.raises(AssertionError, match="was read"):
+            plan_remaining(plan, store)
+        path.write_bytes(kept)
+    with pytest.raises(AssertionError, match="was read"):
+        plan_remaining(launch_fakes.make_plan(points=(48,)), store)
 
 
 def test_an_earlier_point_is_replayed_and_only_there(store: Store) -> None:
@@ -134,7 +177,7 @@ def test_a_node_recorded_from_a_later_begin_is_trained_again_for_its_rows(store:
 
 def test_a_damaged_parent_is_refused_then_trained_again(store: Store) -> None:
     plan = launch_fakes.make_plan(arms=1)
-    (job,) = write_jobs(plan, store, 1, [LEAF]).values()
+    (job,) = write_jobs(plan, store, [LEAF]).values()
     run_job(read_job(job), lambda event: None, never)
     before = digests(store)
     (store.checkpoint("b-s0", 160) / "model.safetensors").write_text("rot")
@@ -147,7 +190,7 @@ def test_a_damaged_parent_is_refused_then_trained_again(store: Store) -> None:
 
 def test_a_stop_keeps_the_step_and_says_so(store: Store) -> None:
     plan = launch_fakes.make_plan(arms=1)
-    (job,) = write_jobs(plan, store, 1, [LEAF]).values()
+    (job,) = write_jobs(plan, store, [LEAF]).values()
     with pytest.raises(Interrupted):
         run_job(read_job(job), lambda event: None, lambda: store.records("b-s0").exists())
     stopped = plan_remaining(plan, store)
@@ -160,8 +203,8 @@ def test_a_stop_keeps_the_step_and_says_so(store: Store) -> None:
 
 def test_an_exception_goes_to_the_log(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plan = launch_fakes.make_plan(arms=1)
-    launch_fakes.save_plan(plan, store)
-    (job,) = write_jobs(plan, store, 1, [LEAF]).values()
+    record(plan, store)
+    (job,) = write_jobs(plan, store, [LEAF]).values()
     monkeypatch.setenv("FAKE_CONTROL", str(tmp_path))
     (tmp_path / "b-s0.fails").touch()
     outcome = perform(job, lambda event: None, never)
@@ -175,17 +218,9 @@ def test_an_exception_goes_to_the_log(store: Store, monkeypatch: pytest.MonkeyPa
     assert (state.state, state.tokens) == ("done", state.total_tokens)
 
 
-def test_runs_must_share_a_suite() -> None:
-    plan = launch_fakes.make_plan()
-    other = shared_evaluation(plan).model_copy(update={"limit": 3})
-    odd = plan.runs[1].model_copy(update={"config": plan.runs[1].config.model_copy(update={"evaluation": other})})
-    with pytest.raises(UserError, match="share one evaluation suite"):
-        shared_evaluation(plan.model_copy(update={"runs": (plan.runs[0], odd)}))
-
-
 def test_a_job_file_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text('{"sweep": "x", "chian": "y"}')
     with pytest.raises(UserError, match="chian"):
         read_job(path)
-    assert Job.model_fields.keys() >= {"nodes", "demands", "evaluation"}
+    assert Job.model_fields.keys() >= {"nodes", "demands", "suites", "donors"}

@@ -13,6 +13,7 @@ from davinci.launching import mirror
 from davinci.launching.board import Board
 from davinci.launching.job import read_job, run_job
 from davinci.launching.launch import write_jobs
+from davinci.launching.manifests import record
 from davinci.launching.mirror import Mirror
 from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import plan_remaining
@@ -25,15 +26,15 @@ class Launch:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "store")
         self.plan = launch_fakes.make_plan(arms=1, mode="offline")
-        launch_fakes.save_plan(self.plan, self.store)
-        for path in write_jobs(self.plan, self.store, 1, [chain.name for chain in self.plan.chains()]).values():
+        record(self.plan, self.store)
+        for path in write_jobs(self.plan, self.store, [chain.name for chain in self.plan.chains()]).values():
             run_job(read_job(path), lambda event: None, lambda: False)
         self.board = Board(self.plan, plan_remaining(self.plan, self.store), workers=1)
 
     def mirror(self) -> str:
         screen = io.StringIO()
         display = Display(self.board, PatientConsole(file=screen, width=1000))
-        with Mirror("fake", self.store, self.plan.runs[0].config.tracking, display) as mirror:
+        with Mirror("fake", self.store, self.plan.arms[0].config.tracking, display) as mirror:
             mirror.add("arm0-s0")
             mirror.add("arm0-s0")
         return screen.getvalue()

@@ -58,8 +58,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def submit(plan: Plan, store: Store, max_parallel: int = 8) -> int:
-    launch_fakes.save_plan(plan, store)
-    first = plan.runs[0].config
+    first = plan.arms[0].config
     wanted = {"kind": "slurm", "max_parallel": max_parallel}
     return launch(plan, store, first.cluster.model_copy(update=wanted), first.tracking)
 
@@ -90,7 +89,7 @@ def digests(store: Store) -> dict[str, str]:
 def run_here(plan: Plan, store: Store) -> dict[str, str]:
     """What an undisturbed run on this machine gives."""
     os.environ.pop("FAKE_CONTROL")
-    for path in write_jobs(plan, store, 1, [chain.name for chain in plan.chains()]).values():
+    for path in write_jobs(plan, store, [chain.name for chain in plan.chains()]).values():
         run_job(read_job(path), lambda event: None, lambda: False)
     return digests(store)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from offline_reader import read_offline
+from plans import small_run
 
 from davinci.__main__ import main
 from davinci.errors import UserError
@@ -18,6 +19,7 @@ from davinci.tracking.records import Writer
 from davinci.tracking.wandb_mirror import history, is_mirrored, run_ids, summary, wandb_id
 
 RUNS = ("qa-30-s0", "qa-50-s0")
+EVALUATION = small_run().evaluation
 NODES = {"trunk": (0, 100), "qa-30-leaf": (100, 200), "qa-50-leaf": (100, 200)}
 
 
@@ -31,10 +33,11 @@ def train(store: Store, node: str, attempt: int = 1) -> None:
         writer.write("heldout", end, end // 10, domain="code", loss=0.9, bits_per_byte=0.4, sequences=8)
 
 
-def evaluate(store: Store, node: str, tokens: int, score: float, attempt: int = 1) -> None:
+def evaluate(store: Store, node: str, tokens: int, score: float, attempt: int = 1, suite: str = EVALUATION.key) -> None:
     with Writer(store.records(node), attempt) as writer:
         for name, domain, value in (("sums", "science", score), ("maths", "science", 1.0), ("prose", "general", 0.5)):
-            writer.write("evaluation", tokens, tokens // 10, benchmark=name, domain=domain, protocol="ppl", score=value)
+            values = {"benchmark": name, "domain": domain, "protocol": "ppl", "score": value, "suite": suite}
+            writer.write("evaluation", tokens, tokens // 10, **values)
 
 
 def make_sweep(store: Store, mode: str = "offline") -> None:
@@ -49,6 +52,7 @@ def make_sweep(store: Store, mode: str = "offline") -> None:
             "points": [],
             "config": {
                 "scale": {"name": "tiny"},
+                "evaluation": EVALUATION.model_dump(mode="json"),
                 "tracking": {"mode": mode, "project": "davinci-tests", "entity": None},
                 "curriculum": {"stages": {"s1": {"tokens": 100}}},
             },
@@ -56,6 +60,7 @@ def make_sweep(store: Store, mode: str = "offline") -> None:
         write_json(store.sweep("qa") / "runs" / f"{run}.json", manifest)
         train(store, leaf)
         evaluate(store, leaf, 200, 0.25)
+        evaluate(store, leaf, 200, 0.0, suite="another arm's")
     train(store, "trunk")
     # Past the range that the runs share: another sweep's, no part of these.
     with Writer(store.records("trunk"), 1) as writer:

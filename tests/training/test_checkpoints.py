@@ -73,17 +73,17 @@ def test_equal_weights_have_equal_digests_wherever_they_are_written(empty: Store
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
 def test_damage_is_seen_and_the_one_before_is_used(empty: Store, name: str) -> None:
     older, newer = write(empty, 100), write(empty, 200)
-    assert saved.newest(empty, "n", 1000) == newer
-    assert saved.newest(empty, "n", 200) == older
+    assert saved.newest(empty, "n", 0, 1000) == newer
+    assert saved.newest(empty, "n", 0, 200) == older
     content = bytearray((newer / name).read_bytes())
     content[len(content) // 2] ^= 1
     (newer / name).write_bytes(content)
     if name == "state.json":
         (newer / name).write_bytes(content[: len(content) // 2])
     assert not saved.is_valid(newer)
-    assert saved.newest(empty, "n", 1000) == older
+    assert saved.newest(empty, "n", 0, 1000) == older
     (older / name).unlink()
-    assert saved.newest(empty, "n", 1000) is None
+    assert saved.newest(empty, "n", 0, 1000) is None
 
 
 def test_a_writer_that_dies_leaves_nothing_that_counts(empty: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_a_writer_that_dies_leaves_nothing_that_counts(empty: Store, monkeypatch
     assert [path.name for path in older.parent.iterdir()] == [older.name]
     # Killed outright, it would also leave its temporary folder.
     (older.parent / ".000000000000200.abc").mkdir()
-    assert saved.newest(empty, "n", 1000) == older
+    assert saved.newest(empty, "n", 0, 1000) == older
     saved.remove_leftovers(older.parent)
     assert [path.name for path in older.parent.iterdir()] == [older.name]
 
