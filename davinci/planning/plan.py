@@ -96,9 +96,10 @@ class Cost(Frozen):
     """What the plan costs beyond tokens and FLOPs.
 
     `gpu_hours` are accelerator-hours at `mfu` of the peak of `gpu`, evaluation not included; `days` is wall time, with
-    evaluation, of at most `parallel` jobs at once, children after parents. `mfu_measured` says that `mfu` (and with it hours and days)
-    come from a probe on this machine instead of the cluster's config. `evaluation_flops` is null where a benchmark does
-    not say its items. `price` is null where the cluster states none. Bytes are what the sweep adds to the store.
+    evaluation, of at most `parallel` jobs at once, children after parents. `mfu_measured` says that `mfu` (and with it
+    hours and days) come from a probe on this machine instead of the cluster's config. `evaluation_flops` is null where
+    a benchmark does not say its items. `price` is null where the cluster states none. Bytes are what the sweep's nodes
+    take in the store.
     """
 
     gpu: str
