@@ -155,20 +155,34 @@ def _lacking_seeds(sweep: Sweep, planned_runs: Sequence[PlannedRun]) -> list[str
     return [f"arm {arm} lacks seeds {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
 
 
+# (source, depth, digest) of everything an arm reads.
+Reads = frozenset[tuple[str, str, str | None]]
+
+
 def _sources(
     compared: _Compared, planned_runs: Sequence[PlannedRun], nodes: Mapping[str, Node], problem: Level
 ) -> list[Finding]:
     """What each arm reads, by content: the same everywhere, or otherwise through the factor."""
-    reads = {node.id: frozenset((n, u.depth, u.digest) for n, u in node.sources.items()) for node in nodes.values()}
-    by_arm = {run.arm: frozenset(run.nodes) for run in planned_runs}
+    # Nodes of one mixture share their sources, so each mixture is looked into once.
+    mixtures = {id(node.sources): node.sources for node in nodes.values()}
+    reads = {key: frozenset((n, use.depth, use.digest) for n, use in own.items()) for key, own in mixtures.items()}
+    united: dict[frozenset[int], Reads] = {}
+    by_arm: dict[str, Reads] = {}
+    for run in planned_runs:
+        if run.arm not in by_arm:
+            keys = frozenset(id(nodes[node].sources) for node in run.nodes)
+            if keys not in united:
+                united[keys] = Reads().union(*(reads[key] for key in keys))
+            by_arm[run.arm] = united[keys]
     base = compared.sweep.baseline.label
     if base not in by_arm:
         return []
-    of_base = frozenset[tuple[str, str, str | None]]().union(*(reads[node] for node in by_arm[base]))
+    of_base = by_arm[base]
     otherwise: dict[str, list[str]] = {}
     findings = []
-    for arm, own in by_arm.items():
-        of_arm = frozenset[tuple[str, str, str | None]]().union(*(reads[node] for node in own))
+    for arm, of_arm in by_arm.items():
+        if of_arm == of_base:
+            continue
         unlike = sorted({name for name, _, _ in of_arm ^ of_base})
         if unlike and arm not in compared.reads_otherwise:
             text = f"source {unlike[0]} is not read alike by arms {base} and {arm}, and no factor key explains it"

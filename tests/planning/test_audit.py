@@ -129,7 +129,8 @@ def test_a_mutated_arm_among_many_is_named(make_run, data):
     key = data.draw(st.sampled_from(keys))
     arms[label] = with_leaf(arms[label], key.split("."), another(dict(leaves(base))[key]))
     (text,) = undeclared_of(make_sweep(arms))
-    assert text.startswith(f"{key} differs between arms A")
+    assert text.startswith(key)
+    assert "differs between arms A (" in text
     assert label in text
 
 
