@@ -1,0 +1,214 @@
+"""A plan that cuts what the store holds whole, or joins what it holds cut: planned, launched and trained for real."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import launch_fakes
+import pytest
+from plans import small_run, small_stage
+from pools import DEPTH, POOL, SOURCES, VOCAB_SIZE, tiny_pool
+
+from davinci.config import Run
+from davinci.data.cards import read_card
+from davinci.launching.donors import donors
+from davinci.launching.job import Interrupted, read_job, run_job
+from davinci.launching.launch import write_jobs
+from davinci.launching.manifests import record
+from davinci.launching.reconcile import plan_remaining
+from davinci.planning.build import build_plan
+from davinci.planning.plan import Plan
+from davinci.planning.sweep import Arm, Question, Sweep
+from davinci.store import Store, read_json
+from davinci.tracking.records import read
+from davinci.training import numerics
+
+LENGTH = 32
+# A unit of the budgets: some steps of two sequences.
+UNIT = 5 * 2 * LENGTH
+Event = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def only_training_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in launch_fakes.stand_ins().items():
+        if name.startswith("davinci.evaluation"):
+            monkeypatch.setitem(sys.modules, name, module)
+    numerics.configure(1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return filled(tmp_path / "store")
+
+
+def filled(folder: Path) -> Store:
+    store = Store(folder)
+    tiny_pool(store, tokens=4_000)
+    return store
+
+
+def stage(units: int, **lr: Any) -> dict[str, Any]:
+    mixture = {"general": 0.1875, "code": 0.25, "science": 0.125, "qa": 0.4375}
+    lr = {"shape": "constant", "start": 3e-3} | lr
+    return small_stage(units * UNIT, sequence_length=LENGTH, lr=lr, mixture={"domains": mixture}, mask_questions=True)
+
+
+def arm(label: str, stages: dict[str, dict[str, Any]], at: dict[str, list[int]]) -> Run:
+    """`at` gives, by stage, the units into it at which the arm is evaluated."""
+    model = small_run().model.model_dump(mode="json") | {
+        "hidden_size": 16,
+        "attention_heads": 2,
+        "head_dim": 8,
+        "mlp_intermediate_size": 32,
+        "vocab_size": VOCAB_SIZE,
+        "max_position_embeddings": 64,
+        "rope_theta": 1e4,
+        "norm_eps": 1e-6,
+        "initializer_range": 0.02,
+    }
+    sources = {name: {"domain": domain, "depths": [DEPTH]} for name, (domain, _) in SOURCES.items()}
+    return small_run(
+        arm=label,
+        model=model,
+        pool={"name": POOL, "tokenizer": "tokenizer.json", "vocab_size": VOCAB_SIZE, "sources": sources},
+        curriculum={"name": "fork", "stages": stages},
+        evaluation={
+            "at": [{"stage": name, "tokens": units * UNIT} for name, found in at.items() for units in found],
+            "heldout_sequences": 2,
+        },
+        checkpoint_every_tokens=UNIT // 2,
+    )
+
+
+def long(*at: int) -> Run:
+    return arm("long", {"s": stage(6)}, {"s": [*at, 6]})
+
+
+def fork(*at: int) -> Run:
+    """Leaves the long arm after four units."""
+    decay = stage(2, shape="linear", start=3e-3, stop=1e-4)
+    return arm("fork", {"s": stage(4), "decay": decay}, {"s": list(at), "decay": [2]})
+
+
+def planned(store: Store, *runs: Run) -> Plan:
+    arms = [Arm(label=run.arm, overrides=(), is_baseline=place == 0, config=run) for place, run in enumerate(runs)]
+    sweep = Sweep("fork", Question(text="?"), tuple(arms), (0,), ("curriculum", "evaluation"))
+    return build_plan(sweep, cards={POOL: read_card(store, POOL)}, store=store)
+
+
+def run_all(plan: Plan, store: Store) -> list[Event]:
+    """Launch the plan in this process, as often as it takes; the events reported."""
+    record(plan, store)
+    left = plan_remaining(plan, store)
+    events: list[Event] = []
+    names = [chain.name for chain in plan.chains() if not all(left[node].finished for node in chain.nodes)]
+    for path in write_jobs(plan, store, names).values():
+        run_job(read_job(path), events.append, lambda: False)
+    assert all(one.finished for one in plan_remaining(plan, store).values())
+    return events
+
+
+def phases(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event["node"], event["phase"]) for event in events if event["event"] == "phase"]
+
+
+def weights(store: Store, plan: Plan) -> dict[str, str]:
+    return {
+        node: read_json(store.checkpoint(node, plan.nodes[node].end) / "state.json")["digests"]["model.safetensors"]
+        for node in plan.nodes
+    }
+
+
+def trained(store: Store, node: str) -> list[dict[str, Any]]:
+    """Training rows without what depends on the clock or the attempt."""
+    clock = ("time", "tokens_per_second", "attempt")
+    rows = [row for row in read(store.records(node)) if row["kind"] == "train"]
+    return [{name: value for name, value in row.items() if name not in clock} for row in rows]
+
+
+@pytest.fixture
+def straight(tmp_path: Path) -> Store:
+    """Both arms, trained from the start."""
+    store = filled(tmp_path / "straight")
+    run_all(planned(store, long(), fork()), store)
+    return store
+
+
+def test_a_fork_goes_on_from_the_nearest_earlier_checkpoint(
+    store: Store, straight: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = planned(store, long(1, 3))
+    (whole,) = first.nodes
+    run_all(first, store)
+    assert read_json(store.node(whole) / "done.json")["begin"] == 0
+
+    plan = planned(store, long(1, 3), fork(1, 3))
+    trunk, branch = plan.runs[1].nodes
+    assert plan.runs[0].nodes == (trunk, whole), "the cut changes no id"
+    left = plan_remaining(plan, store)
+    assert left[whole].finished and left[trunk].train
+    assert donors(plan, store) == {trunk: (whole,)}
+    events = run_all(plan, store)
+    # What was evaluated on the way is not evaluated again, what was trained is not trained again.
+    assert phases(events) == [(trunk, "training"), (branch, "training"), (branch, "evaluating")]
+    assert min(event["tokens"] for event in events if event["event"] == "tokens") > 3 * UNIT
+    assert f"took over the checkpoint at {3 * UNIT} tokens from {whole}" in capsys.readouterr().out
+    assert weights(store, plan) == weights(straight, planned(straight, long(), fork()))
+    assert trained(store, trunk) == trained(straight, trunk)
+    # The older, longer node keeps what it says of itself.
+    assert read_json(store.node(whole) / "done.json")["begin"] == 0
+    assert read_json(store.node(whole) / "node.json")["begin"] == 0
+    assert run_all(planned(store, long(1, 3)), store) == []
+
+
+def test_a_checkpoint_at_the_fork_is_all_it_takes(store: Store, straight: Store) -> None:
+    run_all(planned(store, long(4)), store)
+    plan = planned(store, long(4), fork(4))
+    trunk, branch = plan.runs[1].nodes
+    assert phases(run_all(plan, store)) == [(branch, "training"), (branch, "evaluating")]
+    assert weights(store, plan) == weights(straight, planned(straight, long(), fork()))
+    assert (store.checkpoint(trunk, 4 * UNIT) / "model.safetensors").stat().st_nlink == 2, "no second copy on disk"
+    assert read_json(store.checkpoint(trunk, 4 * UNIT) / "state.json")["node"] == trunk
+
+
+def test_a_stopped_run_is_taken_over_too(store: Store, straight: Store) -> None:
+    first = planned(store, long())
+    (whole,) = first.nodes
+    (job,) = write_jobs(first, store, [whole]).values()
+    asked = iter(range(1000))
+    with pytest.raises(Interrupted):
+        run_job(read_job(job), lambda event: None, lambda: next(asked) == 17)  # Between three and four units.
+    plan = planned(store, long(), fork())
+    trunk, _ = plan.runs[1].nodes
+    events = run_all(plan, store)
+    of_trunk = [event["tokens"] for event in events if event["event"] == "tokens" and event["node"] == trunk]
+    assert min(of_trunk) > 3 * UNIT
+    assert weights(store, plan) == weights(straight, planned(straight, long(), fork()))
+    assert trained(store, trunk) == trained(straight, trunk)
+
+
+@pytest.mark.parametrize("lie", ["node", "checkpoint"])
+def test_a_donor_that_is_not_what_it_says_is_left_alone(store: Store, straight: Store, lie: str) -> None:
+    run_all(planned(store, long(3)), store)
+    plan = planned(store, long(3), fork(3))
+    trunk, whole = plan.runs[0].nodes
+    if lie == "node":
+        path = store.node(whole) / "node.json"
+        stored = json.loads(path.read_text())
+        stored["data_seed"] = 7
+        path.write_text(json.dumps(stored))
+    else:
+        (store.checkpoint(whole, 3 * UNIT) / "model.safetensors").write_bytes(b"rot")
+    events = run_all(plan, store)
+    assert min(event["tokens"] for event in events if event["event"] == "tokens") < 3 * UNIT
+    assert weights(store, plan) == weights(straight, planned(straight, long(), fork()))
+
+
+def test_without_the_fork_nothing_is_trained_again(straight: Store) -> None:
+    plan = planned(straight, long())
+    assert len(plan.nodes) == 2, "cut where it was cut before"
+    assert run_all(plan, straight) == []
