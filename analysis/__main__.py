@@ -48,7 +48,7 @@ def _report(name: str, store: Store) -> int:
     console.print()
     if (verdict := verdict_text(found)) is not None:
         console.print(Text.assemble(("Hypothesis ", "bold"), verdict))
-    above = [row.benchmark for row in found.chance if row.above]
+    above = [row.name for row in found.chance if row.above]
     if found.chance:
         names = ", ".join(above) or "none"
         console.print(Text.assemble(("Above chance ", "bold"), f"{len(above)} of {len(found.chance)}: {names}"))

@@ -55,13 +55,15 @@ class Comparison:
 
     `rows` are those the table shows, in its order; `cells` holds every evaluated point, for figures and verdict.
     `detectable` is by column, as a fraction: the median over the table's differences of the smallest true difference
-    told from noise with 80% power.
+    told from noise with 80% power. `chance`: by column and arm what guessing scores, None where the arm's suite has
+    nothing of the column.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str | None, Moment], ...]
     cells: dict[tuple[str | None, int, str], Cell]
     detectable: dict[str, float]
+    chance: dict[str, dict[str, float | None]]
     baseline: str
     efficiency: tuple[float, float]
 
@@ -86,8 +88,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class AboveChance:
-    """One benchmark at the last moment, averaged over all arms: score minus chance."""
+    """One benchmark at the last moment, averaged over the arms that ask it this way: score minus chance.
 
+    `name` is the benchmark's, with its protocol where arms ask it under several.
+    """
+
+    name: str
     benchmark: str
     domain: str
     protocol: str
@@ -145,7 +151,9 @@ def compare(grid: Grid, columns: Sequence[Column], paper: published.Published | 
                 absent=_run_ids(grid, absent, moment),
                 items=sum({row.benchmark: row.items for row in there}.values()),
             )
-    return Comparison(tuple(columns), tuple(rows), cells, detectable, baseline, efficiency)
+    arms = [arm.label for arm in grid.sweep.plan.arms]
+    chance = {column.name: {arm: grid.chance(arm, column) for arm in arms} for column in columns}
+    return Comparison(tuple(columns), tuple(rows), cells, detectable, chance, baseline, efficiency)
 
 
 def _places(grid: Grid) -> list[Place]:
@@ -301,5 +309,7 @@ def above_chance(grid: Grid) -> list[AboveChance]:
             about = grid.tests[name, protocol]
             items = max(row.items for row in grid.at(last) if (row.benchmark, row.protocol) == (name, protocol))
             score = float(excess.mean) + about.chance
-            rows.append(AboveChance(name, about.domain, protocol, items, about.chance, score, excess))
+            several = sum(benchmark == name for benchmark, _ in family) > 1
+            full = f"{name} ({protocol})" if several else name
+            rows.append(AboveChance(full, name, about.domain, protocol, items, about.chance, score, excess))
     return rows

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, RULE, WARNING = "#1f262d", "#5d6770", "#e2e6ea", "#9a5b00"
-LEGEND_LINE = 0.17  # inches
+LEGEND_LINE, LEGEND_ENTRY, LEGEND_LETTER = 0.17, 0.47, 0.075  # inches: a line, a handle and its gaps, a letter
 _RC = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -48,7 +48,7 @@ def save(panels: Sequence[Panel], stem: Path, columns: int, stamp: str = "") -> 
         rows = -(-len(panels) // columns)
         names = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
         width = 3.3 * columns
-        across = max(1, min(len(names), int(width / (0.45 + 0.068 * max(map(len, names), default=1)))))
+        across = _legend_columns(names, width)
         above = 0.8 + LEGEND_LINE * (-(-len(names) // across) - 1)
         height = 2.6 * rows + above - 0.35
         figure = Figure(figsize=(width, height))
@@ -128,6 +128,16 @@ def _x_axis(axes: Axes, panel: Panel) -> None:
     axes.set_xlim(low - pad, high + pad)
     ticks = list(panel.ticks) or token_ticks(low, high)
     axes.set_xticks([x for x, _ in ticks], [_plain(name) for _, name in ticks])
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """How many legend columns fit `width` inches; matplotlib fills column by column."""
+    for count in range(len(names), 1, -1):
+        deep = -(-len(names) // count)
+        longest = [max(len(name) for name in names[first : first + deep]) for first in range(0, len(names), deep)]
+        if sum(LEGEND_ENTRY + LEGEND_LETTER * letters for letters in longest) <= width:
+            return count
+    return 1
 
 
 def _legend(figure: Figure, panels: Sequence[Panel], across: int) -> None:

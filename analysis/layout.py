@@ -10,7 +10,7 @@ from analysis.comparison import AboveChance, Cell, Comparison
 from analysis.load import Sweep
 from analysis.published import SOURCE
 from analysis.replicates import Floor
-from analysis.samples import Moment
+from analysis.samples import OVERALL, Moment
 from analysis.statistics import Estimate
 from analysis.tables import MINUS, NOISE, Table, Tone, Value, percent
 
@@ -113,8 +113,10 @@ def notes(sweep: Sweep, comparison: Comparison, floor: Floor | None) -> list[str
     covers = {cell.score.covers for cell in cells if cell.score}
     text = [
         f"score ± half of the 95% interval over {_count(len(plan.seeds), 'seed')} (t, seed variance pooled over the "
-        "column's cells) and over benchmark items. Overall is the mean over benchmarks."
+        "column's cells) and over benchmark items."
     ]
+    if any(column.name == OVERALL for column in comparison.columns):
+        text[0] += " Overall is the mean over benchmarks."
     if covers and any("seeds" not in one for one in covers):
         text.append("One seed: the intervals speak of items only, not of training noise.")
     if covers and any("items" not in one for one in covers):
@@ -149,6 +151,11 @@ def notes(sweep: Sweep, comparison: Comparison, floor: Floor | None) -> list[str
     )
     if len({arm.config.evaluation.key for arm in plan.arms}) > 1:
         text.append("Arms are evaluated on suites of their own: a difference is one of model and suite together.")
+    for column in comparison.columns:
+        chance = {arm: value for arm, value in comparison.chance[column.name].items() if value is not None}
+        if len(set(chance.values())) > 1:
+            listed = ", ".join(f"{percent(value)} in {arm}" for arm, value in chance.items())
+            text.append(f"{column.name} by guessing: {listed}.")
     if any(cell.published is not None for cell in cells):
         text.append(f"paper: {SOURCE}, another model at another scale: compare directions, not levels.")
     if plan.audit.verdict != "controlled":

@@ -83,7 +83,7 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
                 for moment in shared
             ]
             lines.append(_line(SHARED_LABEL, SHARED_COLOUR, "o", [one for one in points if one[1]], 100.0))
-        chances = {grid.chance(arm.label, column) for arm in grid.sweep.plan.arms} - {None}
+        chances = [one for one in set(comparison.chance[column.name].values()) if one is not None]
         panels.append(
             Panel(
                 title=column.name,
@@ -92,7 +92,7 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
                 lines=tuple(line for line in lines if line.x.size),
                 boundaries=_boundaries(grid.sweep, ticks[0][0]),
                 ticks=tuple(ticks) if len(ticks) <= 6 else (),
-                guide=(100 * chance, "chance") if len(chances) == 1 and (chance := chances.pop()) is not None else None,
+                guide=(100 * chances[0], "chance") if len(chances) == 1 else None,
             )
         )
     return panels

@@ -143,7 +143,9 @@ def test_arms_get_the_rows_of_their_own_suite(tmp_path: Path) -> None:
         ("code_next", "ppl", 0.25),
         ("arithmetic", "generative", 0.0),
     ]
+    assert [row.name for row in found.chance] == ["arithmetic (ppl)", "code_next", "arithmetic (generative)"]
     assert any("suites of their own" in note for note in found.table.notes)
+    assert "arithmetic by guessing: 25.0 in ppl, 0.0 in generative." in found.table.notes
     assert found.sweep.notes == []
     # The training loss of runs that are one to the end is one line.
     (training, *_) = panels.loss_panels(found.sweep)
