@@ -11,6 +11,7 @@ from davinci.planning.cost import Probe, cost, node_flops
 from davinci.planning.plan import Audit, Epochs, Finding, Plan, PlannedRun, Study
 from davinci.planning.stored import finished
 from davinci.planning.sweep import Question, Sweep
+from davinci.planning.wording import some
 from davinci.store import Store
 
 
@@ -52,7 +53,7 @@ def join_plans(
         flops_left=math.fsum(flops[node] for node in left),
         audit=_audit(plans),
         epochs=tuple(_epochs(plan, row) for plan in plans for row in plan.epochs),
-        warnings=tuple(dict.fromkeys(text for plan in plans for text in plan.warnings)),
+        warnings=_warnings(plans),
         cost=cost(Sweep(name, question, arms, seeds, ()), runs, nodes, done, probe),
         power=None,
         orphans=tuple(
@@ -85,6 +86,15 @@ def _renamed(plan: Plan, run: PlannedRun) -> PlannedRun:
 
 def _epochs(plan: Plan, row: Epochs) -> Epochs:
     return row.model_copy(update={"arms": tuple(_label(plan, arm) for arm in row.arms)})
+
+
+def _warnings(plans: Sequence[Plan]) -> tuple[str, ...]:
+    """Each warning once, with the studies it is of unless it is of all."""
+    studies: dict[str, list[str]] = {}
+    for plan in plans:
+        for text in plan.warnings:
+            studies.setdefault(text, []).append(plan.sweep)
+    return tuple(text if len(of) == len(plans) > 1 else f"{some(of)}: {text}" for text, of in studies.items())
 
 
 def _audit(plans: Sequence[Plan]) -> Audit:
