@@ -15,10 +15,9 @@ from davinci.config import Node
 from davinci.data.cards import PoolCard
 from davinci.errors import nearest
 from davinci.planning.differences import ABSENT, differences, leaves
-from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Audit, Finding, PlannedRun
 from davinci.planning.sweep import Arm, Budget, Sweep
-from davinci.planning.wording import some
+from davinci.planning.wording import some, tokens
 
 Level = Literal["refused", "warned", "noted"]
 
@@ -209,11 +208,11 @@ def _budgets(
     flops_by_arm: Mapping[str, float],
     problem: Level,
 ) -> list[Finding]:
-    tokens = {run.arm: float(nodes[run.nodes[-1]].end) for run in planned_runs}
+    seen = {run.arm: float(nodes[run.nodes[-1]].end) for run in planned_runs}
     findings = []
     agreed = []
     budgets: tuple[tuple[Budget, Mapping[str, float], str], ...] = (
-        ("tokens", tokens, ",.0f"),
+        ("tokens", seen, ",.0f"),
         ("flops", flops_by_arm, ".5g"),
     )
     for what, values, form in budgets:
@@ -266,11 +265,11 @@ def _masks(sweep: Sweep) -> list[str]:
         if stages:
             unmasked = seen - sum(config.curriculum.stages[name].grid.tokens_used for name in stages)
             texts.append(
-                f"{who}: of {human_tokens(seen)} tokens seen between {human_tokens(unmasked)} and {human_tokens(seen)} "
+                f"{who}: of {tokens(seen)} tokens seen between {tokens(unmasked)} and {tokens(seen)} "
                 f"are in the loss: {some(list(stages))} leaves questions out, counted only as data is read"
             )
         elif len(groups) > 1:
-            texts.append(f"{who}: all of the {human_tokens(seen)} tokens seen are in the loss")
+            texts.append(f"{who}: all of the {tokens(seen)} tokens seen are in the loss")
     return texts
 
 

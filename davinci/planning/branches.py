@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from rich.table import Table
 from rich.text import Text
 
 from davinci.config import Node
-from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Plan
 from davinci.planning.wording import some
+from davinci.planning.wording import tokens as short
 
 # Lines of the tree at most: a sweep of a thousand arms still fits a page.
 LINES = 30
@@ -74,7 +75,7 @@ def _merged(plan: Plan) -> list[_Branch]:
             tokens=nodes[-1].end - nodes[0].begin,
             arms=tuple(arms[chain.nodes[0]]),
             seeds=set(seeds[chain.nodes[0]]),
-            ends=tuple(f"{arm} ends with {node.stage_name}" for node in nodes[:-1] for arm in leaves.get(node.id, ())),
+            ends=_ends(nodes, leaves),
             jobs_below=sum(one.chains + one.jobs_below for one in below),
             tokens_below=sum(one.tokens * one.chains + one.tokens_below for one in below),
             branches=below,
@@ -86,6 +87,18 @@ def _merged(plan: Plan) -> list[_Branch]:
         branch.kind = known.setdefault(kind, len(known))
         waiting.setdefault(chain.after, []).append(branch)
     return _joined(waiting.get(None, [])[::-1])
+
+
+def _ends(nodes: Sequence[Node], leaves: Mapping[str, Mapping[str, None]]) -> tuple[str, ...]:
+    """Where runs end on the way through a chain."""
+    texts = []
+    for node, following in pairwise(nodes):
+        if node.id in leaves:
+            arms = list(leaves[node.id])
+            inside = following.stage_begin == node.stage_begin
+            place = f"{short(node.end - node.stage_begin)} of {node.stage_name}" if inside else node.stage_name
+            texts.append(f"{arms[0]} ends at {place}" if len(arms) == 1 else f"{len(arms)} end at {place}")
+    return tuple(texts)
 
 
 def _joined(siblings: Sequence[_Branch]) -> list[_Branch]:
@@ -122,8 +135,8 @@ def _stages(nodes: Sequence[Node]) -> str:
         begin, end = own[0].begin - own[0].stage_begin, own[-1].end - own[0].stage_begin
         texts.append(
             name
-            + (f" from {human_tokens(begin)}" if begin else "")
-            + (f" to {human_tokens(end)}" if end < own[-1].stage.grid.tokens_used else "")
+            + (f" from {short(begin)}" if begin else "")
+            + (f" to {short(end)}" if end < own[-1].stage.grid.tokens_used else "")
         )
     return " → ".join(texts)
 
@@ -159,17 +172,17 @@ def _rows(
         before = "" if guide is None else guide + ("└─ " if last else "├─ ")
         if isinstance(line, list):
             jobs = sum(branch.chains + branch.jobs_below for branch in line)
-            tokens = sum(branch.tokens * branch.chains + branch.tokens_below for branch in line)
+            total = sum(branch.tokens * branch.chains + branch.tokens_below for branch in line)
             cells = (
                 f"{before}… {len(line):,} more like these",
                 "",
                 f"{jobs:,}",
-                f"{human_tokens(tokens)} tokens together",
+                f"{short(total)} tokens together",
             )
             yield tuple(Text(cell, "dim") for cell in cells)
         else:
             label = Text(before, "dim").append(line.stages, "default")
-            yield label, Text(human_tokens(line.tokens)), Text(f"{line.chains:,}"), Text(_who(line, every))
+            yield label, Text(short(line.tokens)), Text(f"{line.chains:,}"), Text(_who(line, every))
             below = "" if guide is None else guide + ("   " if last else "│  ")
             yield from _rows(line.branches, width, below, every)
 

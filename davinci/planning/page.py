@@ -10,10 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from davinci.planning.branches import drawn
-from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Epochs, Finding, Plan, Power, Spent
 from davinci.planning.sweep import Arm
-from davinci.planning.wording import count, some
+from davinci.planning.wording import count, some, tokens
 
 _STYLE = {"controlled": "bold green", "warned": "bold yellow", "refused": "bold red"}
 _MARK = {"refused": ("refused", "red"), "warned": ("warning", "yellow"), "noted": ("noted", "dim")}
@@ -27,14 +26,19 @@ def show(plan: Plan, console: Console) -> None:
     console.rule(Text(plan.sweep, "bold").append(f" · {verdict}", _STYLE[verdict]))
     console.print(_question(plan), highlight=False)
     if plan.studies:
-        _section(console, "Studies", _studies(plan))
+        _section(
+            console, "Studies: tokens alone, shared within the study, and trained by no other study", _studies(plan)
+        )
     else:
         _section(console, _counts(plan), _arms(plan))
     _section(console, "Stages, each trained once", drawn(plan))
     _section(console, "Cost", _cost(plan), *_cost_notes(plan))
     _section(console, "Audit", *_audit(plan))
-    _section(console, "Epochs: in the stage / since initialisation", _epochs(plan), *_repeated(plan))
-    _section(console, "Power", _power(plan.power, len(plan.seeds)))
+    if plan.studies:  # the stages of each are on its own page
+        _section(console, "Epochs since initialisation", *_repeated(plan))
+    else:
+        _section(console, "Epochs: in the stage / since initialisation", _epochs(plan), Text(" "), *_repeated(plan))
+        _section(console, "Power", _power(plan.power, len(plan.seeds)))
     _section(console, "Orphaned by an edit", *_orphans(plan))
     _section(console, "Not on this machine", *_missing(plan))
 
@@ -88,17 +92,15 @@ def _counts(plan: Plan) -> str:
 
 
 def _arms(plan: Plan) -> RenderableType:
-    lines = []
-    for arm in plan.arms[:ARMS]:
-        made_by = Text(_own(arm, plan.arms), "dim")
-        if arm.is_baseline and len(plan.arms) > 1:
-            made_by = Text("baseline ", "bold").append(made_by)
-        lines.append((Text(arm.label), made_by))
+    lines = [
+        (arm.label, "baseline" if arm.is_baseline and len(plan.arms) > 1 else "", _own(arm, plan.arms))
+        for arm in plan.arms[:ARMS]
+    ]
     table = Table.grid(padding=(0, 2, 0, 0))
-    for _ in range(1 + any(made_by.plain for _, made_by in lines)):
-        table.add_column(overflow="fold")
+    for index in range(max(1, *(sum(map(bool, line)) for line in lines))):
+        table.add_column(overflow="fold", style="dim" if index else "")
     for line in lines:
-        table.add_row(*line[: len(table.columns)])
+        table.add_row(*map(Text, line[: len(table.columns)]))
     if len(plan.arms) > ARMS:
         table.add_row(Text(f"… and {len(plan.arms) - ARMS:,} more arms", "dim"))
     return table
@@ -111,14 +113,14 @@ def _own(arm: Arm, arms: Sequence[Arm]) -> str:
 
 
 def _studies(plan: Plan) -> RenderableType:
-    table = _table("study", "runs", "tokens alone", "shared", "its own", "FLOPs", "audit")
+    table = _table("study", "runs", "alone", "shared", "own", "FLOPs", "audit")
     for study in plan.studies:
         table.add_row(
             Text(study.sweep),
             f"{study.runs:,}",
-            human_tokens(study.tokens_unshared),
-            human_tokens(study.tokens_shared),
-            human_tokens(study.tokens_own),
+            tokens(study.tokens_unshared),
+            tokens(study.tokens_shared),
+            tokens(study.tokens_own),
             f"{study.flops:.2e}",
             Text(study.verdict, _STYLE[study.verdict]),
         )
@@ -134,8 +136,8 @@ def _cost(plan: Plan) -> RenderableType:
         ("each stage once", plan.tokens_shared, plan.flops, "shared"),
         ("still to train", plan.tokens_left, plan.flops_left, "left"),
     )
-    for name, tokens, flops, which in rows:
-        cells = [human_tokens(tokens), f"{flops:.2e}" if flops else "0", _amount(_spent(cost.gpu_hours, which))]
+    for name, trained, flops, which in rows:
+        cells = [tokens(trained), f"{flops:.2e}" if flops else "0", _amount(_spent(cost.gpu_hours, which))]
         cells.append(_duration(_spent(cost.days, which)))
         if cost.price:
             cells.append(f"{_spent(cost.price, which):,.2f}")
@@ -152,9 +154,7 @@ def _cost_notes(plan: Plan) -> Iterator[RenderableType]:
     ratio = plan.tokens_unshared / plan.tokens_shared if plan.tokens_shared else 1.0
     saved = plan.tokens_unshared - plan.tokens_shared
     if saved:
-        share = (
-            f"{human_tokens(saved)} of {human_tokens(plan.tokens_unshared)} tokens ({saved / plan.tokens_unshared:.1%})"
-        )
+        share = f"{tokens(saved)} of {tokens(plan.tokens_unshared)} tokens ({saved / plan.tokens_unshared:.1%})"
         yield Text(f"Sharing saves {share}: {ratio:.2f} times fewer.")
     else:
         yield Text("Nothing to share: every run alone costs the same.")
@@ -173,23 +173,28 @@ def _cost_notes(plan: Plan) -> Iterator[RenderableType]:
 def _audit(plan: Plan) -> Iterator[RenderableType]:
     audit = plan.audit
     verdict = Text(audit.verdict, _STYLE[audit.verdict])
-    if audit.verdict == "controlled" and len(plan.arms) > 1:
+    if audit.verdict == "controlled" and plan.studies:
+        verdict.append(
+            ": in every study arms differ in its factor and what derives from it, in nothing else", "default"
+        )
+    elif audit.verdict == "controlled" and len(plan.arms) > 1:
         verdict.append(": arms differ in the declared factor and what derives from it, in nothing else", "default")
     elif audit.verdict == "refused":
         verdict.append(": cannot be launched as it is; audit=warn launches it and marks every output", "default")
     yield verdict
     lines = []
-    if audit.factor:
+    if audit.factor and not plan.studies:
         lines.append(("factor", Text(f"{some(audit.factor)} ({count(len(audit.differing), 'key')} changed)")))
-    if audit.derived:
+    if audit.derived and not plan.studies:
         lines.append(("derived", Text(f"{count(len(audit.derived), 'key')}: {some(audit.derived, 3)}")))
-    if audit.held_fixed:
+    if audit.held_fixed and not plan.studies:
         lines.append(
             ("held fixed", Text(" and ".join({"flops": "FLOPs"}.get(name, name) for name in audit.held_fixed)))
         )
-    yield _hanging([*lines, *map(_finding, audit.findings[:FINDINGS])])
-    if len(audit.findings) > FINDINGS:
-        yield Text(f"… and {len(audit.findings) - FINDINGS:,} more findings in plan.json", "dim")
+    findings = [one for one in audit.findings if not plan.studies or one.level != "noted"]
+    yield _hanging([*lines, *map(_finding, findings[:FINDINGS])])
+    if len(audit.findings) > len(findings[:FINDINGS]):
+        yield Text(f"… and {len(audit.findings) - len(findings[:FINDINGS]):,} more findings in plan.json", "dim")
 
 
 def _finding(finding: Finding) -> tuple[str, Text]:
@@ -239,9 +244,8 @@ def _repeated(plan: Plan) -> Iterator[RenderableType]:
     for (_, epochs, arm), sources in list(groups.items())[:SOURCES]:
         read = sum(demanded[source, arm] for source in sources)
         held = sum(final[source, arm].pool_tokens for source in sources)
-        table.add_row(Text(some(sources, 1)), Text(arm), human_tokens(int(read)), human_tokens(held), epochs)
+        table.add_row(Text(some(sources, 1)), Text(arm), tokens(read), tokens(held), epochs)
     if groups:
-        yield Text(" ")
         yield table
     for warning in plan.warnings:
         yield Text(warning, "yellow")

@@ -1,4 +1,4 @@
-"""Lists and counts as a plan's sentences put them."""
+"""Lists, counts and tokens as a plan's sentences put them."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def some(names: Sequence[str], most: int = 4, columns: int | None = None) -> str
 def count(number: int, noun: str) -> str:
     """``1 arm``, ``2 arms``."""
     return f"{number:,} {noun}" + ("s" if number != 1 else "")
+
+
+def tokens(number: float) -> str:
+    """Three significant digits and a unit: ``419B``, ``7.00T``; whole below a thousand."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        value = number / size
+        if value >= 0.9995:
+            return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit}"
+    return f"{number:.0f}"

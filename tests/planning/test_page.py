@@ -11,6 +11,7 @@ from rich.console import Console
 from davinci.planning.page import show
 from davinci.planning.plan import Orphan, Plan, Power, Study
 from davinci.planning.sweep import Hypothesis, PaperReference, Question
+from davinci.planning.wording import tokens
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_run_that_ends_on_the_way_is_named(make_run, cards):
         update={"curriculum": long.curriculum.model_copy(update={"stages": {"first": long.curriculum.stages["first"]}})}
     )
     said = page(make_plan(make_sweep({"long": long, "short": short}, factor=("curriculum",)), cards))
-    assert re.search(r"first → second +960 +1  all arms \(short ends with first\)", said)
+    assert re.search(r"first → second +960 +1  all arms \(short ends at first\)", said)
 
 
 def test_refusals_and_what_stands_in_the_way_are_said(three, cards, make_run):
@@ -162,6 +163,7 @@ def test_a_suite_lists_its_studies(three, cards):
     )
     said = " ".join(page(make_plan(three(), cards, studies=(study,))).split())
     assert "lr_decay 6 48.0T 9.00T 1.00T 1.70e+23 controlled" in said
+    assert "Power" not in said and "in the stage /" not in said
 
 
 def test_labels_are_printed_as_they_are(make_run, cards):
@@ -183,3 +185,10 @@ def test_the_document_names_every_key(repository):
         exempt = {"model", "optimizer", "pool", "tokenizer_digest", "vocab_size", "checkpoint_every_tokens", "seeds"}
         missing = [key for key in schema["properties"] if f"`{key}`" not in text]
         assert set(missing) <= (exempt if kind in ("Node", "Power") else set()), (kind, missing)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (999, "999"), (1000, "1.00k"), (419_430_400_000, "419B"), (999_996_522_496, "1.00T")]
+)
+def test_tokens_are_three_digits_and_never_a_thousand_of_a_unit(number, text):
+    assert tokens(number) == text
