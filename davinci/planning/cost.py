@@ -145,19 +145,21 @@ def cost(
     def price(of: Iterable[_Seconds]) -> float:
         return math.fsum(one.training * one.gpus * (one.price or 0.0) for one in of) / _HOUR
 
+    stretches = chains(nodes)
+
     def days(finished: frozenset[str]) -> float:
         jobs = [
             Job(chain.name, chain.after, sum(spent[node].total for node in chain.nodes if node not in finished))
-            for chain in chains(nodes)
+            for chain in stretches
         ]
         return makespan(jobs, parallel, clock.start) / _DAY
 
     clusters = {id(one.run.cluster): one.run.cluster for one in work.values()}.values()
     runs_alone = [spent[node] for run in planned_runs for node in run.nodes]
-    flops = math.fsum(node_flops(node) for node in nodes.values())
+    flops = math.fsum(clock.flops(node) for node in nodes.values())
     available = math.fsum(one.training * one.gpus * one.peak for one in spent.values())
     mfus = {cluster.mfu for cluster in clusters}
-    evaluation = [_evaluation_flops(one) for one in work.values()]
+    evaluation = [clock.evaluation_flops(one) for one in work.values()]
     known = all(one is not None for one in evaluation)
     rest = math.fsum((one.checkpoints + one.evaluations) * one.gpus for one in spent.values()) / _HOUR
     any_node = next(iter(nodes.values()))
@@ -264,22 +266,40 @@ class _Clock:
             total += self._evaluation(one.node, evaluation, one.run.cluster)
         return total
 
-    def _training(self, node: Node, cluster: Cluster) -> float:
-        return self._once(
-            (
-                "training",
-                id(node.stage),
-                node.begin - node.stage_begin,
-                node.end - node.begin,
-                id(node.model),
-                id(cluster),
-            ),
-            lambda: self._steps(node, cluster),
+    def flops(self, node: Node) -> float:
+        """Training FLOPs of a node."""
+        length = node.stage.sequence_length
+        key = ("flops", id(node.model), node.vocab_size, length)
+        return (node.end - node.begin) * self._once(
+            key, lambda: train_flops_per_token(node.model, node.vocab_size, length)
         )
+
+    def evaluation_flops(self, work: _Work) -> float | None:
+        """FLOPs of a node's evaluations and held-out losses; None where a suite does not say its size."""
+        parts = [self._suite(work.node, one) for one in work.evaluations]
+        return None if any(map(math.isnan, parts)) else work.due * self._heldout(work.node, work.run) + sum(parts)
+
+    def _suite(self, node: Node, evaluation: Evaluation) -> float:
+        """FLOPs of one evaluation; `math.nan` where the suite does not say its size."""
+
+        def flops() -> float:
+            known = evaluation_flops(node.model, node.vocab_size, evaluation)
+            return math.nan if known is None else known
+
+        return self._once(("suite", id(node.model), id(evaluation)), flops)
+
+    def _heldout(self, node: Node, run: Run) -> float:
+        key = ("heldout", id(node.model), id(run), node.stage.sequence_length)
+        return self._once(key, lambda: heldout_flops(node, run))
+
+    def _training(self, node: Node, cluster: Cluster) -> float:
+        stretch = (node.begin - node.stage_begin, node.end - node.begin)
+        key = ("training", id(node.stage), stretch, id(node.model), id(cluster))
+        return self._once(key, lambda: self._steps(node, cluster))
 
     def _steps(self, node: Node, cluster: Cluster) -> float:
         if self._probe is None:
-            return node_flops(node) / self._flops_per_second(cluster)
+            return self.flops(node) / self._flops_per_second(cluster)
         return sum(
             steps * self._probe.step.get(shape, step_flops(shape) / self._flops_per_second(cluster))
             for shape, steps in shapes(node).items()
@@ -287,21 +307,14 @@ class _Clock:
 
     def _checkpoint(self, node: Node, run: Run) -> float:
         measured = None if self._probe is None else self._probe.checkpoint.get(node.model)
-        if measured is not None:
-            return measured
-        return self._once(
-            ("checkpoint", id(node.model), id(run), node.stage.sequence_length),
-            lambda: heldout_flops(node, run) / self._flops_per_second(run.cluster),
-        )
+        return self._heldout(node, run) / self._flops_per_second(run.cluster) if measured is None else measured
 
     def _evaluation(self, node: Node, evaluation: Evaluation, cluster: Cluster) -> float:
-        def seconds() -> float:
-            measured = None if self._probe is None else self._probe.evaluation.get((node.model, evaluation.key))
-            if measured is not None:
-                return measured
-            return (evaluation_flops(node.model, node.vocab_size, evaluation) or 0.0) / self._flops_per_second(cluster)
-
-        return self._once(("evaluation", id(node.model), id(evaluation), id(cluster)), seconds)
+        measured = None if self._probe is None else self._probe.evaluation.get((node.model, evaluation.key))
+        if measured is not None:
+            return measured
+        flops = self._suite(node, evaluation)
+        return 0.0 if math.isnan(flops) else flops / self._flops_per_second(cluster)
 
     def _flops_per_second(self, cluster: Cluster) -> float:
         """Of one job. A shape that no probe measured runs at the mean rate of those it did."""
@@ -312,14 +325,6 @@ class _Clock:
         if key not in self._known:
             self._known[key] = compute()
         return self._known[key]
-
-
-def _evaluation_flops(work: _Work) -> float | None:
-    """Of a node's evaluations and held-out losses; None where a suite does not say its size."""
-    node = work.node
-    parts = [evaluation_flops(node.model, node.vocab_size, one) for one in work.evaluations]
-    known = [part for part in parts if part is not None]
-    return work.due * heldout_flops(node, work.run) + math.fsum(known) if len(known) == len(parts) else None
 
 
 def _record_bytes(work: _Work) -> int:
