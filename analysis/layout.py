@@ -15,6 +15,7 @@ from analysis.statistics import Estimate
 from analysis.tables import MINUS, NOISE, Table, Tone, Value, percent
 
 SHARED = "all arms"
+DELTA_LABEL = 12  # letters of a baseline's label that a line of the table has room for
 
 
 def score_text(cell: Cell) -> str:
@@ -53,6 +54,11 @@ def stubs(sweep: Sweep, arm: str | None, moment: Moment) -> tuple[str, str]:
     return names if sweep.plan.question.table.rows == "arm" else (names[1], names[0])
 
 
+def delta_label(comparison: Comparison) -> str:
+    """What a line of differences is called: by the baseline arm, where its label is short."""
+    return f"Δ {comparison.baseline}" if len(comparison.baseline) <= DELTA_LABEL else "Δ baseline"
+
+
 def title(sweep: Sweep, comparison: Comparison, floor: Floor | None) -> str:
     """What the table compares, in one line."""
     plan = sweep.plan
@@ -74,7 +80,7 @@ def paper_table(sweep: Sweep, comparison: Comparison, floor: Floor | None = None
         lines = [(Value("" if group == last_group else group, "strong"), Value(row), Value("score"))]
         values = [tuple(_score_value(cell) for cell in cells)]
         if any(cell.difference for cell in cells):
-            lines.append((Value(), Value(), Value(f"Δ {comparison.baseline}", "faint")))
+            lines.append((Value(), Value(), Value(delta_label(comparison), "faint")))
             values.append(tuple(_difference_value(cell) for cell in cells))
         if any(cell.published is not None for cell in cells):
             lines.append((Value(), Value(), Value("paper", "faint")))
@@ -126,9 +132,10 @@ def notes(sweep: Sweep, comparison: Comparison, floor: Floor | None) -> list[str
             sum(cell.difference is not None for cell in cells if cell.column == column.name)
             for column in comparison.columns
         )
+        to = "" if comparison.baseline in delta_label(comparison) else f" to {comparison.baseline}"
         text.append(
-            f"Δ {comparison.baseline}: difference at equal tokens, paired by seed and item. {NOISE}: cannot be told "
-            f"from noise (Holm over the {_count(family, 'difference')} of its column, 5%). Intervals are for one "
+            f"{delta_label(comparison)}: difference{to} at equal tokens, paired by seed and item. {NOISE}: cannot be "
+            f"told from noise (Holm over the {_count(family, 'difference')} of its column, 5%). Intervals are for one "
             "comparison."
         )
     detectable = [
