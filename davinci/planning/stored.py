@@ -41,18 +41,19 @@ class StoredNodes:
                 for state in tree.states(index):
                     if state.id not in settled:
                         settled.add(state.id)
-                        if (later := self._begin(state.id, history)) > begin:
+                        later = self._later_begin(state.id, begin, history)
+                        if later is not None:
                             tree.cut(index, later)
                             changed = True
                     begin = state.tokens
 
-    def _begin(self, node: str, history: History) -> int:
-        """Where the stored node begins, if the run has its parent's state there; else 0."""
-        data = self.get(node)
-        begin = data.get("begin") if data else None
-        if not data or type(begin) is not int or not 0 < begin < history.end:
-            return 0
-        return begin if state_id(history, begin) == data.get("parent") else 0
+    def _later_begin(self, node: str, planned: int, history: History) -> int | None:
+        """Where the stored node begins, if that is later than planned and the run has its parent's state there."""
+        data = self.get(node) or {}
+        begin, parent = data.get("begin"), data.get("parent")
+        if type(begin) is not int or not planned < begin < history.end:
+            return None
+        return begin if state_id(history, begin) == parent else None
 
     def check(self, nodes: Mapping[str, Node]) -> None:
         """Refuse a stored node whose config does not give its id; one that says what is planned needs no look.
