@@ -88,13 +88,16 @@ def _compare(sweep: Sweep) -> _Compared:
     found = _Compared(sweep, set(), set(), {}, {}, {}, set())
     for arm in sweep.arms:
         derived = frozenset(map(_dotted, sweep.derived.get(arm.label, ())))
-        for key, (base, value) in differences(sweep.baseline.config, arm.config, LABELS).items():
+        unlike = differences(sweep.baseline.config, arm.config, LABELS)
+        # Only resources set an arm's cluster keys, and others follow them (cluster.gpus reads cluster.threads).
+        moved = placed and any(_covered(key, placed) for key in unlike)
+        for key, (base, value) in unlike.items():
             if key in found.of_factor or _covered(key, factor):
                 found.of_factor.add(key)
             elif key in derived:
                 found.derived.add(key)
             else:
-                kind = found.placed if key.startswith("cluster.") and _covered(key, placed) else found.undeclared
+                kind = found.placed if moved and key.startswith("cluster.") else found.undeclared
                 kind.setdefault(key, {})[arm.label] = value
                 found.base[key] = base
                 continue

@@ -252,6 +252,10 @@ def test_placement_set_by_resources_is_noted_and_any_other_refused(two, cards):
         "cluster.memory_gb: QA-75% 1, QA-50% (8), by the sweep's resources",
         "mixed devices, so equal training agrees to rounding only: cluster.threads of QA-75% 1; QA-50% 2",
     ]
+    # cluster.gpus may follow cluster.threads by interpolation.
+    followed = audited(two({"cluster.threads": 2, "cluster.gpus": 2}, placed=frozenset({"cluster.threads"})), cards)
+    assert followed.verdict == "controlled"
+    assert any("cluster.gpus of QA-75% 1; QA-50% 2" in text for text in texts(followed, "noted"))
     bare = audited(two(change), cards)
     assert [text.split(" ")[0] for text in texts(bare)] == ["cluster.memory_gb", "cluster.threads"]
 
