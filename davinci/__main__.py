@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ examples:
   python -m davinci where qa-30-s0-1f2e3d4c       paths of a run's records, checkpoints and logs
   python -m davinci sync qa_ratio_stage2_2        send finished runs to W&B, offline or online as the sweep says
 """
+
+
+# More seeds than this are counted instead of shown one by one.
+SEEDS_SHOWN = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,17 +127,30 @@ def _status(options: argparse.Namespace, store: Store) -> None:
 
 
 def _table(arms: Sequence[str], seeds: Sequence[int], states: Sequence[RunState]) -> Iterator[str]:
-    """Arms x seeds, then what failed."""
+    """Arms x seeds, or how many seeds stand how where they are too many to show; then what failed."""
+    width = max(len(arm) for arm in arms) + 2
+    if len(seeds) > SEEDS_SHOWN:
+        counts = Counter((state.arm, state.state) for state in states)
+        for arm in arms:
+            found = [
+                f"{counts[arm, name]} {name}" for name in ("done", "running", "waiting", "failed") if counts[arm, name]
+            ]
+            yield arm.ljust(width) + ", ".join(found)
+        yield from _failed(states)
+        return
     cells = {
         (state.arm, state.seed): f"{state.state} {100 * state.tokens // state.total_tokens}%"
         if state.state in ("running", "waiting") and state.tokens
         else state.state
         for state in states
     }
-    width = max(len(arm) for arm in arms) + 2
     yield " " * width + "".join(f"seed {seed}".ljust(16) for seed in seeds)
     for arm in arms:
         yield arm.ljust(width) + "".join(cells.get((arm, seed), "").ljust(16) for seed in seeds)
+    yield from _failed(states)
+
+
+def _failed(states: Sequence[RunState]) -> Iterator[str]:
     for state in states:
         if state.state == "failed":
             yield f"failed: {state.id} in {state.at}: {state.error}; log: {state.log}"

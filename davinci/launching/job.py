@@ -201,10 +201,10 @@ def _run_node(job: Job, node: Node, store: Store, report: Report, should_stop: C
             f"{digest[:12]} now): torch or the machine changed",
             flush=True,
         )
-    _mark_done(node, asked, previous, digest, attempt, store)
+    mark_done(node, asked, previous, digest, attempt, store)
 
 
-def _mark_done(
+def mark_done(
     node: Node, asked: Sequence[Asked], previous: dict[str, Any] | None, digest: str, attempt: int, store: Store
 ) -> None:
     """Write done.json: what was asked and is there, and the size of the records that say so (see `reconcile`)."""

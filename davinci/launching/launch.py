@@ -8,13 +8,14 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from davinci.accounting.machine import workers
 from davinci.config import Cluster, Node, Tracking
 from davinci.errors import UserError
 from davinci.launching.board import Board, duration
 from davinci.launching.demands import demanded, heldout_sequences, suites
 from davinci.launching.donors import donors
 from davinci.launching.job import Job, Outcome
-from davinci.launching.local import Pool, cores
+from davinci.launching.local import Pool
 from davinci.launching.manifests import record
 from davinci.launching.mirror import Mirror
 from davinci.launching.progress import Display, PatientConsole
@@ -46,7 +47,7 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
     waiting = schedule.waiting
     places = clusters(plan, waiting)
     threads = max((place.threads for place in places.values()), default=cluster.threads)
-    size = min(cluster.workers or max(1, cores() // threads), max(1, len(waiting)))
+    size = min(workers(cluster.model_copy(update={"threads": threads})), max(1, len(waiting)))
     board = Board(plan, left, size)
     display = Display(board, PatientConsole())
     jobs = write_jobs(plan, store, waiting)

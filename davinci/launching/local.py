@@ -29,16 +29,6 @@ DEATHS_FORGIVEN = 1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
-def cores() -> int:
-    """Cores this process may use: its affinity, and a container's CPU quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return count
-
-
 def thread_environment(threads: int) -> dict[str, str]:
     """Variables that hold numeric libraries to `threads` threads, if set before they are imported."""
     return {**dict.fromkeys(_THREAD_VARIABLES, str(threads)), "TOKENIZERS_PARALLELISM": "false"}

@@ -26,11 +26,11 @@ def record(plan: Plan, store: Store) -> None:
     for run in plan.runs:
         manifest = run.model_dump(mode="json")
         manifest["sweep"] = plan.sweep
-        manifest["config"] = arms[run.arm].run(run.seed).model_dump(mode="json")
         manifest["nodes"] = [
             {"id": node, "begin": plan.nodes[node].begin, "end": plan.nodes[node].end} for node in run.nodes
         ]
-        _write(runs / f"{run.id}.json", json.dumps(manifest))
+        config = arms[run.arm].run(run.seed).model_dump_json()
+        _write(runs / f"{run.id}.json", f'{json.dumps(manifest)[:-1]}, "config": {config}}}')
 
 
 def _write(path: Path, text: str) -> bool:

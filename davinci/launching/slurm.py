@@ -129,7 +129,13 @@ def _executor(
     folder: Path, cluster: Cluster, name: str, dependency: str | None, gpus: bool = True
 ) -> submitit.SlurmExecutor:
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=TIMEOUTS_ALLOWED)
-    wanted: dict[str, Any] = {
+    executor.update_parameters(**wanted(cluster, name, dependency, gpus))
+    return executor
+
+
+def wanted(cluster: Cluster, name: str, dependency: str | None, gpus: bool = True) -> dict[str, Any]:
+    """What a job asks Slurm for, in submitit's words."""
+    parameters: dict[str, Any] = {
         "job_name": name,
         "time": cluster.time_minutes,
         "cpus_per_task": cluster.cpus_per_task,
@@ -144,8 +150,7 @@ def _executor(
         # A job whose parent failed is cancelled instead of waiting for ever.
         "additional_parameters": {"kill_on_invalid_dep": "yes"},
     }
-    executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
-    return executor
+    return {key: value for key, value in parameters.items() if value is not None}
 
 
 def _live_jobs() -> set[str]:

@@ -55,6 +55,17 @@ def test_status(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_many_seeds_are_counted(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("davinci.__main__.SEEDS_SHOWN", 0)
+    assert main(["status", "fake", "--store", str(store.root)]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["arm0", "1", "done"],
+        ["arm1", "1", "waiting"],
+    ]
+
+
 def test_where(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["where", "arm0-s0", "--store", str(store.root)]) == 0
     shown = capsys.readouterr().out

@@ -195,7 +195,7 @@ def test_a_stopped_run_is_taken_over_too(store: Store, straight: Store) -> None:
 def test_a_donor_that_is_not_what_it_says_is_left_alone(store: Store, straight: Store, lie: str) -> None:
     run_all(planned(store, long(3)), store)
     plan = planned(store, long(3), fork(3))
-    trunk, whole = plan.runs[0].nodes
+    _, whole = plan.runs[0].nodes
     if lie == "node":
         path = store.node(whole) / "node.json"
         stored = json.loads(path.read_text())

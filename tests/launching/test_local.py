@@ -19,7 +19,6 @@ from typing import IO
 import launch_fakes
 import pytest
 
-from davinci.launching import local
 from davinci.launching.lock import holder, process_start
 from davinci.store import Store
 from davinci.tracking.records import read
@@ -223,13 +222,6 @@ def test_a_second_launcher_waits_for_the_first(undisturbed: Store, tmp_path: Pat
     assert second.end()[0] == 0
     assert same(first.store, undisturbed)
     assert {row["attempt"] for row in read(first.store.records("a-s0"))} == {1}, "nothing was trained twice"
-
-
-def test_cores_heed_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    for text, expected in (("max 100000\n", 8), ("300000 100000\n", 3), ("50000 100000\n", 1)):
-        monkeypatch.setattr(Path, "read_text", lambda self, text=text: text)
-        assert local.cores() == expected
 
 
 def test_job_files_are_whole_plans(undisturbed: Store) -> None:

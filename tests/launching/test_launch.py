@@ -1,0 +1,66 @@
+"""What a launch leaves in the store, and what each chain is run with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import launch_fakes
+import pytest
+
+from davinci.errors import UserError
+from davinci.launching.job import read_job
+from davinci.launching.launch import clusters, write_jobs
+from davinci.launching.manifests import record
+from davinci.launching.slurm import wanted
+from davinci.planning.plan import load_plan
+from davinci.store import Store
+
+
+def test_a_launch_is_recorded_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = launch_fakes.make_plan(arms=2, seeds=2)
+    record(plan, store)
+    assert load_plan(store, "fake") == plan
+    paths = sorted((store.sweep("fake") / "runs").iterdir())
+    assert [path.stem for path in paths] == ["arm0-s0", "arm0-s1", "arm1-s0", "arm1-s1"]
+    manifest = json.loads(paths[3].read_text())
+    assert [(node["id"], node["begin"], node["end"]) for node in manifest["nodes"]] == [
+        ("a-s1", 0, 80),
+        ("b-s1", 80, 160),
+        ("c1-s1", 160, 240),
+    ]
+    assert (manifest["sweep"], manifest["arm"], manifest["seed"]) == ("fake", "arm1", 1)
+    assert manifest["config"] == plan.config(plan.runs[3]).model_dump(mode="json")
+    before = [path.stat().st_mtime_ns for path in (*paths, store.sweep("fake") / "launched.json")]
+    record(plan, store)
+    assert [path.stat().st_mtime_ns for path in (*paths, store.sweep("fake") / "launched.json")] == before
+    paths[0].unlink()
+    record(plan, store)
+    assert paths[0].is_file(), "what was lost is written again"
+    record(launch_fakes.make_plan(arms=1, seeds=1), store)
+    assert [path.stem for path in (store.sweep("fake") / "runs").iterdir()] == ["arm0-s0"]
+
+
+def test_a_chain_is_run_with_what_the_first_run_through_it_says(tmp_path: Path) -> None:
+    plan = launch_fakes.make_plan(
+        cluster=[
+            {"threads": 1},
+            {"threads": 3, "gpus_per_node": 4, "time_minutes": 99, "memory_gb": 7, "partition": "big"},
+        ]
+    )
+    names = [chain.name for chain in plan.chains()]
+    places = clusters(plan, names)
+    assert {name: places[name].threads for name in names} == {"b-s0": 1, "c0-s0": 1, "c1-s0": 3}
+    jobs = write_jobs(plan, Store(tmp_path), names)
+    assert [read_job(jobs[name]).threads for name in names] == [places[name].threads for name in names]
+    asked = wanted(places["c1-s0"], "fake/c1-s0", None)
+    assert (asked["gpus_per_node"], asked["time"], asked["mem"], asked["partition"]) == (4, 99, "7GB", "big")
+    assert "export OMP_NUM_THREADS=3" in asked["setup"]
+    assert "gpus_per_node" not in wanted(places["b-s0"], "fake/b-s0", None)
+
+
+def test_one_launch_is_on_one_cluster() -> None:
+    plan = launch_fakes.make_plan(cluster=[{"kind": "local"}, {"kind": "slurm"}])
+    with pytest.raises(UserError, match=r"cluster.kind: .* local \(arm arm0\), slurm \(arm arm1\)"):
+        clusters(plan, ["b-s0"])
