@@ -128,6 +128,10 @@ def test_what_a_plan_remembers_is_not_part_of_it(make_plan):
     plan.demands(plan.runs[0].nodes[0])
     plan.chains()
     assert plan == other and plan.model_dump_json() == before
+    fewer = plan.model_copy(
+        update={"runs": plan.runs[:1], "nodes": {node: plan.nodes[node] for node in plan.runs[0].nodes}}
+    )
+    assert len(fewer.chains()) == 1 and fewer.demands(plan.runs[1].nodes[-1]) == []
 
 
 def test_every_run_has_its_own_config(make_plan):
