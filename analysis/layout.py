@@ -182,7 +182,7 @@ def floor_text(floor: Floor, comparison: Comparison) -> str:
         pairs = _count(floor.pairs, "pair")
         text += f" Noise floor at {floor.moment} (SD of a paired difference about 0, {pairs}): {noise} points."
     if floor.tested:
-        text += f" {floor.apart} of {_count(floor.tested, 'difference')} told apart, each a false alarm."
+        text += f" Of {_count(floor.tested, 'difference')} {floor.apart} told from noise; any is a false alarm."
     return text
 
 
