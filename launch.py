@@ -16,12 +16,13 @@ import hydra
 from omegaconf import DictConfig
 
 from davinci.composition import resolvers
-from davinci.composition.entry import run_single
 from davinci.composition.errors import composition_errors, one_line
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")  # type: ignore[untyped-decorator,unused-ignore]
 def main(config: DictConfig) -> None:
+    from davinci.composition.entry import run_single
+
     run_single(config)
 
 
@@ -38,3 +39,5 @@ if __name__ == "__main__":
             raise
         print(f"error: command line: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `launch.py --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -109,7 +109,8 @@ class _Apply:
             self._check(plans)
             if self._steering.plan_only:
                 path = _write_plan(shown, self._store)
-                self._console.print(f"plan written to {path}; nothing launched", style="dim")
+                with suppress(BrokenPipeError):
+                    self._console.print(f"plan written to {path}; nothing launched", style="dim", soft_wrap=True)
                 return 0
         return self._launch(plans)
 

@@ -10,7 +10,7 @@ from davinci.composition.arms import Axis, Setting, axes_of, exclude, find, pack
 from davinci.composition.compose import Composer, Line
 from davinci.composition.conf import STEERING, Conf
 from davinci.composition.given import COMMAND_LINE, PLACEMENT, Given, read_arguments
-from davinci.composition.grammar import covers, package_of
+from davinci.composition.grammar import covers, package_of, written
 from davinci.composition.sweep_file import SuiteFile, SweepFile, read_sweep_file
 from davinci.config import Run
 from davinci.errors import UserError, nearest
@@ -173,7 +173,8 @@ class _FileSweep:
         """Refuse overrides that would be ignored: labels anywhere, and in an arm what holds for the whole launch."""
         places: dict[str, Sequence[str]] = {"common": self._file.common}
         places |= {f"arms.{label}": lines for label, lines in self._file.arms.items()}
-        places |= {axis: [f"{key}=0" for key in keys] for axis, keys in self._axis_keys().items()}
+        for axis, values_of in (("grid", self._file.grid), ("zip", self._file.zip)):
+            places[axis] = [f"{key}={written(value)}" for key, values in values_of.items() for value in values]
         for place, lines in places.items():
             for text in lines:
                 override = self._composer.parse(Line(text, f"{self._where}: {place}"))
@@ -191,9 +192,6 @@ class _FileSweep:
                 key = self._composer.parse(Line(text, f"{self._where}: resources.{name}")).key_or_group
                 if not key.startswith("cluster."):
                     raise ValueError(f"resources.{name}: {key} is no key of the cluster; cluster.gpus=8 is one")
-
-    def _axis_keys(self) -> dict[str, list[str]]:
-        return {"grid": list(self._file.grid), "zip": list(self._file.zip)}
 
     def _settings(self) -> list[Setting]:
         """The arms to compose. Names in the file are checked against the file's own arms, whatever is on top."""

@@ -1,88 +1,240 @@
-"""Setting values on a template equals composing again, on randomly drawn sweeps."""
+"""Composing from files read once and setting values on a template equals Hydra, on randomly drawn sweeps."""
 
+import json
+from pathlib import Path
+
+import hydra
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hypothesis import HealthCheck, given, settings
+import yaml
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf, open_dict
 
-from davinci.composition.compose import Composer, compose, files_of, origin_of, template_of, to_run
+from davinci.composition.compose import Composer, Line, template_of
+from davinci.composition.conf import CONFIG_NAME, STEERING
+from davinci.composition.errors import composition_errors
+from davinci.composition.expand import expand
+from davinci.composition.grammar import parse_overrides
+from davinci.config import Run
 from davinci.errors import UserError
 
 GROUPS = {
     "depth": ["native", "l1", "l2"],
     "scale": ["tiny", "smoke", "paper"],
+    "model": ["tiny", "3b"],
     "tracking": ["offline", "disabled"],
+    "cluster": ["local", "slurm"],
+    "curriculum": ["paper", "stage2_1"],
     "mixture@curriculum.stages.s2_2.mixture": ["qa30", "qa50", "qa70"],
+    "mixture@curriculum.stages.s2_1.mixture": ["s2_1", "qa40"],
 }
 VALUES = {
-    "seed": st.integers(0, 9),
-    "trunk_seed": st.integers(0, 9),
-    "store": st.sampled_from(["a", "b/c"]),
-    "optimizer.beta2": st.floats(0.5, 0.99),
-    "optimizer.weight_decay": st.sampled_from([0, 0.1, 1]),
-    "model.layers": st.integers(1, 8),
-    "scale.tokens_per_trillion": st.integers(200_000, 900_000),
-    "scale.sequences_per_1024": st.integers(1, 8),
-    "scale.peak_lr": st.floats(1e-5, 1e-2),
-    "scale.final_lr": st.sampled_from([1e-4, 2e-4]),
-    "scale.sequence_length": st.sampled_from([32, 64]),
-    "pool.vocab_size": st.integers(2048, 4096),
-    "curriculum.stages.s1_1.mask_questions": st.booleans(),
-    "curriculum.stages.s2_2.lr.start": st.floats(1e-5, 1e-2),
-    "+curriculum.stages.s2_1.mixture.sources.arithmetic": st.just(1),
-    "depth.code": st.sampled_from(["L1", "L2", "null"]),
-    "cluster.partition": st.sampled_from(["main", "null"]),
+    "store": ["a", "b/c"],
+    "optimizer.beta2": [0.5, 0.9, 0.99],
+    "optimizer.weight_decay": [0, 0.1, 1],
+    "model.layers": [1, 2, 8],
+    "scale.tokens_per_trillion": [200_000, 900_000],
+    "scale.sequences_per_1024": [1, 4],
+    "scale.peak_lr": [1e-5, 1e-3],
+    "scale.final_lr": ["1e-4", 2e-4],
+    "scale.sequence_length": [32, 64],
+    "pool.vocab_size": [2048, 4096],
+    "seeds_from": ["null", "s2_1"],
+    "checkpoint_every_tokens": [65536, "${tokens:0.5}"],
+    "curriculum.stages.s2_1.mask_questions": ["true", "false"],
+    "curriculum.stages.s2_1.tokens": [131072, "${tokens:0.7}", "${curriculum.stages.s1_1.tokens}"],
+    "curriculum.stages.s2_1.lr.start": [1e-4, "${scale.peak_lr}"],
+    "curriculum.stages.s2_1.batch_size": ["[{from_tokens:0,sequences:2}]"],
+    "+curriculum.stages.s2_1.mixture.sources.arithmetic": [1, 2],
+    "++optimizer.eps": ["1e-7"],
+    "+optimizer": ["{eps:1e-6}"],
+    "~evaluation.benchmarks.science_cloze": [None],
+    "evaluation.at": ["[{stage:s2_1}]", "[{stage:s2_1,tokens:65536}]"],
+    "evaluation.at.0.tokens": ["65536"],
+    "depth.code": ["L1", "L2", "null"],
+    "cluster.partition": ["main", "'a b'", "null"],
 }
 
 
-@pytest.fixture(scope="module")
-def loader(repository):
-    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+def lines(size):
+    """Overrides of distinct keys."""
+
+    def write(keys, draw):
+        return [
+            key if (value := draw(st.sampled_from({**GROUPS, **VALUES}[key]))) is None else f"{key}={value}"
+            for key in keys
+        ]
+
+    @st.composite
+    def drawn(draw):
+        keys = draw(st.lists(st.sampled_from([*GROUPS, *VALUES]), max_size=size, unique=True))
+        return write(keys, draw)
+
+    return drawn()
+
+
+def by_hydra(overrides, **values):
+    """The resolved keys of a run, from `hydra.compose` alone; OmegaConf's or Hydra's error where there is one."""
+    config = hydra.compose(CONFIG_NAME, overrides)
+    with open_dict(config):
+        for key in STEERING:
+            config.pop(key, None)
+        for key, value in values.items():
+            config[key] = value
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def outcome(call, *arguments, **values):
+    """What `call` returns as JSON, in order; "error" where it raises."""
+    try:
+        return json.dumps(call(*arguments, **values))
+    except composition_errors:
+        return "error"
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(st.lists(lines(5), min_size=1, max_size=3))
+def test_drawn_overrides_compose_as_hydra_composes_them(conf, drawn):
+    composer = Composer(conf)
+
+    def ours(overrides, **values):
+        return composer._data([Line(text, "here") for text in overrides], values)[0]
+
+    for index, overrides in enumerate(drawn + drawn[:1]):  # again: a template must not remember what was set on it
+        values = {"sweep": "test", "arm": f"arm {index}", "seed": index}
+        assert outcome(ours, overrides, **values) == outcome(by_hydra, overrides, **values)
 
 
 @st.composite
-def lines(draw):
-    groups = {
-        name: draw(st.sampled_from(GROUPS[name])) for name in draw(st.sets(st.sampled_from(list(GROUPS)), max_size=2))
-    }
-    values = {name: draw(VALUES[name]) for name in draw(st.sets(st.sampled_from(list(VALUES)), max_size=4))}
-    if groups.get("scale") == "paper":  # the paper's pool has no source of that name
-        values.pop("+curriculum.stages.s2_1.mixture.sources.arithmetic", None)
-    return [f"{name}={value}" for name, value in {**groups, **values}.items()]
+def sweeps(draw):
+    """A sweep file and arguments on top of it, and what each run's overrides must be, by arm label and seed."""
+    axis = draw(st.sampled_from([*GROUPS, *(key for key in VALUES if key[0] not in "+~" and key != "store")]))
+    choices = {**GROUPS, **VALUES}[axis]
+    arms = {f"arm {index}": [f"{axis}={value}"] for index, value in enumerate(choices)}
+    used = {axis}
+
+    def others(size):
+        found = []
+        for line in draw(lines(size)):
+            key = line.partition("=")[0]
+            if not any(_related(key.lstrip("+~"), other.lstrip("+~")) for other in used):
+                used.add(key)
+                found.append(line)
+        return found
+
+    placement = ("store", "cluster", "tracking", "seeds_from")
+    common = [line for line in others(2) if not line.startswith(placement)]
+    fixed = others(2)
+    swept = [
+        key for key in draw(st.lists(st.sampled_from(["optimizer.beta1", "depth"]), max_size=1)) if key not in used
+    ]
+    seeds = draw(st.lists(st.integers(0, 9), min_size=1, max_size=2, unique=True))
+    return axis, arms, common, fixed, swept, seeds
 
 
-def full(loader, overrides):
-    config = compose(loader, overrides, "here")
-    data = template_of(config, "here").with_values({"sweep": "test"})
-    return to_run(data, origin_of(files_of(config), [], "here"))
+def _related(one, other):
+    one, other = one.rpartition("@")[2], other.rpartition("@")[2]
+    return one == other or one.startswith(other + ".") or other.startswith(one + ".")
 
 
-def outcome(compose_run, *arguments, **values):
-    """The run, or what is said against it."""
+@settings(max_examples=15, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(sweeps())
+def test_every_config_of_a_drawn_sweep_equals_hydra(conf, tmp_path_factory, drawn):
+    axis, arms, common, fixed, swept, seeds = drawn
+    assume(axis != "seeds_from")
+    file = {"question": "?", "factor": [axis.rpartition("@")[2]], "arms": arms, "seeds": seeds, "common": common}
+    folder = tmp_path_factory.mktemp("sweeps")
+    (folder / "drawn.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
+    top = {"optimizer.beta1": ["0.8", "0.9"], "depth": ["l1", "l2"]}
+    expected = {}
+    for label, own in arms.items():
+        for extra in [[f"{key}={value}"] for key in swept for value in top[key]] or [[]]:
+            name = " ".join([label, *(line.removeprefix("optimizer.") for line in extra)])
+            lines = [*common, *own, *fixed, *extra]
+            for seed in seeds:
+                values = {"sweep": "drawn", "arm": name, "seed": seed}
+                try:
+                    data = by_hydra(lines, **values)
+                    trunk = {} if data["seeds_from"] is None else {"trunk_seed": seeds[0]}
+                    expected[name, seed] = Run.model_validate_json(json.dumps({**data, **trunk}))
+                except (*composition_errors, ValueError):
+                    expected[name, seed] = None
+    arguments = ["sweep=drawn", *fixed, *(f"{key}={','.join(top[key])}" for key in swept)]
+    if None in expected.values():
+        with pytest.raises(UserError):
+            expand(arguments, conf, folder)
+        return
     try:
-        return compose_run(*arguments, **values)
+        (sweep,) = expand(arguments, conf, folder).sweeps
     except UserError as error:
-        return str(error).partition(": ")[2]
+        assert "are equal" in str(error) or "factor: no config key" in str(error)
+        return
+    found = {(arm.label, seed): arm.run(seed) for arm in sweep.arms for seed in sweep.seeds}
+    assert found == expected
+    assert [list(run.curriculum.stages) for run in found.values()] == [
+        list(run.curriculum.stages) for run in expected.values()
+    ]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(lines(), min_size=1, max_size=3))
-def test_a_drawn_sweep_equals_full_composition(loader, drawn):
-    composer = Composer(loader)
-    for overrides in drawn + drawn[:1]:  # again: a template must not remember what was set on it
-        assert outcome(composer.run, overrides, "here", sweep="test") == outcome(full, loader, overrides)
-
-
-def test_values_that_interpolate_are_composed_in_full(loader):
-    run = Composer(loader).run(["optimizer.beta1='${optimizer.beta2}'", "optimizer.beta2=0.5"], "here", sweep="test")
+def test_values_that_interpolate_are_composed_in_full(conf):
+    texts = ["optimizer.beta1='${optimizer.beta2}'", "optimizer.beta2=0.5"]
+    run = Composer(conf).run([Line(text, "here") for text in texts], sweep="test")
     assert run.optimizer.beta1 == 0.5
 
 
-def test_a_thousand_values_share_one_composition(loader, monkeypatch):
-    composer = Composer(loader)
-    composer.run(["depth=l1"], "here", sweep="test")
-    monkeypatch.setattr("davinci.composition.compose.compose", None)  # composing again would fail
-    seeds = {composer.run(["depth=l1", f"seed={seed}"], "here", sweep="test").trunk_seed for seed in range(100)}
-    assert seeds == set(range(100))
+def test_a_thousand_values_share_one_composition(conf, monkeypatch):
+    composer = Composer(conf)
+    composer.run([Line("depth=l1", "here")], sweep="test")
+    monkeypatch.setattr(conf, "compose", None)  # composing again would fail
+    found = {
+        composer.run([Line("depth=l1", "here"), Line(f"model.layers={layers}", "here")], sweep="test").model.layers
+        for layers in range(1, 100)
+    }
+    assert found == set(range(1, 100))
+
+
+def test_equal_parts_of_runs_are_the_same_objects(conf):
+    composer = Composer(conf)
+    one = composer.run([Line("optimizer.beta2=0.9", "here")], sweep="test")
+    other = composer.run([Line("depth=l1", "here")], sweep="test")
+    assert one.model is other.model and one.pool is other.pool
+    assert one.optimizer is not other.optimizer
+    again = composer.run([Line("optimizer.beta2=0.9", "here")], sweep="test")
+    assert again.curriculum is one.curriculum
+
+
+@pytest.mark.parametrize("value", ["${seed}", "${trunk_seed}", "${oc.env:NOSUCH,${seed}}", "${oc.decode:${seed}}"])
+def test_a_key_that_reads_the_seed_is_refused(conf, value):
+    line = Line(f"checkpoint_every_tokens='{value}'", "here")
+    with pytest.raises(UserError, match=r"^conf/config.yaml: checkpoint_every_tokens: reads \$\{seed\}"):
+        Composer(conf).run([line], sweep="test")
+
+
+def test_a_reference_to_a_group_of_keys_follows_each_of_them(conf):
+    texts = ["curriculum.stages.s2_1.depth='${depth}'", "depth.code=L1"]
+    run = Composer(conf).run([Line(text, "here") for text in texts], sweep="test")
+    assert run.curriculum.stages["s2_1"].depth.code == "L1"
+    template = template_of(conf.compose(parse_overrides(texts[:1], "here")))
+    data = template.with_values({"depth.science": "L2", "sweep": "${odd", "arm": "a"})
+    assert data["curriculum"]["stages"]["s2_1"]["depth"]["science"] == "L2"
+    assert data["curriculum"]["stages"]["s1_1"]["depth"]["science"] == "L2"
+
+
+def test_what_is_more_than_merging_is_left_to_hydra(conf, tmp_path):
+    """A group file with something unset, with Hydra's own values, or a mapping over an interpolation."""
+    (tmp_path / "odd").mkdir()
+    for name, text in {
+        "unset": "a: ???",
+        "own": "a: ${hydra:job.name}",
+        "none": "a: null",
+    }.items():
+        (tmp_path / "odd" / f"{name}.yaml").write_text(text)
+    path = Path(tmp_path).as_uri()
+    from davinci.composition.conf import Conf
+
+    other = Conf(conf._loader, [f"hydra.searchpath=[{path}]"])
+    for name, merged in {"unset": False, "own": False, "none": True}.items():
+        found = other._merged(parse_overrides([f"+odd={name}"], "here"))
+        assert (found is not None) is merged
+        full = other.compose(parse_overrides([f"+odd={name}"], "here")).config
+        assert OmegaConf.to_container(full)["odd"] == yaml.safe_load((tmp_path / "odd" / f"{name}.yaml").read_text())
