@@ -91,6 +91,8 @@ class StoredNodes:
             path = self._file(wanted)
             found.append(parse(Node, data, lambda key, path=path: str(path)))  # type: ignore[misc]
             wanted = found[-1].parent
+            if wanted in {one.id for one in found}:
+                raise UserError(f"{path}: is among its own parents; move its folder away to train it again")
         return found[::-1]
 
     def _file(self, node: str) -> Path:

@@ -96,6 +96,16 @@ def test_a_stored_node_that_does_not_give_its_id_is_refused(planned, store):
     assert "optimizer.beta2: 0.5 -> 0.95" in str(told.value)
 
 
+def test_a_node_among_its_own_parents_is_refused(planned, store):
+    plan = planned([3, 3])
+    finish(store, plan)
+    node = plan.runs[0].nodes[0]
+    path = store.node(node) / "node.json"
+    write_json(path, read_json(path) | {"parent": node})
+    with pytest.raises(UserError, match="is among its own parents"):
+        planned([3, 3])
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"id": "x"}'])
 def test_a_damaged_node_file_is_named(planned, store, text):
     plan = planned([3, 3])
