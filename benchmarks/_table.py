@@ -21,9 +21,9 @@ class Row:
     target: float
 
 
-def finish(title: str, rows: list[Row]) -> NoReturn:
-    """Print the table; exits with 1 where a target is missed."""
-    table = Table("figure", "daVinci", "peer", "ratio", "target", title=title, title_justify="left")
+def finish(title: str, rows: list[Row], peer: str = "peer") -> NoReturn:
+    """Print the table, the peer's column headed `peer`; exits with 1 where a target is missed."""
+    table = Table("figure", "daVinci", peer, "ratio", "target", title=title, title_justify="left")
     for row in rows:
         colour = "green" if row.ratio >= row.target else "red"
         table.add_row(row.what, row.ours, row.peer, f"[{colour}]{row.ratio:.2f}x[/]", f"{row.target:g}x")
