@@ -212,3 +212,16 @@ def test_without_the_fork_nothing_is_trained_again(straight: Store) -> None:
     plan = planned(straight, long())
     assert len(plan.nodes) == 2, "cut where it was cut before"
     assert run_all(plan, straight) == []
+
+
+def test_rows_lost_behind_a_fork_are_made_again_from_there(store: Store, straight: Store) -> None:
+    run_all(planned(store, long()), store)
+    plan = planned(store, long(), fork())
+    trunk, whole = plan.runs[0].nodes
+    run_all(plan, store)
+    store.records(whole).unlink()
+    assert ("training", whole) in {(phase, node) for node, phase in phases(run_all(plan, store))}
+    assert weights(store, plan) == weights(straight, planned(straight, long(), fork()))
+    assert (read_json(store.node(whole) / "done.json")["begin"], plan.nodes[trunk].end) == (4 * UNIT, 4 * UNIT)
+    assert min(row["tokens"] for row in trained(store, whole)) > 4 * UNIT
+    assert run_all(planned(store, long()), store) == [], "the whole is now known to be cut"

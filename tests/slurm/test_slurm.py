@@ -165,6 +165,19 @@ def test_at_most_max_parallel_run_at_a_time(tmp_path: Path) -> None:
     assert all(end <= start for (_, end), (start, _) in pairwise(times))
 
 
+def test_each_chain_asks_for_what_its_arm_says(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = launch_fakes.make_plan(arms=2, seeds=1, cluster=[{"kind": "slurm"}, {"kind": "slurm", "time_minutes": 5}])
+    assert submit(plan, store) == 0
+    ids = jobs(store)
+    assert {name: field(ids[name], "TimeLimit") for name in ("b-s0", "c0-s0", "c1-s0")} == {
+        "b-s0": "00:10:00",
+        "c0-s0": "00:10:00",
+        "c1-s0": "00:05:00",
+    }
+    wait_for(store)
+
+
 def test_no_slurm_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="cluster=slurm: "):
