@@ -1,89 +1,147 @@
-"""Forks at a point that was passed before: a node takes over what others of the same history left behind it.
+"""States that were passed before: a node takes over what other nodes of the store left behind on the same way.
 
-A plan may cut a stretch of training that the store holds whole: [0, 6T) is done, and now an arm parts at 4T. The state
-at 4T lies on the way to that at 6T, so a checkpoint at 3T in the folder of the latter belongs to the new node [0, 4T)
-just as well. Training then goes on from there instead of from the start.
+[0, 6T) is done, and now an arm parts at 4T, or an arm is asked for that stops at 5T, or one that goes on to 8T: a
+checkpoint at 3T in the folder of the first is a state of all of them. What makes it one is its id, the hash of the
+history up to 3T. Training then goes on from there instead of from the beginning of the node.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from davinci.config import Node, parse
+from davinci.config import Frozen, Node, Positive, parse
 from davinci.errors import UserError
 from davinci.launching.reconcile import checkpoints, looks_whole
-from davinci.planning.identity import history_of_nodes, state_id
+from davinci.planning.identity import History, history_of_nodes, state_id
 from davinci.planning.plan import Plan
 from davinci.store import Store, link, read_json
 from davinci.tracking.records import Writer, read
 
 
-def donors(plan: Plan, store: Store) -> dict[str, tuple[str, ...]]:
-    """For every node of the plan that the folders of its descendants hold checkpoints of: those descendants."""
-    found: dict[str, list[str]] = {}
-    for donor in plan.nodes.values():
-        early = [tokens for tokens in checkpoints(donor.id, store) if tokens <= donor.begin]
-        node = donor
-        while early and node.parent is not None and early[0] <= node.begin:
-            node = plan.nodes[node.parent]
-            if any(node.begin < tokens <= node.end for tokens in early):
-                found.setdefault(node.id, []).append(donor.id)
-    return {node: tuple(names) for node, names in found.items()}
+class Donor(Frozen):
+    """Checkpoints in the folder of `node`, by tokens since initialisation, that are states of another node too."""
+
+    node: str
+    tokens: tuple[Positive, ...]
 
 
-def take_over(node: Node, donors: Sequence[str], due: Collection[int], attempt: int, store: Store) -> None:
+def donors(plan: Plan, names: Iterable[str], store: Store) -> dict[str, tuple[Donor, ...]]:
+    """For those of the named nodes that the store does not hold whole: who in the store holds states of theirs."""
+    wanted = [plan.nodes[name] for name in names if not looks_whole(store.checkpoint(name, plan.nodes[name].end))]
+    held = _states(store, min((node.begin for node in wanted), default=0)) if wanted else {}
+    places = sorted(held)
+    found = {}
+    for node in wanted:
+        within = places[bisect_right(places, node.begin) : bisect_right(places, node.end)]
+        if not within:
+            continue
+        history = history_of_nodes(_ancestry(plan, node))
+        given: dict[str, list[int]] = {}
+        for tokens in within:
+            for donor in held[tokens].get(state_id(history, tokens), ()):
+                if donor != node.id:
+                    given.setdefault(donor, []).append(tokens)
+        if given:
+            found[node.id] = tuple(Donor(node=donor, tokens=tuple(given[donor])) for donor in given)
+    return found
+
+
+def take_over(node: Node, donors: Sequence[Donor], due: Collection[int], attempt: int, store: Store) -> None:
     """Bring into the node's folder what `donors` hold of it: the checkpoints that are `due`, the newest one before the
     first of those that is not there, and the records up to them. The caller holds the node's lock.
-
-    A donor whose stored history does not lead through `node` is left alone: then the node is trained.
     """
     own = {tokens for tokens in checkpoints(node.id, store) if looks_whole(store.checkpoint(node.id, tokens))}
     for donor in donors:
-        if not _leads_through(node, donor, store):
-            print(f"{donor} holds checkpoints of {node.id}, but its stored history is another: not used", flush=True)
-            continue
-        rows = [row for row in read(store.records(donor)) if node.begin < row["tokens"] <= node.end]
-        measured = {row["tokens"] for row in rows if row["kind"] == "heldout"}
-        there = [one for one in checkpoints(donor, store) if node.begin < one <= node.end and one not in own]
+        there = [tokens for tokens in donor.tokens if tokens not in own]
+        rows = list(_rows(node, donor.node, store)) if there else []
+        measured = {row["tokens"] for _, row in rows if row["kind"] == "heldout"}
         for tokens in there:
-            if tokens in due and tokens in measured and _copy(node, donor, tokens, False, rows, attempt, store):
+            if tokens in due and tokens in measured and _copy(node, donor.node, tokens, False, rows, attempt, store):
                 own.add(tokens)
         first = min((tokens for tokens in due if tokens not in own), default=node.begin)
         reached = max((tokens for tokens in own if tokens < first), default=node.begin)
         for tokens in reversed(there):
-            if reached < tokens < first and _copy(node, donor, tokens, True, rows, attempt, store):
+            if reached < tokens < first and _copy(node, donor.node, tokens, True, rows, attempt, store):
                 own.add(tokens)
                 break
 
 
-def _leads_through(node: Node, donor: str, store: Store) -> bool:
-    """Whether the donor's history, as its folder and those of its ancestors state it, passes through `node`."""
-    chain: list[Node] = []
-    name: str | None = donor
+def _states(store: Store, above: int) -> dict[int, dict[str, list[str]]]:
+    """Who holds a checkpoint: nodes by tokens (more than `above`) and state id."""
+    held: dict[int, dict[str, list[str]]] = {}
+    folder = store.root / "nodes"
+    known = lru_cache(maxsize=None)(lambda name: _stored(store, name))
+    for name in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
+        there = checkpoints(name, store)
+        there = there[bisect_right(there, above) :]
+        chain = _chain(name, known) if there else None
+        if chain is None:
+            continue
+        history: History = history_of_nodes(chain)
+        if state_id(history, chain[-1].end) != name:
+            continue  # Its folder is not what its name says: planning refuses it where it matters.
+        for tokens in there[: bisect_left(there, chain[-1].end + 1)]:
+            held.setdefault(tokens, {}).setdefault(state_id(history, tokens), []).append(name)
+    return held
+
+
+def _stored(store: Store, name: str) -> Node | None:
     try:
-        while name is not None:
-            chain.insert(0, parse(Node, read_json(store.node(name) / "node.json")))
-            name = chain[0].parent
+        return parse(Node, read_json(store.node(name) / "node.json"))
     except (OSError, UserError):
-        return False
-    history = history_of_nodes(chain)
-    return state_id(history, chain[-1].end) == donor and state_id(history, node.end) == node.id
+        return None
+
+
+def _chain(name: str | None, known: Any) -> list[Node] | None:
+    """A stored node after its stored ancestors; None where one is missing or cannot be read."""
+    found: list[Node] = []
+    while name is not None:
+        node = known(name)
+        if node is None:
+            return None
+        found.append(node)
+        name = node.parent
+    return found[::-1]
+
+
+def _ancestry(plan: Plan, node: Node) -> list[Node]:
+    found = [node]
+    while (parent := found[-1].parent) is not None:
+        found.append(plan.nodes[parent])
+    return found[::-1]
+
+
+def _rows(node: Node, donor: str, store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of the node's range, in order of tokens, with whose they are: the donor may itself be cut into several."""
+    for one in _chain(donor, lambda name: _stored(store, name)) or ():
+        if one.end > node.begin:
+            for row in read(store.records(one.id)):
+                if max(node.begin, one.begin) < row["tokens"] <= min(node.end, one.end):
+                    yield one.id, row
 
 
 def _copy(
-    node: Node, donor: str, tokens: int, rolling: bool, rows: Sequence[dict[str, Any]], attempt: int, store: Store
+    node: Node,
+    donor: str,
+    tokens: int,
+    rolling: bool,
+    rows: Sequence[tuple[str, dict[str, Any]]],
+    attempt: int,
+    store: Store,
 ) -> bool:
     """Copy one checkpoint, and first the records up to it, which it promises; returns whether it was whole."""
     from davinci.training.checkpoints import copy
 
     with Writer(store.records(node.id), attempt) as writer:
-        for row in rows:
+        for owner, row in rows:
             if row["tokens"] > tokens:
                 break
-            if row["kind"] == "evaluation" and not _link_items(store.node(donor), store.node(node.id), row):
+            if row["kind"] == "evaluation" and not _link_items(store.node(owner), store.node(node.id), row):
                 continue
             rest = {name: value for name, value in row.items() if name not in ("kind", "attempt", "tokens", "step")}
             writer.write(row["kind"], row["tokens"], row["step"], **rest)

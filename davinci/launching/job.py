@@ -20,7 +20,7 @@ from typing import Any, Literal
 from davinci.config import Evaluation, Frozen, Node, Positive, parse
 from davinci.errors import UserError
 from davinci.launching.demands import Demand
-from davinci.launching.donors import take_over
+from davinci.launching.donors import Donor, take_over
 from davinci.launching.lock import Lock, WaitAbandoned
 from davinci.launching.reconcile import (
     Asked,
@@ -41,8 +41,8 @@ REPORT_SECONDS = 0.3
 class Job(Frozen):
     """One chain of nodes.
 
-    `demands` gives, by node, what is evaluated; `suites` the suites by their key. `donors` gives, by node, others whose
-    folders may hold checkpoints of its history (see `donors`).
+    `demands` gives, by node, what is evaluated; `suites` the suites by their key. `donors` gives, by node, others that
+    hold states of it (see `donors`).
     """
 
     version: Literal[2] = 2
@@ -54,7 +54,7 @@ class Job(Frozen):
     demands: dict[str, tuple[Demand, ...]]
     suites: dict[str, Evaluation]
     heldout_sequences: Positive
-    donors: dict[str, tuple[str, ...]]
+    donors: dict[str, tuple[Donor, ...]]
 
 
 class Outcome(Frozen):

@@ -102,12 +102,12 @@ def write_jobs(plan: Plan, store: Store, names: Collection[str]) -> dict[str, Pa
     if not names:
         return {}
     wanted = set(names)
-    asked, known, given = demanded(plan), suites(plan), donors(plan, store)
+    asked, known = demanded(plan), suites(plan)
     places, sequences = clusters(plan, names), heldout_sequences(plan)
+    chains = [chain for chain in plan.chains() if chain.name in wanted]
+    given = donors(plan, (node for chain in chains for node in chain.nodes), store)
     paths = {}
-    for chain in plan.chains():
-        if chain.name not in wanted:
-            continue
+    for chain in chains:
         demands = {node: asked[node] for node in chain.nodes if node in asked}
         used = {demand.suite for found in demands.values() for demand in found}
         job = Job(

@@ -14,7 +14,7 @@ from pools import DEPTH, POOL, SOURCES, VOCAB_SIZE, tiny_pool
 
 from davinci.config import Run
 from davinci.data.cards import read_card
-from davinci.launching.donors import donors
+from davinci.launching.donors import Donor, donors
 from davinci.launching.job import Interrupted, read_job, run_job
 from davinci.launching.launch import write_jobs
 from davinci.launching.manifests import record
@@ -151,7 +151,7 @@ def test_a_fork_goes_on_from_the_nearest_earlier_checkpoint(
     assert plan.runs[0].nodes == (trunk, whole), "the cut changes no id"
     left = plan_remaining(plan, store)
     assert left[whole].finished and left[trunk].train
-    assert donors(plan, store) == {trunk: (whole,)}
+    assert donors(plan, plan.nodes, store) == {trunk: (Donor(node=whole, tokens=(UNIT, 3 * UNIT)),)}
     events = run_all(plan, store)
     # What was evaluated on the way is not evaluated again, what was trained is not trained again.
     assert phases(events) == [(trunk, "training"), (branch, "training"), (branch, "evaluating")]
@@ -212,6 +212,26 @@ def test_without_the_fork_nothing_is_trained_again(straight: Store) -> None:
     plan = planned(straight, long())
     assert len(plan.nodes) == 2, "cut where it was cut before"
     assert run_all(plan, straight) == []
+
+
+def test_another_sweep_that_goes_on_longer_starts_where_the_first_ended(store: Store, straight: Store) -> None:
+    """Neither of these plans holds a node of the other; what they share lies within the nodes."""
+    run_all(planned(store, arm("short", {"s": stage(2)}, {"s": [2]})), store)
+    run_all(planned(store, arm("half", {"s": stage(4)}, {"s": [4]})), store)
+    plan = planned(store, long(2))
+    (whole,) = [node for node in plan.nodes if plan.nodes[node].end == 6 * UNIT]
+    events = run_all(plan, store)
+    assert min(event["tokens"] for event in events if event["event"] == "tokens") > 4 * UNIT
+    assert weights(store, plan)[whole] in weights(straight, planned(straight, long(), fork())).values()
+    steps = [row["step"] for node in plan.runs[0].nodes for row in trained(store, node)]
+    assert steps == [10, 20, 30], "the rows of the whole way are there"
+
+
+def test_another_sweep_that_stops_earlier_starts_on_the_way(store: Store) -> None:
+    run_all(planned(store, long(3)), store)
+    plan = planned(store, arm("five", {"s": stage(5)}, {"s": [5]}))
+    events = run_all(plan, store)
+    assert min(event["tokens"] for event in events if event["event"] == "tokens") > 3 * UNIT
 
 
 def test_rows_lost_behind_a_fork_are_made_again_from_there(store: Store, straight: Store) -> None:
