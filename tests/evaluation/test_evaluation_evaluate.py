@@ -135,10 +135,11 @@ def test_key_changes_with_what_a_score_depends_on(
     assert len(set(keys.values())) == len(keys)
 
 
-def test_labels_leave_the_key_alone(store: Store, node: Node, small: Suite) -> None:
-    assert settings_digest(node, small("code_indentation"), store) == settings_digest(
-        node, small("code_indentation", chance=0.5, domain="general"), store
-    )
+@pytest.mark.parametrize("change", [{"chance": 0.5, "domain": "general"}, {"items": 7, "tokens_per_item": 9}])
+def test_labels_and_prices_leave_the_key_alone(store: Store, node: Node, small: Suite, change: dict[str, Any]) -> None:
+    plain, changed = small("code_indentation"), small("code_indentation", **change)
+    assert changed != plain and changed.key == plain.key
+    assert settings_digest(node, plain, store) == settings_digest(node, changed, store)
 
 
 def test_shots_stand_before_the_question(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
