@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from davinci.composition import resolvers
+from davinci.composition.defaults import CONFIG_NAME, DefaultsLists
 from davinci.composition.errors import composition_errors
 
-CONFIG_NAME = "config"
 # Keys of conf/config.yaml that steer the launcher and are no part of a run.
 STEERING = ("plan_only", "probe", "audit", "max_epochs", "hydra")
 
@@ -77,29 +76,29 @@ class Conf:
         _, repository = self._loader._parse_overrides_and_create_caching_repo(CONFIG_NAME, self._hydra_lines)
         return repository
 
+    @cached_property
+    def _lists(self) -> DefaultsLists:
+        return DefaultsLists(self._repository)
+
     def _merged(self, overrides: Sequence[Override]) -> Composed | None:
         """What `compose` returns, from files read once; None where only Hydra itself is sure to be right."""
         if any(override.is_hydra_override() or override.is_sweep_override() for override in overrides):
             return None
-        defaults = create_defaults_list(
-            repo=self._repository,
-            config_name=CONFIG_NAME,
-            overrides_list=list(overrides),
-            prepend_hydra=True,
-            skip_missing=False,
-        )
+        values = [one for one in overrides if isinstance(one.value(), dict) or not self.is_group(one.key_or_group)]
+        defaults = self._lists.of([override for override in overrides if override not in values])
         merged: dict[str, Any] = {}
-        for default in defaults.defaults:
+        for default in defaults.files:
             if default.config_path.startswith("hydra/"):
                 continue
             fragment = self._fragment(default)
             if fragment is None or not _merge(merged, fragment):
                 return None
-        merged.pop("hydra", None)
+        for key in STEERING:
+            merged.pop(key, None)
         config = OmegaConf.create(merged)
         OmegaConf.set_struct(config, True)
-        self._loader._apply_overrides_to_config(defaults.config_overrides, config)
-        return Composed(_without_steering(config), _files(defaults.overrides.known_choices))
+        self._loader._apply_overrides_to_config(values, config)
+        return Composed(config, _files(defaults.choices))
 
     def _fragment(self, default: Any) -> dict[str, Any] | None:
         """One file of the defaults list as plain data at its package; None if it takes more than merging."""

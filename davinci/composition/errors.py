@@ -25,6 +25,7 @@ def one_line(error: Exception) -> str:
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key}: left unset (???); give it a value"
     if isinstance(cause, OmegaConfBaseException) and "Recursive interpolation" in str(cause):
-        return f"{cause.full_key}: a cyclic interpolation: its value is computed from itself"
+        place = f"{cause.full_key}: " if cause.full_key else ""
+        return f"{place}a cyclic interpolation: a value that is computed from itself"
     said = str(error).split("\nSet the environment variable", 1)[0]
     return " ".join(said.replace("object_type=dict", "").replace("full_key:", "at").split())
