@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 from hydra.core.override_parser.types import Override, OverrideType
 
-from davinci.composition.conf import Composed, Conf
+from davinci.composition.conf import Chosen, Composed, Conf
 from davinci.composition.errors import composition_errors, one_line
 from davinci.composition.grammar import package_of, parse_overrides
-from davinci.composition.template import Template
+from davinci.composition.template import Template, leaves_of
 from davinci.config import Curriculum, Run, parse
 from davinci.errors import UserError
 from davinci.evaluation.suite import check
@@ -29,10 +29,19 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class _Made:
-    """A template and the files its groups came from."""
+    """A template, the values that make it the config of other choices of files, and package -> the file."""
 
     template: Template
+    values: Mapping[str, Any]
     files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Kin:
+    """The first template of those that differ only in which files they choose, and the leaves of its own."""
+
+    template: Template
+    leaves: Mapping[str, Any]
 
 
 class Composer:
@@ -42,6 +51,7 @@ class Composer:
         self._conf = conf
         self._made: dict[tuple[str, ...], _Made] = {}
         self._parsed: dict[str, Override] = {}
+        self._kin: dict[tuple[str, ...], _Kin] = {}
         self._shared: dict[tuple[str, str], Any] = {}
 
     def run(self, lines: Sequence[Line], **values: Any) -> Run:
@@ -89,7 +99,7 @@ class Composer:
         made = self._make(composed)
         if not all(made.template.takes(key, value) for key, value in settings.items()):
             made, settings = self._make(overrides), {}
-        return made.template.with_values({**settings, **values}), made.files
+        return made.template.with_values({**made.values, **settings, **values}), made.files
 
     def _kind(self, override: Override) -> Literal["group", "plain", "other"]:
         """Whether an override chooses a group's file, sets one scalar, or does anything else."""
@@ -101,11 +111,42 @@ class Composer:
         return "plain" if is_scalar and is_change else "other"
 
     def _make(self, overrides: Sequence[Override]) -> _Made:
-        key = tuple(override.input_line or "" for override in overrides)
+        key = _lines(overrides)
         if key not in self._made:
-            composed = self._conf.compose(overrides)
-            self._made[key] = _Made(template_of(composed), composed.files)
+            self._made[key] = self._exchanged(overrides) or self._composed(overrides)
         return self._made[key]
+
+    def _composed(self, overrides: Sequence[Override]) -> _Made:
+        composed = self._conf.compose(overrides)
+        template = template_of(composed)
+        chosen = self._chosen(overrides)
+        if chosen is not None:
+            kin = _lines([override for override in overrides if not self._conf.is_light(override)])
+            self._kin.setdefault(kin, _Kin(template, leaves_of(chosen.data)))
+        return _Made(template, {}, composed.files)
+
+    def _exchanged(self, overrides: Sequence[Override]) -> _Made | None:
+        """The template of other choices of files, if all that these change is the value of some leaves."""
+        others = [override for override in overrides if not self._conf.is_light(override)]
+        kin, chosen = self._kin.get(_lines(others)), self._chosen(overrides)
+        if kin is None or chosen is None:
+            return None
+        leaves = leaves_of(chosen.data)
+        if list(leaves) != list(kin.leaves):
+            return None
+        changed = {key: value for key, value in leaves.items() if json.dumps(value) != json.dumps(kin.leaves[key])}
+        set_anyway = [override.key_or_group for override in others if self._kind(override) != "group"]
+        if any(_related(key, other) for key in changed for other in set_anyway):
+            return None
+        if not all(kin.template.takes(key, value) for key, value in changed.items()):
+            return None
+        return _Made(kin.template, changed, chosen.files)
+
+    def _chosen(self, overrides: Sequence[Override]) -> Chosen | None:
+        try:
+            return self._conf.chosen(overrides)
+        except composition_errors:
+            return None
 
     def _blamed(self, lines: Sequence[Line], values: Mapping[str, Any]) -> str:
         """The place of the line that turns a config that composes into one that does not."""
@@ -159,6 +200,10 @@ def to_run(data: dict[str, Any], origin: Callable[[str], str]) -> Run:
     except UserError as error:
         raise UserError(f"{origin(str(error).partition(':')[0])}: {error}") from None
     return run
+
+
+def _lines(overrides: Sequence[Override]) -> tuple[str, ...]:
+    return tuple(str(override.input_line) for override in overrides)
 
 
 def _related(one: str, other: str) -> bool:

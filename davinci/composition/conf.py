@@ -33,6 +33,14 @@ class Composed:
     files: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What the chosen files say of a run, merged, before any value is overridden; and package -> the file."""
+
+    data: dict[str, Any]
+    files: Mapping[str, str]
+
+
 class Conf:
     """conf/ and the folders of ``hydra.searchpath``.
 
@@ -80,12 +88,16 @@ class Conf:
     def _lists(self) -> DefaultsLists:
         return DefaultsLists(self._repository)
 
-    def _merged(self, overrides: Sequence[Override]) -> Composed | None:
-        """What `compose` returns, from files read once; None where only Hydra itself is sure to be right."""
+    def is_light(self, override: Override) -> bool:
+        """Whether the override chooses one file of a group, by name, that brings no others along."""
+        return bool(self.is_group(override.key_or_group)) and self._lists.is_light(override)
+
+    def chosen(self, overrides: Sequence[Override]) -> Chosen | None:
+        """What the files that `overrides` choose say; None where only Hydra itself is sure to be right."""
         if any(override.is_hydra_override() or override.is_sweep_override() for override in overrides):
             return None
-        values = [one for one in overrides if isinstance(one.value(), dict) or not self.is_group(one.key_or_group)]
-        defaults = self._lists.of([override for override in overrides if override not in values])
+        groups = [override for override in overrides if self._chooses(override)]
+        defaults = self._lists.of(groups)
         merged: dict[str, Any] = {}
         for default in defaults.files:
             if default.config_path.startswith("hydra/"):
@@ -95,10 +107,21 @@ class Conf:
                 return None
         for key in STEERING:
             merged.pop(key, None)
-        config = OmegaConf.create(merged)
+        return Chosen(merged, _files(defaults.choices))
+
+    def _chooses(self, override: Override) -> bool:
+        return not isinstance(override.value(), dict) and bool(self.is_group(override.key_or_group))
+
+    def _merged(self, overrides: Sequence[Override]) -> Composed | None:
+        """What `compose` returns, from files read once; None where only Hydra itself is sure to be right."""
+        chosen = self.chosen(overrides)
+        if chosen is None:
+            return None
+        config = OmegaConf.create(chosen.data)
         OmegaConf.set_struct(config, True)
+        values = [override for override in overrides if not self._chooses(override)]
         self._loader._apply_overrides_to_config(values, config)
-        return Composed(config, _files(defaults.choices))
+        return Composed(config, chosen.files)
 
     def _fragment(self, default: Any) -> dict[str, Any] | None:
         """One file of the defaults list as plain data at its package; None if it takes more than merging."""

@@ -39,8 +39,8 @@ class DefaultsLists:
         Raises:
             one of `composition_errors`: Hydra's own, for an unknown option or a group that is not in the list.
         """
-        light = [override for override in groups if self._is_light(override)]
-        heavy = [override for override in groups if not self._is_light(override)]
+        light = [override for override in groups if self.is_light(override)]
+        heavy = [override for override in groups if not self.is_light(override)]
         return self._exchanged(self._by_hydra(heavy), light) or self._by_hydra(groups)
 
     def _by_hydra(self, groups: Sequence[Override]) -> Defaults:
@@ -73,7 +73,7 @@ class DefaultsLists:
             choices[key] = override.value()
         return Defaults(tuple(files), choices)
 
-    def _is_light(self, override: Override) -> bool:
+    def is_light(self, override: Override) -> bool:
         """Whether the override chooses one file, by name, that brings no others along."""
         value = override.value()
         is_name = override.type is OverrideType.CHANGE and isinstance(value, str) and "${" not in value

@@ -34,7 +34,7 @@ class Template:
     def __init__(self, config: DictConfig) -> None:
         self._config = config
         self._resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        raw = _leaves(OmegaConf.to_container(config, resolve=False))
+        raw = leaves_of(OmegaConf.to_container(config, resolve=False))
         interpolated = {key: value for key, value in raw.items() if isinstance(value, str) and "${" in value}
         self._leaves = raw.keys()
         self._reads: dict[str, frozenset[str]] = {}
@@ -62,7 +62,7 @@ class Template:
         with flag_override(self._config, ["struct", "readonly"], [False, False]):
             for value in (0, 1):  # what cannot be read off is tried
                 OmegaConf.update(self._config, key, value)
-                values.append(_leaves(OmegaConf.to_container(self._config, resolve=True)))
+                values.append(leaves_of(OmegaConf.to_container(self._config, resolve=True)))
             OmegaConf.update(self._config, key, raw)
         return sorted(name for name, value in values[0].items() if values[1].get(name) != value and name != key)
 
@@ -140,17 +140,17 @@ def _leaves_read(value: str, leaves: Collection[str], interpolated: Collection[s
     return frozenset(found)
 
 
-def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+def leaves_of(value: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted keys of every leaf; a list item is keyed as ``name[index]``, the way OmegaConf selects it."""
     if isinstance(value, dict) and value:
         leaves: dict[str, Any] = {}
         for key, item in value.items():
-            leaves.update(_leaves(item, f"{prefix}.{key}" if prefix else str(key)))
+            leaves.update(leaves_of(item, f"{prefix}.{key}" if prefix else str(key)))
         return leaves
     if isinstance(value, list) and value:
         leaves = {}
         for index, item in enumerate(value):
-            leaves.update(_leaves(item, f"{prefix}[{index}]"))
+            leaves.update(leaves_of(item, f"{prefix}[{index}]"))
         return leaves
     return {prefix: value}
 

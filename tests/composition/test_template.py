@@ -92,7 +92,7 @@ def outcome(call, *arguments, **values):
         return "error"
 
 
-@settings(max_examples=15, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(max_examples=10, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(st.lists(lines(5), min_size=1, max_size=3))
 def test_drawn_overrides_compose_as_hydra_composes_them(conf, drawn):
     composer = Composer(conf)
@@ -100,7 +100,9 @@ def test_drawn_overrides_compose_as_hydra_composes_them(conf, drawn):
     def ours(overrides, **values):
         return composer._data([Line(text, "here") for text in overrides], values)[0]
 
-    for index, overrides in enumerate(drawn + drawn[:1]):  # again: a template must not remember what was set on it
+    mixture = "mixture@curriculum.stages.s2_1.mixture"
+    kin = [[*overrides, f"{mixture}=qa40"] for overrides in drawn if not any(mixture in line for line in overrides)]
+    for index, overrides in enumerate(drawn + kin + drawn[:1]):  # again: a template must not remember what was set
         values = {"sweep": "test", "arm": f"arm {index}", "seed": index}
         assert outcome(ours, overrides, **values) == outcome(by_hydra, overrides, **values)
 
@@ -238,3 +240,20 @@ def test_what_is_more_than_merging_is_left_to_hydra(conf, tmp_path):
         assert (found is not None) is merged
         full = other.compose(parse_overrides([f"+odd={name}"], "here")).config
         assert OmegaConf.to_container(full)["odd"] == yaml.safe_load((tmp_path / "odd" / f"{name}.yaml").read_text())
+
+
+def test_other_files_of_a_group_share_a_template_where_only_values_differ(conf, monkeypatch):
+    composer = Composer(conf)
+    mixture = "mixture@curriculum.stages.s2_2.mixture"
+    general = Line("++curriculum.stages.s2_2.mixture.domains.general=0.2", "here")
+    run = composer.run([Line("depth=l1", "here"), Line(f"{mixture}=qa30", "here")], sweep="test")
+    calls = []
+    compose = conf.compose
+    monkeypatch.setattr(conf, "compose", lambda overrides: calls.append(overrides) or compose(overrides))
+    other = composer.run([Line("depth=l2", "here"), Line(f"{mixture}=qa50", "here")], sweep="test")
+    assert not calls
+    assert (other.depth.code, other.curriculum.stages["s1_1"].depth.code) == ("L2", "L2")
+    assert other.curriculum.stages["s2_2"].mixture.domains["qa"] == 0.5
+    assert run.curriculum.stages["s2_2"].mixture.domains["qa"] == 0.3
+    with pytest.raises(UserError, match="proportions must sum to 1"):  # a value that is set stays set
+        composer.run([Line(f"{mixture}=qa40", "here"), general], sweep="test")
