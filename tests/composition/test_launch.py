@@ -56,6 +56,10 @@ def test_a_refused_sweep_writes_nothing_and_builds_no_pool(launch, tmp_path):
     done = launch("-m", "depth=glob(l1)", f"store={tmp_path / 'store'}")
     one_error(done, "error: the sweep is not controlled: factor key depth is changed by no arm")
     assert not any(tmp_path.iterdir())
+    done = launch("-m", "depth=glob(l1)", "audit=warn", "plan_only=true", f"store={tmp_path / 'store'}")
+    assert done.returncode == 0, done.stderr
+    (plan,) = (tmp_path / "store" / "sweeps").glob("*/plan.json")
+    assert "warned" in {finding["level"] for finding in json.loads(plan.read_text())["audit"]["findings"]}
 
 
 def test_a_plan_before_the_pool_is_built_is_provisional(launch, tmp_path):
@@ -125,13 +129,23 @@ def test_editing_a_group_file_moves_exactly_the_runs_it_is_in(launch, repository
         shutil.copytree(repository / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(repository / "launch.py", tmp_path)
 
-    def runs():
+    store = tmp_path / "store"
+    folder = store / "sweeps" / "qa_ratio_stage2_2"
+
+    def planned():
         done = launch(*PAPER, "store=store", at=tmp_path)
         assert done.returncode == 0, done.stderr
-        plan = json.loads((tmp_path / "store" / "sweeps" / "qa_ratio_stage2_2" / "plan.json").read_text())
-        return {(run["arm"], run["seed"]): (run["id"], run["nodes"]) for run in plan["runs"]}
+        return json.loads((folder / "plan.json").read_text())
+
+    def runs():
+        return {(run["arm"], run["seed"]): (run["id"], run["nodes"]) for run in planned()["runs"]}
 
     before = runs()
+    (folder / "plan.json").rename(folder / "launched.json")
+    for _, nodes in before.values():
+        for node in nodes:
+            (store / "nodes" / node).mkdir(parents=True, exist_ok=True)
+            (store / "nodes" / node / "done.json").touch()
     mixture = tmp_path / "conf" / "mixture" / "qa50.yaml"
     text = mixture.read_text()
     assert "general: 0.314" in text and "science: 0.1425" in text
@@ -141,5 +155,9 @@ def test_editing_a_group_file_moves_exactly_the_runs_it_is_in(launch, repository
     assert moved == {("QA-50%", seed) for seed in (0, 1, 2)}
     for cell in moved:  # the trunk is what it was
         assert before[cell][1][:-1] == after[cell][1][:-1]
+    orphans = planned()["orphans"]
+    assert {(orphan["arm"], orphan["seed"]) for orphan in orphans} == moved
+    assert all("curriculum.stages.s2_2.mixture.domains.general: 0.314 -> 0.313" in one["diff"] for one in orphans)
     mixture.write_text("# a comment changes nothing\n" + text)
     assert runs() == before
+    assert planned()["orphans"] == []
