@@ -103,10 +103,10 @@ class _Apply:
             plans = self._plans()
             if not self._steering.plan_only and not _refusals(plans) and self._build_pools():
                 plans = self._plans()  # the sources have their digests now, and the nodes their ids
+            self._check(plans)
             shown = self._shown(plans)
             with suppress(BrokenPipeError):  # nobody reads the page any more: the work goes on
                 show(shown, self._console)
-            self._check(plans)
             if self._steering.plan_only:
                 path = _write_plan(shown, self._store)
                 with suppress(BrokenPipeError):
@@ -147,7 +147,7 @@ class _Apply:
         """Refuse what must not be launched, a plan of it neither if the audit says so."""
         refused = _refusals(plans)
         if refused:
-            more = f"; and {len(refused) - 3} more, above" if len(refused) > 3 else ""
+            more = f"; and {len(refused) - 3} more (plan_only=true audit=warn shows all)" if len(refused) > 3 else ""
             said = "; ".join(refused[:3])
             raise UserError(f"the sweep is not controlled: {said}{more} (audit=warn launches it all the same)")
         missing = sorted({name for plan in plans for name in plan.missing_sources})

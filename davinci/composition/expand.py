@@ -224,7 +224,8 @@ class _FileSweep:
         replaced = {key for axis in axes_of(self._file) if self._replaces(axis) for key in packages_of(axis.keys, "")}
         own = [key for key in self._file.factor if key not in replaced]
         for key in own:
-            if not any(covers(key, leaf) for arm in arms for leaf, _ in leaves(arm.config)):
+            dotted = key.replace("[", ".").replace("]", "")  # as an item of a list is keyed in a config
+            if not any(covers(dotted, leaf) for arm in arms for leaf, _ in leaves(arm.config)):
                 known = {leaf[:end] for leaf, _ in leaves(arms[0].config) for end in _ends(leaf)}
                 raise ValueError(f"factor: no config key {key!r}" + nearest(key, known))
         return tuple(dict.fromkeys([*own, *packages_of(self._swept, COMMAND_LINE)]))
