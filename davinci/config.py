@@ -452,6 +452,8 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
             message = "unknown key" + nearest(path[-1], _known_keys(kind, path[:-1]))
         elif first["type"] == "missing":
             message = "missing, and it has no default"
+        elif first["type"] == "too_short":
+            message = f"at least {first['ctx']['min_length']} is needed (got {json.dumps(first['input'])})"
         elif first["type"] != "value_error":
             message += f" (got {json.dumps(first['input'])})"
         place = where(key)
