@@ -162,7 +162,6 @@ def cost(
     evaluation = [clock.evaluation_flops(one) for one in work.values()]
     known = all(one is not None for one in evaluation)
     rest = math.fsum((one.checkpoints + one.evaluations) * one.gpus for one in spent.values()) / _HOUR
-    any_node = next(iter(nodes.values()))
     return Cost(
         gpu=" + ".join(dict.fromkeys(cluster.gpu for cluster in clusters)),
         gpus=max(cluster.gpus for cluster in clusters),
@@ -180,7 +179,9 @@ def cost(
         else Spent(unshared=price(runs_alone), shared=price(spent.values()), left=price(left)),
         evaluation_flops=math.fsum(one or 0.0 for one in evaluation) if known else None,
         evaluation_gpu_hours=rest if known or probe is not None else None,
-        parameters=parameters(any_node.model, any_node.vocab_size),
+        parameters=tuple(
+            sorted({parameters(*shape) for shape in {(one.model, one.vocab_size) for one in nodes.values()}})
+        ),
         checkpoint_bytes=sum(one.due * checkpoint_bytes(one.node.model, one.node.vocab_size) for one in work.values()),
         record_bytes=sum(_record_bytes(one) for one in work.values()),
     )

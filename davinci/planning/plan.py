@@ -112,7 +112,7 @@ class Cost(Frozen):
     price: Spent | None
     evaluation_flops: float | None
     evaluation_gpu_hours: float | None
-    parameters: int
+    parameters: tuple[int, ...]
     checkpoint_bytes: int
     record_bytes: int
 

@@ -267,7 +267,7 @@ def plan(
             "price": None,
             "evaluation_flops": None,
             "evaluation_gpu_hours": None,
-            "parameters": 940_000,
+            "parameters": [940_000],
             "checkpoint_bytes": 400_000_000,
             "record_bytes": 1_000_000,
         },

@@ -89,7 +89,7 @@ def make_plan(sweep, cards, **fields):
         price=Spent(unshared=246912.0, shared=91357.8, left=0.25),
         evaluation_flops=1.2e20,
         evaluation_gpu_hours=84.2,
-        parameters=3_090_000_000,
+        parameters=(3_090_000_000,),
         checkpoint_bytes=12_400_000_000_000,
         record_bytes=31_000_000,
     )
