@@ -45,13 +45,14 @@ def estimate(arguments: list[str], store: Store) -> float:
 
 
 def built_pool(folder: Path) -> Path:
-    """A built pool: the checkout's own, or one made in `folder`."""
-    there = ROOT / "store" / "pools" / POOL
-    if not (there / "tasks" / "manifest.json").is_file():
-        command = [sys.executable, "-m", "davinci", "data", "build", POOL, "--store", str(folder)]
-        subprocess.run(command, cwd=ROOT, check=True)
-        there = Store(folder).pool(POOL)
-    return there
+    """The pool as conf/ has it now: the checkout's own where it is current, else made again in `folder`."""
+    for part in ("archives", "pools"):
+        if (ROOT / "store" / part).is_dir():
+            shutil.copytree(ROOT / "store" / part, folder / part)
+    subprocess.run(
+        [sys.executable, "-m", "davinci", "data", "build", POOL, "--store", str(folder)], cwd=ROOT, check=True
+    )
+    return Store(folder).pool(POOL)
 
 
 def compare(scale: str, overrides: list[str], estimates: int, pool: Path, folder: Path) -> Row:
