@@ -13,12 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from davinci.data import embedded
+from davinci.data import embedded, model_filter
 from davinci.data.archives import Archive, obtain
-from davinci.data.cards import read_card
+from davinci.data.cards import measured_level, read_card
 from davinci.data.documents import Document
 from davinci.data.embedded import Licence, Recipe, Source
 from davinci.data.rules import clean
@@ -31,7 +32,7 @@ _WORKERS = 2
 # The modules whose text decides what a pool holds: a change to one of them makes a built pool stale.
 _RECIPE_FILES = (
     *("archives.txt", "arithmetic.py", "documents.py", "embedded.py", "extraction.py", "markup.py"),
-    *("python_source.py", "questions.py", "rules.py", "tokenizer.py", "writing.py"),
+    *("model_filter.py", "python_source.py", "questions.py", "rules.py", "tokenizer.py", "writing.py"),
 )
 
 
@@ -58,7 +59,9 @@ def build_recipe(recipe: Recipe, store: Store, log: Log, workers: int = _WORKERS
     archives = obtain(list(recipe.pins), store, log)
     log(f"{len(archives)} archives verified; reading their text")
     made, licences = _make_documents(recipe, archives, workers)
-    log(f"{sum(len(part[depth]) for part, _ in made.values() for depth in part):,} documents ({_since(start)})")
+    log(f"{sum(len(one) for part in made.values() for one in part.documents.values()):,} documents ({_since(start)})")
+    told = _filter_by_model(recipe, made)
+    log(f"domains told apart on documents the model has not seen: {told} ({_since(start)})")
     tokenizer = _tokenizer(recipe, folder, key, made)
     tokenizer_digest = file_digest(tokenizer)
     log(f"tokenizer of {recipe.vocab_size} tokens trained ({_since(start)})")
@@ -97,8 +100,13 @@ def is_current(recipe: Recipe, store: Store, key: str) -> bool:
     return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
 
 
-Made = tuple[dict[str, list[Document]], "Counter[str]"]
-"""A source's documents by depth, and how many documents its rules dropped for each reason."""
+@dataclass
+class Made:
+    """A source's documents by depth, how many its rules dropped for each reason, and what the model says of it."""
+
+    documents: dict[str, list[Document]]
+    dropped: Counter[str] = field(default_factory=Counter)
+    judged: dict[str, Any] = field(default_factory=dict)
 
 
 def _make_documents(
@@ -126,9 +134,15 @@ def _make_documents(
     for name, source in recipe.sources.items():
         pieces = [parts[archive][0][name] for archive in source.archives]
         if source.generate is not None:
-            pieces.append(({source.depths[0]: source.generate()}, Counter()))
-        documents = {depth: [one for piece, _ in pieces for one in piece[depth]] for depth in source.depths}
-        made[name] = documents, sum((dropped for _, dropped in pieces), Counter[str]())
+            pieces.append(Made({source.depths[0]: source.generate()}))
+        made[name] = Made(
+            {
+                depth: [one for piece in pieces for one in piece.documents[depth]]
+                for depth in source.depths
+                if depth != "L3"  # for later: it takes the documents of every source to make it
+            },
+            sum((piece.dropped for piece in pieces), Counter[str]()),
+        )
     return made, {name: licence for name, (_, licence) in parts.items()}
 
 
@@ -141,15 +155,33 @@ def _read_archive(
         assert source.extract is not None  # a source with archives has one
         documents = source.extract(archive)
         if source.rule is None:
-            made[name] = {source.depths[0]: documents}, Counter()
+            made[name] = Made({source.depths[0]: documents})
         else:
             kept, dropped = clean(documents, source.rule, source.trim)
-            made[name] = {"L1": documents, "L2": kept}, dropped
+            made[name] = Made({"L1": documents, "L2": kept}, dropped)
     return made, _read_licence(archive, licence)
 
 
+def _filter_by_model(recipe: Recipe, made: dict[str, Made]) -> str:
+    """Add Level 3 to every source that has it; return how well the model tells the domains apart, for the log.
+
+    The model neither sees nor drops held-out documents: Level 3 is measured on those of Level 2.
+    """
+    sources = {name: source for name, source in recipe.sources.items() if "L3" in source.depths}
+    training = {
+        name: [one for one in made[name].documents["L2"] if not one.is_heldout(source.heldout_fraction)]
+        for name, source in sources.items()
+    }
+    judged, quality = model_filter.judge({name: (source.domain, training[name]) for name, source in sources.items()})
+    for name, source in sources.items():
+        dropped, said = model_filter.drop_least_typical(source.domain, training[name], judged[name])
+        made[name].documents["L3"] = [one for one in made[name].documents["L2"] if one.id not in dropped]
+        made[name].judged = said | {"classifier": vars(quality[source.domain])}
+    return "; ".join(f"{name} precision {one.precision:.3f} recall {one.recall:.3f}" for name, one in quality.items())
+
+
 def _tokenizer(recipe: Recipe, folder: Path, key: str, made: dict[str, Made]) -> Path:
-    """Train the tokenizer on the deepest training documents, unless this recipe's is there."""
+    """Train the tokenizer on the training documents of the level that is measured, unless this recipe's is there."""
     from davinci.data import tokenizer
 
     path, record = folder / "tokenizer.json", folder / "tokenizer.recipe.json"
@@ -157,9 +189,10 @@ def _tokenizer(recipe: Recipe, folder: Path, key: str, made: dict[str, Made]) ->
         return path
     documents: dict[str, list[Document]] = {}
     for name, source in recipe.sources.items():
-        deepest = made[name][0][source.depths[-1]]
         documents.setdefault(source.domain, []).extend(
-            one for one in deepest if not one.is_heldout(source.heldout_fraction)
+            one
+            for one in made[name].documents[measured_level(source.depths)]
+            if not one.is_heldout(source.heldout_fraction)
         )
     tokenizer.train(documents, recipe.vocab_size, path)
     write_json(record, {"key": key, "digest": file_digest(path)})
@@ -173,7 +206,7 @@ def _variants(
     from davinci.data.tokenizer import Encoder
     from davinci.data.writing import read_variant, write_variant
 
-    documents, dropped = made
+    documents = made.documents
     encoder: Encoder | None = None
     cards: dict[str, dict[str, Any]] = {}
     for depth in source.depths:
@@ -184,7 +217,7 @@ def _variants(
             encoder.add(
                 part for one in documents[depth] for part in (one.question, one.text.removeprefix(one.question))
             )
-            chain = _chain(source, depth, documents, dropped)
+            chain = _chain(source, depth, made)
             write_variant(place, documents[depth], source.heldout_fraction, encoder, key, chain)
             card = read_variant(place, key)
             assert card is not None  # just written
@@ -193,15 +226,20 @@ def _variants(
     return cards
 
 
-def _chain(
-    source: Source, depth: str, documents: dict[str, list[Document]], dropped: Counter[str]
-) -> list[dict[str, Any]]:
-    first = source.depths[0]
-    chain: list[dict[str, Any]] = [{"level": first, "operation": source.operation, "documents": len(documents[first])}]
-    if depth == "L2":
-        reasons = {reason: count for reason, count in sorted(dropped.items()) if reason != "paragraphs"}
-        step = {"level": depth, "operation": "rules", "documents": len(documents[depth]), "dropped": reasons}
-        chain.append(step | ({"dropped_paragraphs": dropped["paragraphs"]} if source.trim else {}))
+def _chain(source: Source, depth: str, made: Made) -> list[dict[str, Any]]:
+    """The operations that led to `depth`, each with the documents it left and those it dropped."""
+    chain: list[dict[str, Any]] = []
+    for level in source.depths[: source.depths.index(depth) + 1]:
+        step: dict[str, Any] = {"level": level, "documents": len(made.documents[level])}
+        if level == "L2":
+            reasons = {reason: count for reason, count in sorted(made.dropped.items()) if reason != "paragraphs"}
+            step |= {"operation": "rules", "dropped": reasons}
+            step |= {"dropped_paragraphs": made.dropped["paragraphs"]} if source.trim else {}
+        elif level == "L3":
+            step |= {"operation": "typical of its domain, by naive Bayes over words"} | made.judged
+        else:
+            step |= {"operation": source.operation}
+        chain.append(step)
     return chain
 
 

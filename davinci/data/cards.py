@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from davinci.config import Frozen, parse
@@ -44,6 +45,16 @@ class PoolCard(Frozen):
     name: str
     tokenizer: TokenizerCard
     sources: dict[str, SourceCard]
+
+
+def measured_level(levels: Iterable[str]) -> str:
+    """Of a source's levels the one whose held-out documents everything is measured on, whatever a run trains on.
+
+    It is the deepest that no model had a say in (Level 2), so that no arm is measured on what its own filter chose; of
+    a source that has none such, the shallowest.
+    """
+    found = sorted(levels)
+    return max((level for level in found if level <= "L2"), default=found[0])
 
 
 def read_card(store: Store, pool: str) -> PoolCard | None:

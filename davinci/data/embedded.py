@@ -29,8 +29,8 @@ class Source:
     """How one source is made.
 
     `extract` turns each of `archives` into documents; a source without archives has a `generate` instead. With a `rule`
-    the documents are Level 1 and those that pass it (after `trim` took out paragraphs) Level 2; without, they are Level
-    5, made by a program.
+    the documents are Level 1, those that pass it (after `trim` took out paragraphs) Level 2, and those of them that are
+    typical of the domain (`davinci.data.model_filter`) Level 3; without, they are Level 5, made by a program.
     """
 
     domain: str
@@ -44,7 +44,7 @@ class Source:
 
     @property
     def depths(self) -> tuple[str, ...]:
-        return ("L5",) if self.rule is None else ("L1", "L2")
+        return ("L5",) if self.rule is None else ("L1", "L2", "L3")
 
 
 @dataclass(frozen=True)

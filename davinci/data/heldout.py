@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.config import parse
-from davinci.data.cards import PoolCard
+from davinci.data.cards import PoolCard, measured_level
 from davinci.data.shards import Shard
 from davinci.errors import UserError
 from davinci.store import read_json
@@ -29,7 +29,7 @@ class Heldout:
 def heldout(folder: Path, domain: str, sequences: int, length: int) -> Heldout:
     """Up to `sequences` held-out sequences of `length` targets, evenly over the domain's held-out text.
 
-    Every source at its deepest level, whatever a run trains on, so that all runs are measured on the same text.
+    Every source at one level (`measured_level`), whatever a run trains on, so that all are measured on the same text.
 
     Raises:
         UserError: the pool is not built, or the domain has no held-out sequence.
@@ -43,7 +43,7 @@ def heldout(folder: Path, domain: str, sequences: int, length: int) -> Heldout:
     shards = []
     for name, source in sorted(card.sources.items()):
         if source.domain == domain:
-            depth = max(source.variants)
+            depth = measured_level(source.variants)
             shards.append(Shard(folder / f"{name}@{depth}", "heldout", source.variants[depth]))
     ends = np.cumsum([shard.sequences(length) for shard in shards], dtype=np.int64)
     total = int(ends[-1]) if shards else 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from davinci.data.cards import PoolCard, read_card
+from davinci.data.cards import PoolCard, measured_level, read_card
 from davinci.errors import UserError
 from davinci.evaluation import arithmetic, code, prose
 from davinci.evaluation.baselines import baselines
@@ -94,8 +94,9 @@ def make_tasks(store: Store, pool: str) -> None:
 
 
 def _heldout_files(card: PoolCard) -> dict[str, tuple[str, str]]:
-    """``<source>@<depth>`` of each source at its deepest, with the source's name and domain."""
-    return {f"{name}@{max(source.variants)}": (name, source.domain) for name, source in card.sources.items()}
+    """``<source>@<depth>`` of each source at the level that is measured, with the source's name and domain."""
+    sources = card.sources.items()
+    return {f"{name}@{measured_level(source.variants)}": (name, source.domain) for name, source in sources}
 
 
 def _is_current(store: Store, pool: str, origin: dict[str, Any]) -> bool:

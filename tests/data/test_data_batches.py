@@ -241,7 +241,7 @@ def test_truncated_shard_names_the_file(built, tmp_path):
         Batches(node(store, {"speeches": 1}), Store(tmp_path), {})
 
 
-def test_heldout_is_spread_over_the_deepest_text(built):
+def test_heldout_is_spread_over_the_text(built):
     store, _ = built
     folder = store.pool("small")
     some, every = heldout(folder, "qa", 5, T), heldout(folder, "qa", 10**6, T)

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from davinci.config import Pool, parse
 from davinci.data import archives, build, embedded
-from davinci.data.cards import read_card
+from davinci.data.cards import measured_level, read_card
 from davinci.data.embedded import Licence
 from davinci.errors import UserError
 from davinci.store import Store, file_digest
@@ -90,6 +90,11 @@ def test_card_counts_what_the_files_hold(built):
     chain = card.sources["speeches"].variants["L2"].chain
     assert [step["level"] for step in chain] == ["L1", "L2"]
     assert chain[1]["dropped_paragraphs"] == 80 and chain[1]["documents"] == 80
+    for name in ("speeches", "programs"):
+        rules, model = card.sources[name].variants["L3"].chain[1:]
+        assert [rules["level"], model["level"]] == ["L2", "L3"]
+        assert model["documents"] == rules["documents"] - sum(model["dropped"].values()) < rules["documents"]
+        assert model["classifier"] == {"precision": 1.0, "recall": 1.0} and model["lowest_margin"] > 0
     assert (
         card.sources["speeches"].licence["spdx"] == "MIT" and card.sources["speeches"].licence["note"] == "free speech"
     )
@@ -147,6 +152,45 @@ def test_no_document_is_in_both_splits_and_depths_agree(built):
         for depth in ("L1", "L2")
     ]
     assert ids[1] <= ids[0]
+
+
+def test_shallower_levels_do_not_depend_on_the_model(built):
+    """The tokenizer and every level but L3 have the bytes that they had before there was an L3."""
+    tokenizer, digests = _digests(built[0])
+    assert tokenizer.startswith("a9d8321eee5d")
+    assert {name: digest[:12] for name, digest in digests.items() if "@L3" not in name} == {
+        "asked@L5": "5a1dd90b4c66",
+        "programs@L1": "bf42cb1213bb",
+        "programs@L2": "bf42cb1213bb",
+        "speeches@L1": "75b2eed39841",
+        "speeches@L2": "191a8be98ed1",
+        "sums@L5": "a165372c0684",
+    }
+
+
+def test_the_model_filters_training_documents_alone(built):
+    """Held-out text is the same at L2 and L3; training text is a part, in the same order."""
+    store, _ = built
+    card = read_card(store, "small")
+    for name in ("speeches", "programs"):
+        rules, model = (store.pool("small") / f"{name}@{depth}" for depth in ("L2", "L3"))
+        for file in ("heldout.bin", "heldout.index.npy", "heldout.jsonl"):
+            assert (rules / file).read_bytes() == (model / file).read_bytes()
+        tokens, kept = (np.fromfile(place / "train.bin", dtype=np.uint16) for place in (rules, model))
+        documents, left = (
+            [part.tobytes() for part in np.split(one, np.flatnonzero(one == 0) + 1)] for one in (tokens, kept)
+        )
+        rest = iter(documents)
+        assert len(left) < len(documents) and all(one in rest for one in left)
+        two, three = (card.sources[name].variants[depth] for depth in ("L2", "L3"))
+        assert 0.7 * two.bytes < three.bytes < two.bytes and three.bytes >= 0.8 * two.bytes - 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "measured"), [("L1 L2 L3", "L2"), ("L3 L2", "L2"), ("L1", "L1"), ("L5", "L5"), ("L4 L3", "L3")]
+)
+def test_what_is_measured_is_no_models_choice(levels, measured):
+    assert measured_level(levels.split()) == measured
 
 
 def test_missing_licence_is_refused(tmp_path):
@@ -259,6 +303,6 @@ def test_the_real_pool_is_large_enough():
     total = sum(source.variants[max(source.variants)].bytes for source in card.sources.values())
     assert total >= 20_000_000
     for domain in ("general", "code", "science", "qa"):
-        deepest = [one.variants[max(one.variants)] for one in card.sources.values() if one.domain == domain]
-        train, kept = sum(one.bytes for one in deepest), sum(one.heldout_bytes for one in deepest)
+        found = [one.variants[measured_level(one.variants)] for one in card.sources.values() if one.domain == domain]
+        train, kept = sum(one.bytes for one in found), sum(one.heldout_bytes for one in found)
         assert 0.01 < kept / (train + kept) < 0.08
