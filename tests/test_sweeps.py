@@ -26,7 +26,7 @@ STARTS = {
     "final": ["s1_1", "s1_2", "s2_1", "s2_2"],
 }
 # Their arms name sources, or a level, that the embedded pool does not have.
-PAPER_ONLY = {"code_filtering", "math_refinement", "l5_synthetic_qa"}
+PAPER_ONLY = {"math_refinement", "l5_synthetic_qa"}
 UNITS = {"T": 10**12, "B": 10**9}
 
 
