@@ -2,7 +2,8 @@
 
 The median of five estimates (``plan_only=true probe=true``, three before the sweep and two after it) should lie within
 20% of the wall time of the whole ``python launch.py -m sweep=qa_ratio_stage2_2`` process, from an empty store with the
-pool built. Usage: python benchmarks/probe.py [--quick] [--scale smoke tiny] [--workers 2]
+pool built. Others at work on the machine spoil both, if not alike; how much of it they used is printed. Usage:
+python benchmarks/probe.py [--quick] [--scale smoke tiny] [--workers 2]
 """
 
 from __future__ import annotations
@@ -26,21 +27,37 @@ SWEEP, POOL = "qa_ratio_stage2_2", "embedded"
 TOLERANCE = 0.2
 
 
-def run(arguments: list[str], store: Store) -> float:
-    """Seconds of one ``launch.py`` process."""
+def busy_seconds() -> float:
+    """Core-seconds this machine has been busy since it started; 0 where the kernel does not tell."""
+    try:
+        times = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    except OSError:
+        return 0.0
+    return (sum(times) - times[3] - times[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Core-seconds of the processes this one has waited for, theirs included."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def run(arguments: list[str], store: Store) -> tuple[float, str]:
+    """Seconds of one ``launch.py`` process, and how much others used the machine meanwhile."""
     command = [sys.executable, str(ROOT / "launch.py"), "-m", f"sweep={SWEEP}", *arguments, f"store={store.root}"]
-    started = time.perf_counter()
+    started, busy, own = time.perf_counter(), busy_seconds(), own_seconds()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    return seconds, f"others kept {max(0.0, (busy_seconds() - busy - own_seconds() + own) / seconds):.1f} cores busy"
 
 
 def estimate(arguments: list[str], store: Store) -> float:
     """Seconds that a plan with a probe says."""
-    run([*arguments, "plan_only=true", "probe=true"], store)
+    _, others = run([*arguments, "plan_only=true", "probe=true"], store)
     seconds = 86400 * float(read_json(store.sweep(SWEEP) / "plan.json")["cost"]["days"]["left"])
-    print(f"  estimate {seconds:.1f} s (load {os.getloadavg()[0]:.1f})", flush=True)
+    print(f"  estimate {seconds:.1f} s ({others})", flush=True)
     return seconds
 
 
@@ -65,8 +82,8 @@ def compare(scale: str, overrides: list[str], estimates: int, pool: Path, folder
     print(f"{SWEEP} {' '.join(arguments)}", flush=True)
     before = -(-estimates * 3 // 5)
     found = [estimate(arguments, probed) for _ in range(before)]
-    measured = run(arguments, trained)
-    print(f"  measured {measured:.1f} s (load {os.getloadavg()[0]:.1f})", flush=True)
+    measured, others = run(arguments, trained)
+    print(f"  measured {measured:.1f} s ({others})", flush=True)
     found += [estimate(arguments, probed) for _ in range(estimates - before)]
     middle = median(found)
     spread = f"{middle:.0f} s ({min(found):.0f} to {max(found):.0f})"
