@@ -148,7 +148,7 @@ def small_plan(
             price=None,
             evaluation_flops=None,
             evaluation_gpu_hours=None,
-            parameters=0,
+            parameters=(0,),
             checkpoint_bytes=0,
             record_bytes=0,
         ),

@@ -32,7 +32,7 @@ def one_error(done, message):
         (["-m", "sweep=nosuch"], "error: sweep=nosuch: no sweeps/nosuch.yaml"),
         (["-m", "sweep=../conf"], "error: sweep '../conf' cannot name a folder"),
         (["sweep=template"], "error: command line: sweep=template is a sweep; add -m"),
-        (["-m", "depth=l1,l4"], "error: command line: conf/depth has no 'l4'; nearest: l2, l1"),
+        (["-m", "depth=l1,l4"], "error: command line: conf/depth has no 'l4'; nearest: l3, l2, l1"),
         (["-m", "depth=interval(1,2)"], "error: command line: depth=interval(1,2): a sweep needs values"),
         (["store=launch.py/x"], "error: store=launch.py/x: cannot write there"),
         (["-m", "depth=l1,l2", "store=launch.py/x", "plan_only=true"], "error: store=launch.py/x: cannot write there"),
@@ -103,10 +103,12 @@ def test_hydra_shows_a_run(launch):
     info = launch("--info", "defaults")
     assert info.returncode == 0 and "mixture/qa70" in info.stdout
     told = launch("--help")
-    assert told.returncode == 0 and "depth: l1, l2, native" in told.stdout
+    assert told.returncode == 0 and "depth: l1, l2, l3, native" in told.stdout
 
 
-@pytest.mark.parametrize(("typed", "offered"), [("depth=", "depth=l1 depth=l2 depth=native"), ("mod", "model. model=")])
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("depth=", "depth=l1 depth=l2 depth=l3 depth=native"), ("mod", "model. model=")]
+)
 def test_the_shell_completes(launch, typed, offered):
     done = launch("-sc", "query=bash", COMP_LINE=f"python launch.py {typed}")
     assert done.stdout.split() == offered.split()
