@@ -28,7 +28,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000, 20, 100)  # plans are many small objects that stay: looking for cycles took a tenth of the time
+    gc.set_threshold(100_000, 20, 100)  # a plan is many small objects that stay: a tenth of the time went on cycles
     resolvers.register()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra's errors through, to say them on one line
     try:
