@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from davinci.data.cards import read_card
 from davinci.data.heldout import heldout
 from davinci.model.decoder import Decoder
 from davinci.store import Store
+from davinci.training.distributed import ALONE, Ranks
 from davinci.training.loss import token_losses
 from davinci.training.step import micro_rows
 
@@ -38,14 +40,19 @@ def load(node: Node, store: Store, sequences: int) -> list[HeldOut]:
 
 
 @torch.inference_mode()
-def measure(model: Decoder, held: HeldOut) -> dict[str, float | int]:
-    """``loss`` (nats a token), ``bits_per_byte`` and ``sequences``."""
-    nats = 0.0
+def measure(model: Decoder, held: HeldOut, ranks: Ranks = ALONE) -> dict[str, float | int]:
+    """``loss`` (nats a token), ``bits_per_byte`` and ``sequences``: the same bits for any number of ranks.
+
+    Each rank takes some of the parts that go through the model at once; their sums are added up in one order.
+    """
     sequences, length = held.tokens.shape[0], held.tokens.shape[1] - 1
-    for part in held.tokens.split(micro_rows(length)):
+    parts = held.tokens.split(micro_rows(length))
+    mine = []
+    for part in parts[ranks.rank :: ranks.world]:
         hidden = model.hidden(part[:, :-1]).flatten(0, 1)
         losses = token_losses(hidden, model.unembedding, part[:, 1:].flatten())
-        nats += losses.sum(dtype=torch.float64).item()
+        mine.append(losses.sum(dtype=torch.float64).item())
+    nats = sum(ranks.interleave(np.array(mine), len(parts)).tolist())
     return {
         "loss": nats / (sequences * length),
         "bits_per_byte": nats / math.log(2) / held.target_bytes,

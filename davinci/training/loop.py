@@ -1,16 +1,19 @@
 """Training of one node, from the state before it to its end.
 
 A node may be stopped at any step, killed at any moment, resumed or forked: the weights at its end are the same bits
-(for one instruction set and one thread count). What makes it so: the state at a step boundary is all in the checkpoint,
-the data of a step is a function of the step, and nothing depends on when checkpoints or records are written.
+(for one instruction set, one thread count and one number of ranks). What makes it so: the state at a step boundary is
+all in the checkpoint, the data of a step is a function of the step, and nothing depends on when checkpoints or records
+are written.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch.optim import AdamW
 
@@ -24,7 +27,8 @@ from davinci.store import Store
 from davinci.tracking.records import Writer
 from davinci.training import checkpoints as saved
 from davinci.training import heldout, numerics, optimizer
-from davinci.training.step import Window, gradients, move
+from davinci.training.distributed import ALONE, Ranks, require_rows
+from davinci.training.step import EXAMPLE, Objective, Window, gradients, move
 
 # Steps from one train record to the next, counted from initialisation.
 RECORD_EVERY = 10
@@ -51,37 +55,39 @@ def train(
     progress: Progress,
     should_stop: Callable[[], bool],
     heldout_sequences: int = 64,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train `node` to its end, leaving a checkpoint and held-out losses there and at each of `checkpoints`.
 
     Starts from the newest checkpoint before the first one that is missing; does nothing where none is. A damaged
-    checkpoint counts as missing. A stretch trained again must give the weights already there.
+    checkpoint counts as missing. A stretch trained again must give the weights already there. Every rank calls it with
+    the same arguments; the first alone reads checkpoints, and writes them and the records.
 
     Args:
         checkpoints: tokens since initialisation, on step boundaries in (node.begin, node.end].
         attempt: stamped on the records.
-        progress: called a few times a second with tokens since initialisation, tokens a second, loss.
-        should_stop: asked after each step.
+        progress: called a few times a second with tokens since initialisation, tokens a second, loss; on the first
+            rank only.
+        should_stop: asked after each step; one rank that says so stops all, at the same step.
         heldout_sequences: sequences a domain of the held-out loss.
+        ranks: the processes that train this node together.
 
     Raises:
         Stopped: `should_stop` said so.
         TrainingFailed: loss or gradient is not finite; nothing of that step is kept.
-        UserError: no parent checkpoint to start from, or a replay that is not exact.
+        UserError: no parent checkpoint to start from, a replay that is not exact, or more ranks than sequences a step.
         ValueError: `checkpoints` off the step grid.
     """
     due = sorted({*checkpoints, node.end})
-    missing = [tokens for tokens in due if not _stands(store.checkpoint(node.id, tokens))]
     for tokens in due:
         if not node.begin < tokens <= node.end or _tokens_at(node, _step_at(node, tokens)) != tokens:
             raise ValueError(f"node {node.id}: {tokens} tokens is no step boundary in ({node.begin}, {node.end}]")
-    if not missing:
+    require_rows(node, ranks.world)
+    position = _shared(_start(node, store, due) if ranks.is_first else None, node, ranks)
+    if position is None:
         return
-    saved.remove_leftovers(store.checkpoint(node.id, 0).parent)
-    with Writer(store.records(node.id), attempt) as records:
-        _Training(node, store, set(due), records, heldout_sequences, _start(node, store, missing[0])).run(
-            progress, should_stop
-        )
+    with Writer(store.records(node.id), attempt) if ranks.is_first else nullcontext() as records:
+        _Training(node, store, set(due), records, heldout_sequences, position, ranks).run(progress, should_stop)
 
 
 def _stands(folder: Path) -> bool:
@@ -108,11 +114,16 @@ class _Position:
     window: Window
 
 
-def _start(node: Node, store: Store, before: int) -> _Position:
-    """The node's own newest checkpoint with fewer than `before` tokens, else its parent's end, else initialisation.
+def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
+    """The node's own newest checkpoint before the first of `due` that is missing, else its parent's end, else
+    initialisation; None where none is missing.
 
     The folder may hold some from before its begin, of a plan that did not cut the stage there: those do not count.
     """
+    before = next((tokens for tokens in due if not _stands(store.checkpoint(node.id, tokens))), None)
+    if before is None:
+        return None
+    saved.remove_leftovers(store.checkpoint(node.id, 0).parent)
     model = Decoder(node.model, node.vocab_size)
     adamw = optimizer.build(model, node.optimizer)
     folder = saved.newest(store, node.id, node.begin, before)
@@ -136,13 +147,44 @@ def _start(node: Node, store: Store, before: int) -> _Position:
     return _Position(model, adamw, state.tokens, state.global_step, dict(state.cursors), window)
 
 
+def _shared(position: _Position | None, node: Node, ranks: Ranks) -> _Position | None:
+    """The first rank's `position` on every rank, but for the weights, which the wrapper of the model hands out."""
+    told = ranks.share(
+        position
+        and (position.tokens, position.step, position.cursors, position.window.sums, bool(position.adamw.state))
+    )
+    if told is None or ranks.world == 1:
+        return position
+    tokens, step, cursors, sums, has_moments = told
+    if position is None:
+        model = Decoder(node.model, node.vocab_size)
+        position = _Position(model, optimizer.build(model, node.optimizer), tokens, step, cursors, Window(sums))
+    if has_moments:
+        ours = optimizer.state_tensors(position.model, position.adamw) or optimizer.empty_tensors(position.model)
+        ranks.broadcast(ours)
+        if not ranks.is_first:
+            optimizer.load_state_tensors(position.model, position.adamw, ours)
+    return position
+
+
 class _Training:
+    """`records` is None on every rank but the first."""
+
     def __init__(
-        self, node: Node, store: Store, due: set[int], records: Writer, heldout_sequences: int, position: _Position
+        self,
+        node: Node,
+        store: Store,
+        due: set[int],
+        records: Writer | None,
+        heldout_sequences: int,
+        position: _Position,
+        ranks: Ranks,
     ) -> None:
         self._node, self._store, self._due, self._records, self._at = node, store, due, records, position
+        self._ranks = ranks
+        self._objective = ranks.wrap(Objective(position.model), EXAMPLE)
         self._steps = range(_step_at(node, position.tokens), node.steps.stop)
-        self._batches = _batches(node, store, position.cursors, self._steps.start)
+        self._batches = _batches(node, store, position.cursors, self._steps.start, ranks)
         self._heldout = heldout.load(node, store, heldout_sequences)
         self._pieces = node.stage.lr_pieces(node.stage_begin)
 
@@ -157,12 +199,12 @@ class _Training:
             is_end = at.tokens == node.end
             if at.step % RECORD_EVERY == 0 or is_end:
                 values |= at.window.losses() | {"tokens_per_second": round(speed.rate(), 1)}
-                self._records.write("train", at.tokens, at.step, **values)
+                self._record("train", values)
                 at.window, speed = Window(), _Speed()
-            if is_end or time.monotonic() - reported > PROGRESS_EVERY:
+            if self._ranks.is_first and (is_end or time.monotonic() - reported > PROGRESS_EVERY):
                 reported = time.monotonic()
                 progress(at.tokens, speed.last, loss)
-            is_stopping = not is_end and should_stop()
+            is_stopping = not is_end and self._ranks.any(should_stop())
             if at.tokens in self._due:
                 self._measure()
                 self._save(rolling=False)
@@ -177,7 +219,8 @@ class _Training:
         node, at = self._node, self._at
         batch = self._batches.batch(step)
         lr = value_at(self._pieces, at.tokens)
-        outcome = gradients(at.model, batch, node.optimizer.gradient_clip)
+        size = node.stage.grid.batch_at(step)
+        outcome = gradients(self._objective, batch, node.optimizer.gradient_clip, self._ranks, size)
         if not outcome.is_finite:
             raise TrainingFailed(
                 f"node {node.id}: loss {outcome.loss}, gradient norm {outcome.gradient_norm} at step {at.step + 1} "
@@ -185,18 +228,28 @@ class _Training:
             )
         move(at.adamw, lr)
         at.tokens, at.step = _tokens_at(node, step + 1), at.step + 1
-        at.window.add(outcome, batch.domain, self._batches.domains)
-        return outcome.loss, {"lr": lr, "grad_norm": outcome.gradient_norm, "batch": len(batch.tokens)}
+        at.window.add(outcome, self._batches.domains)
+        return outcome.loss, {"lr": lr, "grad_norm": outcome.gradient_norm, "batch": size}
+
+    def _record(self, kind: str, values: Mapping[str, Any]) -> None:
+        if self._records is not None:
+            world = {"world": self._ranks.world} if self._ranks.world > 1 else {}
+            self._records.write(kind, self._at.tokens, self._at.step, **values, **world)
 
     def _measure(self) -> None:
         for held in self._heldout:
-            values = heldout.measure(self._at.model, held)
-            self._records.write("heldout", self._at.tokens, self._at.step, domain=held.domain, **values)
+            self._record("heldout", {"domain": held.domain} | heldout.measure(self._at.model, held, self._ranks))
 
     def _save(self, *, rolling: bool) -> None:
+        self._ranks.require_same(self._at.model, f"node {self._node.id} at {self._at.tokens} tokens")
+        if self._records is not None:
+            self._write(self._records, rolling)
+        self._ranks.barrier()  # Nobody ends before the checkpoint stands.
+
+    def _write(self, records: Writer, rolling: bool) -> None:
         node, at = self._node, self._at
         # A checkpoint promises the records up to it.
-        self._records.commit()
+        records.commit()
         state = saved.State(
             version=saved.VERSION,
             node=node.id,
@@ -205,7 +258,7 @@ class _Training:
             cursors=at.cursors | self._batches.cursors_at(_step_at(node, at.tokens)),
             window=at.window.sums,
             rolling=rolling,
-            numerics=numerics.description(),
+            numerics=numerics.description(self._ranks.world),
             digests={},
         )
         folder = self._store.checkpoint(node.id, at.tokens)
@@ -213,14 +266,15 @@ class _Training:
         saved.remove_rolling(self._store, node.id, at.tokens)
 
 
-def _batches(node: Node, store: Store, cursors: dict[str, int], step: int) -> Batches:
-    """The stage's batches, so that before `step` each source has been drawn from `cursors` times.
+def _batches(node: Node, store: Store, cursors: dict[str, int], step: int, ranks: Ranks) -> Batches:
+    """This rank's rows of the stage's batches, so that before `step` each source has been drawn from `cursors` times.
 
     Batches counts from the start of the stage; a checkpoint counts from initialisation, so that it does not depend on
     how the history before it was cut into stages.
     """
     drawn = Batches(node, store, {}).cursors_at(step)
-    return Batches(node, store, {name: cursors.get(name, 0) - drawn.get(name, 0) for name in cursors | drawn})
+    before = {name: cursors.get(name, 0) - drawn.get(name, 0) for name in cursors | drawn}
+    return Batches(node, store, before, ranks.rank, ranks.world)
 
 
 class _Speed:

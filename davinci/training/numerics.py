@@ -27,13 +27,14 @@ def configure(threads: int) -> None:
     _keep_freed_memory()
 
 
-def description() -> dict[str, str | int]:
-    """What the rounding of a result depends on beside the code."""
+def description(world: int) -> dict[str, str | int]:
+    """What the rounding of a result of `world` ranks depends on beside the code."""
     return {
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "world": world,
     }
 
 

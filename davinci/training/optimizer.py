@@ -37,6 +37,15 @@ def state_tensors(model: nn.Module, adamw: torch.optim.AdamW) -> dict[str, Tenso
     return tensors
 
 
+def empty_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Tensors of the names and shapes that `state_tensors` gives after a step, in its order."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"{moment}.{name}": torch.empty_like(parameter, requires_grad=False) for moment in _MOMENTS}
+        tensors["step"] = torch.empty(())
+    return tensors
+
+
 def load_state_tensors(model: nn.Module, adamw: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
     """Restore what `state_tensors` gave; KeyError where a parameter's moments are missing."""
     if not tensors:

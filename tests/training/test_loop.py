@@ -262,6 +262,6 @@ def test_the_state_is_json_that_names_its_numerics(store: Store) -> None:
     node = tiny_node(stage=tiny_stage(4), model=tiny_model(layers=1).model_dump(mode="json"))
     run(node, store)
     state = json.loads((store.checkpoint(node.id, node.end) / "state.json").read_text())
-    assert state["numerics"].keys() == {"torch", "cpu", "machine", "threads"}
-    assert state["numerics"]["threads"] == 1
+    assert state["numerics"].keys() == {"torch", "cpu", "machine", "threads", "world"}
+    assert state["numerics"]["threads"] == state["numerics"]["world"] == 1
     assert state["tokens"] == node.end and state["global_step"] == 4 and state["rolling"] is False

@@ -13,7 +13,7 @@ from davinci.data.batches import Batch
 from davinci.model.decoder import Decoder
 from davinci.training import step as steps
 from davinci.training.optimizer import build, load_state_tensors, state_tensors
-from davinci.training.step import Window, gradients, move
+from davinci.training.step import Objective, Window, gradients, move
 
 OPTIMIZER = tiny_node().optimizer
 
@@ -39,7 +39,7 @@ def test_steps_are_adamws_with_decay_on_matrices_only() -> None:
     moments = {name: [torch.zeros_like(value), torch.zeros_like(value)] for name, value in exact.items()}
     b1, b2 = OPTIMIZER.beta1, OPTIMIZER.beta2
     for count, lr in enumerate((1e-3, 2e-3, 5e-4), start=1):
-        gradients(decoder, batch(seed=count), 1e9)
+        gradients(Objective(decoder), batch(seed=count), 1e9)
         for name, parameter in decoder.named_parameters():
             assert parameter.grad is not None
             g, (m, v) = parameter.grad.double(), moments[name]
@@ -55,8 +55,8 @@ def test_steps_are_adamws_with_decay_on_matrices_only() -> None:
 
 def test_the_gradient_is_clipped_to_its_norm() -> None:
     decoder = model()
-    free = gradients(decoder, batch(), 1e9)
-    clipped = gradients(decoder, batch(), free.gradient_norm / 4)
+    free = gradients(Objective(decoder), batch(), 1e9)
+    clipped = gradients(Objective(decoder), batch(), free.gradient_norm / 4)
     assert clipped.gradient_norm == free.gradient_norm
     norm = math.sqrt(sum(float(p.grad.double().square().sum()) for p in decoder.parameters() if p.grad is not None))
     assert norm == pytest.approx(free.gradient_norm / 4, rel=1e-4)
@@ -64,7 +64,7 @@ def test_the_gradient_is_clipped_to_its_norm() -> None:
 
 def test_loss_is_the_mean_over_targets_that_count_and_splits_by_domain() -> None:
     decoder, one = model(), batch()
-    outcome = gradients(decoder, one, 1.0)
+    outcome = gradients(Objective(decoder), one, 1.0)
     with torch.no_grad():
         scores = decoder(torch.from_numpy(one.tokens[:, :-1]))
     losses = torch.nn.functional.cross_entropy(
@@ -73,7 +73,7 @@ def test_loss_is_the_mean_over_targets_that_count_and_splits_by_domain() -> None
     counted = losses[torch.from_numpy(one.loss_mask)]
     assert outcome.loss == pytest.approx(counted.mean().item(), rel=1e-5)
     window = Window()
-    window.add(outcome, one.domain, ["a", "b"])
+    window.add(outcome, ["a", "b"])
     values = window.losses()
     assert values["loss"] == pytest.approx(outcome.loss, rel=1e-9)
     for index, name in enumerate("ab"):
@@ -84,10 +84,10 @@ def test_loss_is_the_mean_over_targets_that_count_and_splits_by_domain() -> None
 
 def test_a_batch_without_a_target_changes_no_loss() -> None:
     empty = Batch(batch().tokens, np.zeros((4, 32), dtype=bool), batch().domain)
-    outcome = gradients(model(), empty, 1.0)
+    outcome = gradients(Objective(model()), empty, 1.0)
     assert (outcome.loss, outcome.gradient_norm) == (0.0, 0.0)
     window = Window()
-    window.add(outcome, empty.domain, ["a", "b"])
+    window.add(outcome, ["a", "b"])
     assert window.losses() == {}
 
 
@@ -95,9 +95,9 @@ def test_micro_batches_agree_to_rounding(monkeypatch: pytest.MonkeyPatch) -> Non
     """The policy: rows a micro-batch is a constant of the program, so bits never depend on a machine's memory; another
     constant would give the same gradient up to rounding."""
     whole, split = model(), model()
-    one = gradients(whole, batch(rows=6), 1.0)
+    one = gradients(Objective(whole), batch(rows=6), 1.0)
     monkeypatch.setattr(steps, "MICRO_TOKENS", 64)
-    two = gradients(split, batch(rows=6), 1.0)
+    two = gradients(Objective(split), batch(rows=6), 1.0)
     np.testing.assert_allclose(one.nats, two.nats, rtol=1e-5)
     assert one.loss == pytest.approx(two.loss, rel=1e-6)
     for first, second in zip(whole.parameters(), split.parameters(), strict=True):
@@ -109,14 +109,14 @@ def test_state_survives_a_round_trip() -> None:
     adamw = build(first, OPTIMIZER)
     assert state_tensors(first, adamw) == {}
     for seed in range(3):
-        gradients(first, batch(seed=seed), 1.0)
+        gradients(Objective(first), batch(seed=seed), 1.0)
         move(adamw, 1e-3)
     second = model()
     second.load_state_dict(first.state_dict())
     other = build(second, OPTIMIZER)
     load_state_tensors(second, other, state_tensors(first, adamw))
     for decoder, optimizer in ((first, adamw), (second, other)):
-        gradients(decoder, batch(seed=9), 1.0)
+        gradients(Objective(decoder), batch(seed=9), 1.0)
         move(optimizer, 1e-3)
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two)
