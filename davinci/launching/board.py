@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from davinci.config import Node
 from davinci.launching.reconcile import Remaining
 from davinci.planning.identity import human_tokens
-from davinci.planning.plan import Plan
+from davinci.planning.plan import Plan, PlannedRun
 
 SPEED_WINDOW_SECONDS = 15.0
 # Runs named in a message before the rest are counted.
@@ -174,13 +175,8 @@ class Board:
         }
 
     def name(self, node: str) -> str:
-        """A node in words: its stage and whose it is."""
-        owners = [self.plan.runs[place] for place in self._runs_of[node]]
-        whose = owners[0].name
-        if len(owners) > 1:
-            seeds = {owner.seed for owner in owners}
-            whose = f"{len(owners)} runs" + (f" of seed {owners[0].seed}" if len(seeds) == 1 else "")
-        return f"{self.plan.nodes[node].stage_name} of {whose}"
+        """A node in words."""
+        return stretch_name(self.plan.nodes[node], [self.plan.runs[place] for place in self._runs_of[node]])
 
     def unfinished(self, chain: str) -> str:
         """The runs that lack a node of `chain`, by name."""
@@ -202,6 +198,15 @@ class Board:
         if eta:
             text += f" · ETA {duration(eta)}"
         return text
+
+
+def stretch_name(node: Node, owners: Sequence[PlannedRun]) -> str:
+    """A node in words: its stage, and whose it is of the runs through it."""
+    whose = owners[0].name
+    if len(owners) > 1:
+        seeds = {owner.seed for owner in owners}
+        whose = f"{len(owners)} runs" + (f" of seed {owners[0].seed}" if len(seeds) == 1 else "")
+    return f"{node.stage_name} of {whose}"
 
 
 def duration(seconds: float) -> str:

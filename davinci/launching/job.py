@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from davinci.config import Evaluation, Frozen, Node, Positive, parse
 from davinci.errors import UserError
+from davinci.launching.cancelled import Watch
 from davinci.launching.demands import Demand
 from davinci.launching.donors import Donor, take_over
 from davinci.launching.lock import Lock, WaitAbandoned
@@ -95,8 +96,14 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outc
     failure = failure_path(store, job.sweep, job.chain)
     with _output_to(log):
         print(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()} on {platform.node()}")
+        cancelled = Watch(store, job.sweep, job.chain)
         try:
-            run_job(job, report, should_stop)
+            cancelled.check()
+            try:
+                run_job(job, report, lambda: should_stop() or cancelled())
+            except Interrupted:
+                cancelled.check()
+                raise
         except Interrupted as error:
             print(f"stopped: {error}")
             return Outcome(state="stopped", log=str(log))

@@ -12,12 +12,14 @@ from davinci.accounting.machine import workers
 from davinci.config import Cluster, Node, Tracking
 from davinci.errors import UserError
 from davinci.launching.board import Board, duration
+from davinci.launching.cancelling import clear_marks
 from davinci.launching.demands import demanded, heldout_sequences, suites
 from davinci.launching.donors import donors
 from davinci.launching.job import Job, Outcome
 from davinci.launching.local import Pool
 from davinci.launching.manifests import record
 from davinci.launching.mirror import Mirror
+from davinci.launching.presence import present
 from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import Remaining, plan_remaining
 from davinci.launching.schedule import Schedule
@@ -25,11 +27,18 @@ from davinci.planning.plan import Chain, Plan
 from davinci.store import Store, write_json
 
 
-def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> int:
+def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only: Collection[str] | None = None) -> int:
     """Do what of the plan the store does not hold yet.
 
-    The plan is recorded as launched first. On this machine it returns when all is done; on Slurm once the jobs are
-    submitted.
+    The plan is recorded as launched first, and what failed or was cancelled before is forgotten. On this machine it
+    returns when all is done; on Slurm once the jobs are submitted.
+
+    Args:
+        plan: what to do.
+        store: where.
+        cluster: how.
+        tracking: whether finished runs are mirrored to W&B.
+        only: the chains to launch, each with those it comes after; None for all.
 
     Returns:
         Exit status: 0 for success, 1 if runs failed, 128 + n if stopped by signal n.
@@ -41,10 +50,11 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
     store = Store(store.root.absolute())  # Jobs may start in another folder.
     record(plan, store)
     left = plan_remaining(plan, store)
-    chains = plan.chains()
+    chains = [chain for chain in plan.chains() if only is None or chain.name in only]
     work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
     schedule = Schedule(chains, work)
     waiting = schedule.waiting
+    clear_marks(store, plan.sweep, waiting)
     places = clusters(plan, waiting)
     threads = max((place.threads for place in places.values()), default=cluster.threads)
     size = min(workers(cluster.model_copy(update={"threads": threads})), max(1, len(waiting)))
@@ -60,16 +70,21 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking) -> in
         for run in board.finished_runs():
             mirror.add(run)
         if not jobs:
-            display.say(f"all {len(plan.runs)} runs are done; nothing to train or evaluate")
+            done = len(board.finished_runs())
+            display.say(
+                f"all {done} runs are done; nothing to train or evaluate"
+                if done == len(plan.runs)
+                else f"nothing of it is left to train or evaluate ({done} of {len(plan.runs)} runs are done)"
+            )
             return 0
         pool = Pool(store, plan.sweep, schedule, jobs, board, display, size, threads, on_run=mirror.add)
-        with display:
+        with present(store, plan.sweep), display:
             status = pool.run()
         counts = ", ".join(f"{count} {name}" for name, count in board.runs().items() if count)
         display.say(f"runs: {counts} · {duration(time.monotonic() - started)}")
         _report_failures(chains, schedule, pool.errors, board, display)
     if status > 128:
-        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        command = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
         display.say(f"stopped; the same command goes on: {command}")
     return status
 

@@ -1,0 +1,1 @@
+"""The commands of ``python -m davinci``, a module each: ``run(options, store) -> exit status``."""

@@ -1,0 +1,106 @@
+"""Stopping what works on a sweep or a run: Slurm's jobs, a launcher on this machine, workers wherever they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection, Iterable
+
+from davinci.config import Frozen
+from davinci.errors import UserError
+from davinci.launching.cancelled import mark, mark_path, reason
+from davinci.launching.job import failure_path
+from davinci.launching.lock import Owner
+from davinci.launching.presence import is_here, launchers
+from davinci.launching.reconcile import plan_remaining
+from davinci.launching.slurm_queue import cancel_jobs
+from davinci.planning.plan import Plan
+from davinci.planning.wording import some
+from davinci.store import Store
+
+
+class Cancelled(Frozen):
+    """What was done: `chains` marked as cancelled, `kept` since other runs need them, Slurm `jobs` cancelled, local
+    launchers that were `told` to stop."""
+
+    chains: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+def cancel_sweep(plan: Plan, store: Store) -> Cancelled:
+    """Stop everything that works on the sweep; what is on disk stays, and launching it again goes on from there.
+
+    A launcher on another machine is not reached by a signal: its jobs find the marks of their chains.
+
+    Raises:
+        UserError: nothing is left of the sweep to cancel, or Slurm cannot be asked.
+    """
+    left = plan_remaining(plan, store)
+    chains = [chain for chain in plan.chains() if any(not left[node].finished for node in chain.nodes)]
+    if not chains:
+        raise UserError(f"sweep {plan.sweep!r}: all {len(plan.runs)} runs are done; nothing to cancel")
+    names = [chain.name for chain in chains]
+    working = launchers(store, plan.sweep)
+    marked = names if any(not is_here(owner) for owner in working) else []
+    for name in marked:
+        mark(store, plan.sweep, name)
+    jobs = cancel_jobs(plan.sweep, None, store)
+    return Cancelled(chains=tuple(marked), jobs=tuple(jobs), told=tuple(map(str, _interrupt(working))))
+
+
+def cancel_run(plan: Plan, run: str, store: Store) -> Cancelled:
+    """Stop what only this run needs of what is left.
+
+    Raises:
+        UserError: the run is done, or cancelled, or other runs need all that it lacks.
+    """
+    left = plan_remaining(plan, store)
+    open_nodes = {node for node, one in left.items() if not one.finished}
+    chain_of = {node: chain.name for chain in plan.chains() for node in chain.nodes}
+    mine, others = {}, {}  # chain: a run that needs it
+    for one in plan.runs:
+        lacking = [chain_of[node] for node in one.nodes if node in open_nodes]
+        if one.id == run:
+            mine = dict.fromkeys(lacking, one.name)
+        elif lacking and reason(store, plan.sweep, lacking[-1]) is None:
+            others.update(dict.fromkeys(lacking, one.name))
+    if not mine:
+        raise UserError(f"run {run} is done; nothing to cancel")
+    chains = [name for name in mine if name not in others and reason(store, plan.sweep, name) is None]
+    if not chains:
+        if all(name not in others for name in mine):
+            raise UserError(f"run {run} is cancelled already; to go on: python -m davinci retry {plan.sweep}/{run}")
+        needing = some(sorted({others[name] for name in mine if name in others}))
+        raise UserError(f"run {run}: all that it lacks is needed by {needing}; cancel {plan.sweep} to stop them all")
+    for name in chains:
+        mark(store, plan.sweep, name)
+    jobs = cancel_jobs(plan.sweep, chains, store)
+    return Cancelled(chains=tuple(chains), kept=tuple(name for name in mine if name in others), jobs=tuple(jobs))
+
+
+def clear_marks(store: Store, sweep: str, chains: Iterable[str]) -> list[str]:
+    """Forget that chains failed or were cancelled; returns those that had."""
+    cleared = []
+    for name in chains:
+        for path in (mark_path(store, sweep, name), failure_path(store, sweep, name)):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+                cleared.append(name)
+    return list(dict.fromkeys(cleared))
+
+
+def _interrupt(owners: Collection[Owner]) -> list[Owner]:
+    """Send the launchers on this machine what Ctrl-C does; returns those that were there."""
+    told = []
+    for owner in owners:
+        if is_here(owner):
+            try:
+                os.kill(owner.pid, signal.SIGINT)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                raise UserError(f"{owner} belongs to another user, who alone can stop it") from None
+            told.append(owner)
+    return told

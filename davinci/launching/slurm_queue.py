@@ -1,0 +1,66 @@
+"""What Slurm says of a sweep's jobs, and asking it to cancel some. No submitit: commands that only look start fast."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Collection
+
+from davinci.errors import UserError
+from davinci.store import Store, read_json
+
+# Slurm answers in well under a second unless something is wrong with it.
+PATIENCE_SECONDS = 20.0
+
+
+def submitted(sweep: str, store: Store) -> dict[str, str]:
+    """Job id (of an array's task: ``12_3``) of each chain that was submitted, as the launcher's book has it."""
+    try:
+        book = read_json(store.jobs(sweep) / "slurm.json")
+    except FileNotFoundError:
+        return {}
+    return {chain: str(job) for chain, job in book.items()}
+
+
+def queue(jobs: Collection[str]) -> dict[str, str]:
+    """Those of `jobs` that are queued or running, with their state: ``PENDING (Resources)``.
+
+    Raises:
+        UserError: squeue is not here or fails.
+    """
+    if not jobs:
+        return {}
+    listed = _run("squeue", "--noheader", "--me", "--array", "--format=%i|%T|%r")
+    wanted = set(jobs)
+    found = {}
+    for line in listed.splitlines():
+        job, state, why = [*line.split("|"), "", ""][:3]
+        if job in wanted:
+            found[job] = state if why in ("", "None") else f"{state} ({why})"
+    return found
+
+
+def cancel_jobs(sweep: str, chains: Collection[str] | None, store: Store) -> list[str]:
+    """Cancel the live jobs of `chains` (None: of the whole sweep); returns their ids.
+
+    Raises:
+        UserError: Slurm cannot be asked.
+    """
+    book = submitted(sweep, store)
+    jobs = [job for chain, job in book.items() if chains is None or chain in chains]
+    live = list(queue(jobs))
+    if live:
+        _run("scancel", *live)
+    return live
+
+
+def _run(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: not found; Slurm's commands must be on this machine's PATH") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]}: Slurm did not answer within {PATIENCE_SECONDS:g} s") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
+        raise UserError(f"{command[0]}: {said[0]}")
+    return done.stdout
