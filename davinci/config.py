@@ -200,6 +200,12 @@ class Stage(Frozen):
         steps = tuple((step.from_tokens, step.sequences) for step in self.batch_size)
         return StepGrid(self.tokens, self.sequence_length, steps)
 
+    @property
+    def smallest_batch(self) -> int:
+        """Sequences of the smallest step: as many ranks can share the stage."""
+        used = self.grid.tokens_used
+        return min(step.sequences for step in self.batch_size if step.from_tokens < used)
+
     def lr_pieces(self, begin: int = 0) -> tuple[Piece, ...]:
         """The learning rate as pieces over tokens, shifted to start at `begin`."""
         lr = self.lr
@@ -290,7 +296,11 @@ class Cluster(Frozen):
     """Where jobs run. Never part of a run's identity.
 
     `workers` null means one a core. `gpus` accelerators of kind `gpu` train one run; `mfu` is their assumed model FLOPs
-    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at once.
+    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at once:
+    each takes one of Slurm's licences `license`, whose number the cluster sets, or else a lease in the store. A chain
+    whose process or node dies is tried `max_retries` times more; time limits and preemptions do not count. Each of its
+    `nodes` nodes, with `memory_gb` of memory and `gpus_per_node` accelerators, runs `tasks_per_node` ranks of
+    `cpus_per_task` cores and `threads` threads, which train the run together.
     """
 
     kind: Literal["local", "slurm"]
@@ -306,8 +316,17 @@ class Cluster(Frozen):
     time_minutes: Positive
     cpus_per_task: Positive
     memory_gb: Positive
+    nodes: Positive = 1
+    tasks_per_node: Positive = 1
     gpus_per_node: NotNegative
     max_parallel: Positive
+    max_retries: NotNegative = 2
+    license: str | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one run together."""
+        return self.nodes * self.tasks_per_node
 
 
 class Run(Frozen):
@@ -373,6 +392,26 @@ class Run(Frozen):
             raise ValueError(
                 f"seeds_from: the curriculum has no stage {self.seeds_from!r}" + nearest(self.seeds_from, stages)
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_have_work(self) -> Self:
+        ranks = self.cluster.ranks
+        if ranks == 1:
+            return self
+        key = "cluster.tasks_per_node" if self.cluster.tasks_per_node > 1 else "cluster.nodes"
+        if self.cluster.kind == "local":
+            raise ValueError(
+                f"{key}: cluster=local trains a run in one process; use cluster=slurm, or torchrun as "
+                "docs/distributed.md shows"
+            )
+        for name, stage in self.curriculum.stages.items():
+            if stage.smallest_batch < ranks:
+                raise ValueError(
+                    f"{key}: {self.cluster.nodes} nodes x {self.cluster.tasks_per_node} tasks are {ranks} ranks, but "
+                    f"curriculum.stages.{name} has steps of {stage.smallest_batch} sequences; accepted are as many "
+                    "ranks at most"
+                )
         return self
 
     @property

@@ -12,12 +12,12 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from davinci.config import Evaluation, Frozen, Node, Positive, parse
+from davinci.config import Cluster, Evaluation, Frozen, Node, Positive, parse
 from davinci.errors import UserError
 from davinci.launching.cancelled import Watch
 from davinci.launching.demands import Demand
@@ -42,15 +42,18 @@ REPORT_SECONDS = 0.3
 class Job(Frozen):
     """One chain of nodes.
 
-    `demands` gives, by node, what is evaluated; `suites` the suites by their key. `donors` gives, by node, others that
-    hold states of it (see `donors`).
+    `after` names the chain it starts from. `cluster` is where it runs, on the snapshot `code` of the program (None:
+    what is installed). `demands` gives, by node, what is evaluated; `suites` the suites by their key. `donors` gives,
+    by node, others that hold states of it (see `donors`).
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     sweep: str
     chain: str
+    after: str | None
     store: str
-    threads: Positive
+    cluster: Cluster
+    code: str | None
     nodes: tuple[Node, ...]
     demands: dict[str, tuple[Demand, ...]]
     suites: dict[str, Evaluation]
@@ -78,6 +81,11 @@ def read_job(path: Path) -> Job:
     return parse(Job, read_json(path), lambda key: str(path))
 
 
+def job_path(store: Store, sweep: str, chain: str) -> Path:
+    """Where a chain's job is."""
+    return store.jobs(sweep) / f"{chain}.json"
+
+
 def log_path(store: Store, sweep: str, chain: str) -> Path:
     """Where a chain's output and tracebacks go."""
     return store.jobs(sweep) / f"{chain}.log"
@@ -95,9 +103,9 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outc
     log = log_path(store, job.sweep, job.chain)
     failure = failure_path(store, job.sweep, job.chain)
     with _output_to(log):
-        print(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()} on {platform.node()}")
         cancelled = Watch(store, job.sweep, job.chain)
         try:
+            print(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()} on {platform.node()}")
             cancelled.check()
             try:
                 run_job(job, report, lambda: should_stop() or cancelled())
@@ -108,10 +116,12 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outc
             print(f"stopped: {error}")
             return Outcome(state="stopped", log=str(log))
         except Exception as error:
-            traceback.print_exc()
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             outcome = Outcome(state="failed", error=" ".join(f"{kind}{error}".split()), log=str(log))
-            write_json(failure, outcome.model_dump())
+            with suppress(OSError):  # Where the disk is full, the outcome is still returned.
+                traceback.print_exc()
+            with suppress(OSError):
+                write_json(failure, outcome.model_dump())
             return outcome
     failure.unlink(missing_ok=True)
     return Outcome(state="done", log=str(log))
@@ -127,7 +137,7 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool]) -> None:
     from davinci.training.loop import Stopped
     from davinci.training.numerics import configure
 
-    configure(job.threads)
+    configure(job.cluster.threads)
     store = Store(Path(job.store))
     for node in job.nodes:
 
@@ -337,12 +347,17 @@ def _output_to(log: Path) -> Iterator[None]:
     """Send what Python and C libraries print to the end of `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     saved = os.dup(1), os.dup(2)
-    with log.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            for number, copy in enumerate(saved, start=1):
-                os.dup2(copy, number)
-                os.close(copy)
+    file = log.open("a", buffering=1, encoding="utf-8")
+    try:
+        with redirect_stdout(file), redirect_stderr(file):
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            try:
+                yield
+            finally:
+                for number, copy in enumerate(saved, start=1):
+                    os.dup2(copy, number)
+                    os.close(copy)
+    finally:
+        with suppress(OSError):  # What a full disk kept from being written goes.
+            file.close()

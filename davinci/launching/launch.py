@@ -15,7 +15,7 @@ from davinci.launching.board import Board, duration
 from davinci.launching.cancelling import clear_marks
 from davinci.launching.demands import demanded, heldout_sequences, suites
 from davinci.launching.donors import donors
-from davinci.launching.job import Job, Outcome
+from davinci.launching.job import Job, Outcome, job_path
 from davinci.launching.local import Pool
 from davinci.launching.manifests import record
 from davinci.launching.mirror import Mirror
@@ -60,12 +60,12 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     size = min(workers(cluster.model_copy(update={"threads": threads})), max(1, len(waiting)))
     board = Board(plan, left, size)
     display = Display(board, PatientConsole())
-    jobs = write_jobs(plan, store, waiting)
-    if cluster.kind == "slurm" and jobs:
+    if cluster.kind == "slurm" and waiting:
         from davinci.launching.slurm import submit
 
-        submit(plan, store, cluster, places, tracking, waiting, jobs, display)
+        submit(plan, store, tracking, waiting, display, lambda names, code: freeze(plan, store, names, code))
         return 0
+    jobs = write_jobs(plan, store, waiting)
     with Mirror(plan.sweep, store, tracking, display) as mirror:
         for run in board.finished_runs():
             mirror.add(run)
@@ -114,6 +114,11 @@ def clusters(plan: Plan, names: Collection[str]) -> dict[str, Cluster]:
 
 def write_jobs(plan: Plan, store: Store, names: Collection[str]) -> dict[str, Path]:
     """Freeze the named chains of the plan as job files; returns their paths."""
+    return {name: job_path(store, plan.sweep, name) for name in freeze(plan, store, names)}
+
+
+def freeze(plan: Plan, store: Store, names: Collection[str], code: str | None = None) -> dict[str, Job]:
+    """Write the job files of the named chains, to be run by the snapshot `code`; returns the jobs."""
     if not names:
         return {}
     wanted = set(names)
@@ -121,24 +126,25 @@ def write_jobs(plan: Plan, store: Store, names: Collection[str]) -> dict[str, Pa
     places, sequences = clusters(plan, names), heldout_sequences(plan)
     chains = [chain for chain in plan.chains() if chain.name in wanted]
     given = donors(plan, (node for chain in chains for node in chain.nodes), store)
-    paths = {}
+    jobs = {}
     for chain in chains:
         demands = {node: asked[node] for node in chain.nodes if node in asked}
         used = {demand.suite for found in demands.values() for demand in found}
-        job = Job(
+        jobs[chain.name] = Job(
             sweep=plan.sweep,
             chain=chain.name,
+            after=chain.after,
             store=str(store.root),
-            threads=places[chain.name].threads,
+            cluster=places[chain.name],
+            code=code,
             nodes=tuple(plan.nodes[node] for node in chain.nodes),
             demands=demands,
             suites={key: suite for key, suite in known.items() if key in used},
             heldout_sequences=sequences,
             donors={node: given[node] for node in chain.nodes if node in given},
         )
-        paths[chain.name] = store.jobs(plan.sweep) / f"{chain.name}.json"
-        write_json(paths[chain.name], job.model_dump(mode="json"))
-    return paths
+        write_json(job_path(store, plan.sweep, chain.name), jobs[chain.name].model_dump(mode="json"))
+    return jobs
 
 
 def _report_failures(

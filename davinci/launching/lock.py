@@ -95,6 +95,24 @@ def holder(folder: Path) -> Owner | None:
     return owner
 
 
+def beats(folder: Path, patience: float) -> bool:
+    """Whether a live process holds the lock of `folder`; one elsewhere is given `patience` seconds for a beat."""
+    owner = holder(folder)
+    if owner is None:
+        return False
+    if owner.machine == _machine(platform.node()):
+        return True  # `holder` has seen its process.
+    number = _highest(folder)
+    before = number and _modified(_file(folder, number))
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+        number = _highest(folder)
+        if before != (number and _modified(_file(folder, number))):
+            return holder(folder) is not None
+    return False
+
+
 class Lock:
     """Context manager around the lock of `folder` (created when missing).
 
@@ -117,6 +135,10 @@ class Lock:
         self._path: Path | None = None
         self._released = threading.Event()
         self._lost = threading.Event()
+        # What the last look saw, since when, and who held it.
+        self._seen: tuple[int, int, str] | None = None
+        self._changed = 0.0
+        self._holder: Owner | None = None
 
     @property
     def lost(self) -> bool:
@@ -125,39 +147,48 @@ class Lock:
         return self._lost.is_set()
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        watched: tuple[int, int, str] | None = None
-        changed = time.monotonic()
         told = False
-        while True:
-            number = _highest(self._folder)
-            if number is None:
-                if self._claim(1):
-                    return self
-                continue
-            path = _file(self._folder, number)
-            owner = _read(path)
-            seen = (number, _modified(path), owner.token if owner else "")
-            if seen != watched:
-                watched, changed = seen, time.monotonic()
-            if self._is_dead(owner, silent=time.monotonic() - changed):
-                if self._claim(number + 1):
-                    return self
-                continue
-            if not told and owner is not None:
-                self._on_wait(owner)
+        while not self.try_take():
+            if not told and self._holder is not None:
+                self._on_wait(self._holder)
                 told = True
             if self._should_stop():
-                raise WaitAbandoned(f"stopped waiting for {owner}")
+                raise WaitAbandoned(f"stopped waiting for {self._holder}")
             time.sleep(POLL_SECONDS)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def try_take(self) -> bool:
+        """Take the lock if it is free. A holder elsewhere is known to be dead only by calls that span its silence."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            number = _highest(self._folder)
+            if number is None:
+                if self._claim(1):
+                    return True
+                continue
+            path = _file(self._folder, number)
+            self._holder = owner = _read(path)
+            seen = (number, _modified(path), owner.token if owner else "")
+            if seen != self._seen:
+                self._seen, self._changed = seen, time.monotonic()
+            if not self._is_dead(owner, silent=time.monotonic() - self._changed):
+                return False
+            if self._claim(number + 1):
+                return True
+
+    def release(self) -> None:
+        """Give the lock back."""
         self._released.set()
         if self._path is not None and self._is_mine(self._path):
-            temporary = self._write_temporary({"released": True})
-            temporary.replace(self._path)
+            try:
+                self._write_temporary({"released": True}).replace(self._path)
+            except OSError:  # The disk is full: an empty file says the same.
+                os.truncate(self._path, 0)
         self._path = None
 
     def _is_mine(self, path: Path) -> bool:
@@ -208,7 +239,11 @@ class Lock:
 
     def _write_temporary(self, content: dict[str, object]) -> Path:
         temporary = self._folder / f".lock-{uuid.uuid4().hex}"
-        temporary.write_text(json.dumps(content))
+        try:
+            temporary.write_text(json.dumps(content))
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         return temporary
 
 

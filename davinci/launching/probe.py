@@ -69,7 +69,7 @@ def measure(plan: Plan, store: Store, cluster: Cluster) -> Probe:
         for suite in course.suites:
             settings_digest(course.nodes[0], suite.asked, store)  # Refuses what no process could evaluate.
     with tempfile.TemporaryDirectory(prefix="davinci-probe-") as folder:
-        marks = _run(Path(folder), courses, processes, plan, store, cluster.threads)
+        marks = _run(Path(folder), courses, processes, plan, store, cluster)
     return _probe(courses, marks)
 
 
@@ -184,7 +184,7 @@ _Marks = list[list[list[_Mark]]]
 
 
 def _run(
-    folder: Path, courses: Sequence[_Course], processes: int, plan: Plan, store: Store, threads: int
+    folder: Path, courses: Sequence[_Course], processes: int, plan: Plan, store: Store, cluster: Cluster
 ) -> tuple[list[float], _Marks]:
     """When each process was started, and its marks."""
     started: list[float] = []
@@ -193,7 +193,7 @@ def _run(
         for number in range(processes):
             own = folder / str(number)
             jobs = [
-                _write_job(own / f"course{index}", course, plan, store, threads) for index, course in enumerate(courses)
+                _write_job(own / f"course{index}", course, plan, store, cluster) for index, course in enumerate(courses)
             ]
             write_json(own / "jobs.json", [str(path) for path in jobs])
         for number in range(processes):
@@ -205,7 +205,7 @@ def _run(
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
-                        env={**os.environ, **thread_environment(threads)},
+                        env={**os.environ, **thread_environment(cluster.threads)},
                     )
                 )
         for process in running:
@@ -217,14 +217,16 @@ def _run(
     return started, [_result(folder / str(number)) for number in range(processes)]
 
 
-def _write_job(folder: Path, course: _Course, plan: Plan, store: Store, threads: int) -> Path:
+def _write_job(folder: Path, course: _Course, plan: Plan, store: Store, cluster: Cluster) -> Path:
     (folder / "store").mkdir(parents=True)
     (folder / "store" / "pools").symlink_to((store.root / "pools").absolute(), target_is_directory=True)
     job = Job(
         sweep="probe",
         chain="probe",
         store=str(folder / "store"),
-        threads=threads,
+        after=None,
+        cluster=cluster,
+        code=None,
         nodes=course.nodes,
         demands={
             node.id: tuple(Demand(tokens=node.end, suite=suite.asked.key) for suite in course.suites)

@@ -1,11 +1,17 @@
-"""Chains as Slurm jobs, through submitit: submit, say how to follow, return."""
+"""Chains as Slurm jobs, through submitit: see what is queued, submit the rest, say how to follow, return.
+
+The chains that start from the same chain are one array that depends on it alone; so are all that start from nothing.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,127 +20,97 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from davinci.config import Cluster, Tracking
 from davinci.errors import UserError
-from davinci.launching.job import perform
+from davinci.launching import queued
+from davinci.launching.attempts import attempts_path
+from davinci.launching.job import Job, job_path, read_job
 from davinci.launching.local import thread_environment
+from davinci.launching.lock import Lock
 from davinci.launching.progress import Display
+from davinci.launching.snapshot import code_folder, snapshot
+from davinci.launching.wrapper import ChainJob, warning_seconds
 from davinci.planning.plan import Plan
-from davinci.store import Store, read_json, write_json
+from davinci.store import Store, write_json
 
-# A chain may meet its time limit as often as it needs to: each time it checkpoints and is queued again.
+# Only submitit's own handler counts timeouts, and it works for no longer than a job takes to start.
 TIMEOUTS_ALLOWED = 1000
-# Slurm warns this long before it kills: enough to finish a step and write a checkpoint.
-WARNING_SECONDS = 90
+# Tasks of an array, where Slurm does not say how many it takes.
+ARRAY_SIZE = 1000
 
-
-class ChainJob:
-    """What submitit pickles: the job file's path and nothing else."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __call__(self) -> None:
-        """Run the chain; an exception fails the Slurm job, so that chains after it do not start."""
-        # submitit calls `checkpoint` from a signal handler in this thread, which must then be free to wait for the step
-        # to end: the work happens in another.
-        self._stop = threading.Event()
-        self._failure: str | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-        self._thread.join()
-        if self._failure is not None:
-            raise RuntimeError(self._failure)
-
-    def _work(self) -> None:
-        self._failure = "the job ended without an outcome; see its log"
-        outcome = perform(Path(self._path), lambda event: None, self._stop.is_set)
-        while outcome.state == "stopped" and not self._stop.is_set():  # It lost a lock: see who has it.
-            outcome = perform(Path(self._path), lambda event: None, self._stop.is_set)
-        self._failure = None if outcome.state == "done" else f"{outcome.error or outcome.state} (log: {outcome.log})"
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called before a preemption or the time limit: write the state, then be queued again."""
-        self._stop.set()
-        self._thread.join(timeout=WARNING_SECONDS * 0.7)
-        return submitit.helpers.DelayedSubmission(ChainJob(self._path))
+# Writes the job files of chains, to be run by a snapshot of the program.
+Freeze = Callable[[Sequence[str], str], Mapping[str, Job]]
 
 
 def submit(
-    plan: Plan,
-    store: Store,
-    cluster: Cluster,
-    places: Mapping[str, Cluster],
-    tracking: Tracking,
-    order: Sequence[str],
-    jobs: Mapping[str, Path],
-    display: Display,
+    plan: Plan, store: Store, tracking: Tracking, order: Sequence[str], display: Display, freeze: Freeze
 ) -> None:
-    """Submit a job a chain, each after the one it starts from; chains still queued from before are left alone.
+    """Submit the chains that are neither queued nor running.
 
     Args:
-        cluster: says how many jobs may run at once.
-        places: the cluster settings of each chain.
         order: chains to run, parents before children, the most urgent first.
-        jobs: the job file of each.
 
     Raises:
         UserError: there is no Slurm here, or it refused a job.
     """
-    folder = store.jobs(plan.sweep) / "slurm"
-    book = store.jobs(plan.sweep) / "slurm.json"
-    known: dict[str, str] = read_json(book) if book.is_file() else {}
-    after = {chain.name: chain.after for chain in plan.chains()}
-    try:
-        live = _live_jobs()
-        ids = {name: job for name, job in known.items() if job in live}
-        fresh: list[str] = []
-        for name in order:
-            if name in ids:
-                continue
-            lane = fresh[-cluster.max_parallel] if len(fresh) >= cluster.max_parallel else None
-            executor = _executor(
-                folder, places[name], f"{plan.sweep}/{name}", _dependency(ids.get(after[name] or ""), lane)
-            )
-            ids[name] = executor.submit(ChainJob(str(jobs[name]))).job_id
-            fresh.append(ids[name])
-            write_json(book, ids)
+    with _errors_said(), Lock(store.jobs(plan.sweep) / "submitting"):
+        live = queued.live(plan, store, order)
+        fresh = [name for name in order if name not in live]
+        jobs = freeze(fresh, snapshot(store)) if fresh else {}
+        for name in fresh:
+            attempts_path(store, plan.sweep, name).unlink(missing_ok=True)
+        ids = enqueue(store, plan.sweep, [jobs[name] for name in fresh], live)
         if fresh and tracking.mode != "disabled":
-            last = _executor(folder, cluster, f"{plan.sweep}/wandb", f"afterany:{':'.join(ids.values())}", gpus=False)
-            command = [sys.executable, "-m", "davinci", "sync", plan.sweep, "--store", str(store.root)]
-            last.submit(subprocess.check_call, command)
-    except (RuntimeError, OSError, FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"cluster=slurm: {said[0]} (cluster=local runs on this machine)") from None
-    waiting = len(ids) - len(fresh)
+            _mirror(plan.sweep, store, jobs[fresh[0]], ids)
+    new, waiting = [ids[name] for name in fresh], len(order) - len(fresh)
     display.say(
-        f"submitted {len(fresh)} jobs"
-        + (f" ({fresh[0]} to {fresh[-1]})" if fresh else "")
+        f"submitted {len(new)} jobs"
+        + (f" ({new[0]} to {new[-1]})" if new else "")
         + (f"; {waiting} were queued already" if waiting else "")
     )
-    display.say(f"follow: squeue --jobs {','.join(ids.values())}")
+    display.say(f"follow: squeue --jobs {','.join(_arrays(ids))}")
     display.say(f"        {Path(sys.executable).name} -m davinci status {plan.sweep} --store {store.root}")
     display.say(f"logs:   {store.jobs(plan.sweep)}")
 
 
-def _dependency(parent: str | None, lane: str | None) -> str | None:
-    """Slurm's dependency: after success of the parent, and after the job whose place this one takes.
-
-    With every job waiting for the one `max_parallel` before it, at most `max_parallel` run at a time.
-    """
-    parts = [f"afterok:{parent}"] if parent else []
-    parts += [f"afterany:{lane}"] if lane else []
-    return ",".join(parts) or None
-
-
-def _executor(
-    folder: Path, cluster: Cluster, name: str, dependency: str | None, gpus: bool = True
-) -> submitit.SlurmExecutor:
-    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=TIMEOUTS_ALLOWED)
-    executor.update_parameters(**wanted(cluster, name, dependency, gpus))
-    return executor
+def resubmit(job: Job, store: Store) -> None:
+    """From within a job that cannot be requeued: submit it as a new one, and anew what waits for it."""
+    with _errors_said(), Lock(store.jobs(job.sweep) / "submitting"):
+        book = queued.read_book(store, job.sweep)
+        known = {name: read_job(job_path(store, job.sweep, name)) for name in book}
+        behind = [job]
+        for one in behind:  # It grows: children after their parents.
+            behind.extend(child for child in known.values() if child.after == one.chain)
+        names = {one.chain for one in behind}
+        enqueue(store, job.sweep, behind, {name: old for name, old in book.items() if name not in names})
 
 
-def wanted(cluster: Cluster, name: str, dependency: str | None, gpus: bool = True) -> dict[str, Any]:
-    """What a job asks Slurm for, in submitit's words."""
+def enqueue(store: Store, sweep: str, jobs: Sequence[Job], ids: Mapping[str, str]) -> dict[str, str]:
+    """Submit `jobs`, parents before children, beside those with `ids`; returns the ids of all, noted in the book."""
+    ids = dict(ids)
+    groups: dict[tuple[str | None, Cluster], list[Job]] = {}
+    new = {job.chain for job in jobs}
+    for job in jobs:
+        parent = job.after if job.after in new or job.after in ids else None
+        groups.setdefault((parent, job.cluster), []).append(job)
+    size = _array_size() if any(len(group) > 1 for group in groups.values()) else 1
+    with _no_job_around():
+        for (parent, cluster), group in groups.items():
+            for first in range(0, len(group), size):
+                chunk = group[first : first + size]
+                name = f"{sweep}/{chunk[0].chain if len(chunk) == 1 else parent or 'roots'}"
+                executor = _executor(store, sweep, chunk[0], wanted(cluster, name, ids.get(parent or "")))
+                calls = [ChainJob(str(job_path(store, sweep, job.chain))) for job in chunk]
+                tasks = executor.submit_array(calls)
+                ids.update({job.chain: task.job_id for job, task in zip(chunk, tasks, strict=True)})
+                write_json(queued.book_path(store, sweep), ids)
+    return ids
+
+
+def wanted(cluster: Cluster, name: str, parent: str | None, gpus: bool = True) -> dict[str, Any]:
+    """What a job asks Slurm for, in submitit's words. `parent` is the job after whose success it starts."""
+    # A job whose parent failed is cancelled instead of waiting for ever; one whose node failed is queued again.
+    additional: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
+    if cluster.license and gpus:
+        additional["licenses"] = cluster.license
     parameters: dict[str, Any] = {
         "job_name": name,
         "time": cluster.time_minutes,
@@ -144,18 +120,69 @@ def wanted(cluster: Cluster, name: str, dependency: str | None, gpus: bool = Tru
         "account": cluster.account,
         "qos": cluster.qos,
         "gpus_per_node": cluster.gpus_per_node if gpus and cluster.gpus_per_node else None,
-        "dependency": dependency,
-        "signal_delay_s": WARNING_SECONDS,
+        "dependency": f"afterok:{parent}" if parent else None,
+        "array_parallelism": cluster.max_parallel,
+        "signal_delay_s": warning_seconds(cluster.time_minutes),
         "setup": [f"export {key}={value}" for key, value in thread_environment(cluster.threads).items()],
-        # A job whose parent failed is cancelled instead of waiting for ever.
-        "additional_parameters": {"kill_on_invalid_dep": "yes"},
+        "additional_parameters": additional,
     }
     return {key: value for key, value in parameters.items() if value is not None}
 
 
-def _live_jobs() -> set[str]:
-    """Ids of this user's jobs that are queued or running."""
-    found = subprocess.run(["squeue", "--noheader", "--me", "--format=%A"], capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise RuntimeError(f"squeue failed: {found.stderr}")
-    return set(found.stdout.split())
+def _executor(store: Store, sweep: str, job: Job, parameters: Mapping[str, Any]) -> submitit.SlurmExecutor:
+    """For jobs that run the same snapshot as `job`, and are looked after when they end."""
+    folder = store.jobs(sweep)
+    executor = submitit.SlurmExecutor(folder=folder / "slurm", max_num_timeout=TIMEOUTS_ALLOWED)
+    code = shlex.quote(str(code_folder(store, job.code))) if job.code else ""
+    path = [f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}"] if code else []
+    after = shlex.join([sys.executable, "-m", "davinci.launching.wrapper", str(folder)])
+    executor.update_parameters(
+        **{**parameters, "setup": [*parameters["setup"], *path]},
+        comment=queued.comment(store),
+        teardown=["status=$?", "[ $status -eq 0 ] && exit 0", f"exec {after} $status"],
+    )
+    return executor
+
+
+def _mirror(sweep: str, store: Store, job: Job, ids: Mapping[str, str]) -> None:
+    """A last job that mirrors the sweep to W&B."""
+    executor = submitit.SlurmExecutor(folder=store.jobs(sweep) / "slurm")
+    executor.update_parameters(
+        **wanted(job.cluster, f"{sweep}/wandb", None, gpus=False), dependency=f"afterany:{':'.join(_arrays(ids))}"
+    )
+    command = [sys.executable, "-m", "davinci", "sync", sweep, "--store", str(store.root)]
+    with _no_job_around():
+        executor.submit(subprocess.check_call, command)
+
+
+def _arrays(ids: Mapping[str, str]) -> list[str]:
+    """Ids without those of array tasks."""
+    return list(dict.fromkeys(job.partition("_")[0] for job in ids.values()))
+
+
+def _array_size() -> int:
+    """How many tasks an array may have (Slurm's MaxArraySize)."""
+    with suppress(OSError, subprocess.SubprocessError):
+        shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True, timeout=60)
+        if found := re.search(r"MaxArraySize\s*=\s*(\d+)", shown.stdout):
+            return max(1, int(found[1]))
+    return ARRAY_SIZE
+
+
+@contextmanager
+def _no_job_around() -> Iterator[None]:
+    """Hide the variables of a job that this process may itself be part of: sbatch would hand them on."""
+    hidden = {key: os.environ.pop(key) for key in list(os.environ) if re.match(r"(SLURM|SBATCH)_(?!CONF$)", key)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+@contextmanager
+def _errors_said() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError, FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"cluster=slurm: {said[0]} (cluster=local runs on this machine)") from None

@@ -53,7 +53,7 @@ def test_a_chain_is_run_with_what_the_first_run_through_it_says(tmp_path: Path) 
     places = clusters(plan, names)
     assert {name: places[name].threads for name in names} == {"b-s0": 1, "c0-s0": 1, "c1-s0": 3}
     jobs = write_jobs(plan, Store(tmp_path), names)
-    assert [read_job(jobs[name]).threads for name in names] == [places[name].threads for name in names]
+    assert [read_job(jobs[name]).cluster.threads for name in names] == [places[name].threads for name in names]
     asked = wanted(places["c1-s0"], "fake/c1-s0", None)
     assert (asked["gpus_per_node"], asked["time"], asked["mem"], asked["partition"]) == (4, 99, "7GB", "big")
     assert "export OMP_NUM_THREADS=3" in asked["setup"]

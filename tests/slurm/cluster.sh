@@ -1,10 +1,15 @@
 #!/bin/sh
 # A real Slurm of a few nodes on this machine's loopback, as root, without systemd, munge, cgroups or database.
 #
-#   cluster.sh install            install Debian's packages
-#   cluster.sh start DIR [NODES]  configuration, state and logs in DIR; prints nothing, returns once all nodes are idle
-#   cluster.sh stop DIR           cancel everything and end the daemons
+#   cluster.sh install             install Debian's packages
+#   cluster.sh start DIR [NODES]   configuration, state and logs in DIR; prints nothing, returns once all nodes are idle
+#   cluster.sh fail DIR NODE       kill the node's daemon and what runs on it, as a power cut does
+#   cluster.sh recover DIR NODE    start the node's daemon again
+#   cluster.sh stop DIR            cancel everything and end the daemons
 #
+# Every node has 4 cores and 2 accelerators (which are /dev/null). Partition `main` is preempted by requeue from
+# partition `urgent`, after SLURM_GRACE (15) seconds and the signal the job asked for. There are 2 licences `seat`. An
+# array has at most SLURM_ARRAY (1000) tasks.
 # Clients need SLURM_CONF=DIR/slurm.conf. SLURM_PORT (default 17817) is the first of NODES + 2 ports.
 set -eu
 
@@ -38,11 +43,22 @@ SelectTypeParameters=CR_CPU
 # The nodes share one machine: let each claim what is written here, whatever it finds.
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,sched_interval=1,bf_interval=1
-KillWait=2
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE
+SlurmctldParameters=preempt_send_user_signal
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=5
+MaxArraySize=${SLURM_ARRAY:-1000}
+Licenses=seat:2
+GresTypes=gpu
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=${SLURM_GRACE:-15}
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 EOF
+    for number in 0 1; do
+        [ -e "$dir/gpu$number" ] || mknod "$dir/gpu$number" c 1 3
+    done
+    echo "NodeName=n[1-$nodes] Name=gpu File=$dir/gpu[0-1]" > "$dir/gres.conf"
     for node in $(seq "$nodes"); do
-        echo "NodeName=n$node NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$((port + 1 + node)) CPUs=2 RealMemory=4000"
+        echo "NodeName=n$node NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$((port + 1 + node)) CPUs=4 RealMemory=4000 Gres=gpu:2"
     done >> "$SLURM_CONF"
 }
 
@@ -55,12 +71,43 @@ start() {
         slurmd -N "n$node" >>"$dir/start.log" 2>&1 </dev/null
     done
     for _ in $(seq 150); do
-        idle=$(timeout 2 sinfo -h -N -t idle -o %N 2>/dev/null | wc -l)
+        idle=$(timeout 2 sinfo -h -N -p main -t idle -o %N 2>/dev/null | wc -l)
         [ "$idle" = "$nodes" ] && exit 0
         sleep 0.1
     done
     echo "Slurm did not come up; see $dir" >&2
     exit 1
+}
+
+children() {
+    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
+        echo "$child"
+        children "$child"
+    done
+}
+
+fail() {
+    # Steps have left the daemon's side: their parent is a slurmstepd, which bears the node's name in its environment.
+    kill -9 "$(cat "$dir/slurmd.$1.pid")" || true
+    for environment in /proc/[0-9]*/environ; do
+        pid=${environment#/proc/}
+        pid=${pid%/environ}
+        if tr '\0' '\n' <"$environment" 2>/dev/null | grep -q "^SLURMD_NODENAME=$1\$" &&
+            tr '\0' '\n' <"$environment" 2>/dev/null | grep -q "^SLURM_CONF=$SLURM_CONF\$"; then
+            kill -9 "$pid" 2>/dev/null || true
+        fi
+    done
+    for stepd in $(pgrep -x slurmstepd); do
+        tr '\0' '\n' <"/proc/$stepd/cmdline" 2>/dev/null | head -1 | grep -q "slurmstepd: \[" || continue
+        ls -l "/proc/$stepd/fd" 2>/dev/null | grep -q "$dir/slurmd.$1.log" && kill -9 "$stepd" 2>/dev/null || true
+    done
+    scontrol update NodeName="$1" State=DOWN Reason="failed by hand"
+}
+
+recover() {
+    rm -f "$dir/slurmd.$1.pid"
+    slurmd -N "$1" >>"$dir/start.log" 2>&1 </dev/null
+    scontrol update NodeName="$1" State=RESUME 2>/dev/null || true
 }
 
 alive() {
@@ -91,8 +138,12 @@ stop() {
 case "${1:-}" in
     install) install_packages ;;
     start | stop)
-        dir=$2 nodes=${3:-2} port=${SLURM_PORT:-17817}
+        dir=$2 nodes=${3:-4} port=${SLURM_PORT:-17817}
         export SLURM_CONF="$dir/slurm.conf"
         "$1" ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    fail | recover)
+        dir=$2
+        export SLURM_CONF="$dir/slurm.conf"
+        "$1" "$3" ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -1,184 +1,175 @@
-"""Chains through submitit on a real Slurm (see `cluster.sh`); only training itself is a stand-in.
-
-Jobs get the stand-ins through a sitecustomize module, since submitit starts a plain interpreter.
-"""
+"""Chains through submitit on a real Slurm: what is submitted, how, and what a second launch does about it."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import pairwise
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "launching"))
 import launch_fakes
+import pytest
+from slurm_jobs import SLURM, digests, field, is_done, jobs, most_at_once, state, states, submit, times, undisturbed
+from slurm_jobs import wait_for as wait_for_all
 
 from davinci.errors import UserError
-from davinci.launching.job import read_job, run_job
-from davinci.launching.launch import launch, write_jobs
-from davinci.launching.status import run_states
-from davinci.planning.plan import Plan, load_plan
-from davinci.store import Store, read_json
-from davinci.tracking.records import read
+from davinci.launching.job import read_job
+from davinci.store import Store, write_json
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(shutil.which("slurmctld") is None, reason="no Slurm here: tests/slurm/cluster.sh install"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="a Slurm of our own needs root"),
-]
-
-CLUSTER = Path(__file__).with_name("cluster.sh")
+Until = Callable[[Callable[[], bool]], None]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("slurm")
-    site = tmp_path_factory.mktemp("site")
-    (site / "sitecustomize.py").write_text("import launch_fakes\nlaunch_fakes.install()\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(launch_fakes.__file__).parent)]))
-        subprocess.run([CLUSTER, "start", folder], check=True, timeout=60)
-        yield
-        subprocess.run([CLUSTER, "stop", folder], check=True, timeout=60)
+@pytest.fixture
+def store(tmp_path: Path, control: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, module in launch_fakes.stand_ins().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    (tmp_path / "control").mkdir()
-    monkeypatch.setenv("FAKE_CONTROL", str(tmp_path / "control"))
-
-
-def submit(plan: Plan, store: Store, max_parallel: int = 8) -> int:
-    first = plan.arms[0].config
-    wanted = {"kind": "slurm", "max_parallel": max_parallel}
-    return launch(plan, store, first.cluster.model_copy(update=wanted), first.tracking)
-
-
-def jobs(store: Store) -> dict[str, str]:
-    """Job id of each chain."""
-    found: dict[str, str] = read_json(store.jobs("fake") / "slurm.json")
-    return found
-
-
-def wait_for(store: Store) -> None:
-    """Until all jobs of the sweep, the mirror's included, have left the queue."""
-    names = {path.name.split("_")[0] for path in (store.jobs("fake") / "slurm").glob("*_submitted.pkl")}
-    command = ["srun", "--quiet", "--mem=1", f"--dependency=afterany:{':'.join(sorted(names))}", "true"]
-    subprocess.run(command, check=True, timeout=120, cwd="/", capture_output=True)
-
-
-def field(job: str, name: str) -> str:
-    shown = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True, check=True).stdout
-    return next(part.partition("=")[2] for part in shown.split() if part.startswith(f"{name}="))
-
-
-def digests(store: Store) -> dict[str, str]:
-    marks = [json.loads(path.read_text()) for path in (store.root / "nodes").glob("*/done.json")]
-    return {mark["node"]: mark["weights_digest"] for mark in marks}
-
-
-def run_here(plan: Plan, store: Store) -> dict[str, str]:
-    """What an undisturbed run on this machine gives."""
-    os.environ.pop("FAKE_CONTROL")
-    for path in write_jobs(plan, store, [chain.name for chain in plan.chains()]).values():
-        run_job(read_job(path), lambda event: None, lambda: False)
-    return digests(store)
-
-
-def test_a_plan_runs_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(tmp_path / "store")
-    plan = launch_fakes.make_plan(arms=2, seeds=2, mode="offline")
-    os.mkfifo(tmp_path / "control" / "a-s0.0")
+def test_a_plan_runs_to_its_end(
+    store: Store, control: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Children are arrays that depend on their parent alone; what is queued is left alone by a second launch."""
+    plan = launch_fakes.make_plan(arms=2, seeds=2, mode="offline", cluster=SLURM)
+    os.mkfifo(control / "a-s0.0")
     assert submit(plan, store) == 0
     output = capsys.readouterr().out
     ids = jobs(store)
     assert "submitted 6 jobs" in output
-    assert f"squeue --jobs {','.join(sorted(ids.values(), key=int))}" in output
+    arrays = {name: job.split("_")[0] for name, job in ids.items()}
+    assert arrays["b-s0"] == arrays["b-s1"] and len(set(arrays.values())) == 3
+    assert arrays["c0-s0"] == arrays["c1-s0"] != arrays["c0-s1"] == arrays["c1-s1"]
+    assert f"squeue --jobs {','.join(sorted(set(arrays.values()), key=int))}" in output
     assert field(ids["c0-s0"], "Dependency").startswith(f"afterok:{ids['b-s0']}")
-    with (tmp_path / "control" / "a-s0.0").open("wb"):
-        # Launched again while jobs are queued: those are left alone.
+    assert (store.root / "code" / str(read_job(store.jobs("fake") / "b-s0.json").code) / "davinci").is_dir()
+    with (control / "a-s0.0").open("wb"):
         assert submit(plan, store) == 0
-        assert "queued already" in capsys.readouterr().out
-        assert jobs(store)["b-s0"] == ids["b-s0"]
-        assert run_states(load_plan(store, "fake"), store)[0].state == "running"
-    wait_for(store)
-    assert {field(job, "JobState") for job in ids.values()} == {"COMPLETED"}
-    assert digests(store) == run_here(plan, Store(tmp_path / "other"))
-    assert all(state.state == "done" for state in run_states(load_plan(store, "fake"), store))
+        assert "submitted 0 jobs; " in capsys.readouterr().out
+        assert jobs(store) == ids
+        assert states(store)[0] == ("running", None)
+    wait_for_all(store)
+    assert {state(job) for job in ids.values()} == {"COMPLETED"}
+    assert is_done(store)
     assert len(list(store.wandb.glob("offline-run-*"))) == 4
     assert submit(plan, store) == 0
     assert "all 4 runs are done" in capsys.readouterr().out
+    assert digests(store) == undisturbed(plan, tmp_path, monkeypatch)
 
 
-def test_a_failure_cancels_what_comes_after_it(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    plan = launch_fakes.make_plan(arms=2, seeds=1)
-    (tmp_path / "control" / "b-s0.fails").touch()
+def test_a_failed_trunk_blocks_its_own_branches_only(store: Store, control: Path) -> None:
+    plan = launch_fakes.make_plan(arms=2, seeds=2, cluster=SLURM)
+    (control / "b-s0.fails").touch()
     assert submit(plan, store) == 0
     ids = jobs(store)
-    wait_for(store)
-    assert field(ids["b-s0"], "JobState") == "FAILED"
-    assert {field(ids[name], "JobState") for name in ("c0-s0", "c1-s0")} == {"CANCELLED"}
-    states = run_states(load_plan(store, "fake"), store)
-    assert [(state.state, state.error) for state in states] == [("failed", "RuntimeError: the loss went away")] * 2
+    wait_for_all(store)
+    assert state(ids["b-s0"]) == "FAILED"
+    assert {state(ids[name]) for name in ("c0-s0", "c1-s0")} == {"CANCELLED"}
+    assert [name for name, _ in states(store)] == ["blocked", "blocked", "done", "done"]
     assert "Traceback" in (store.jobs("fake") / "b-s0.log").read_text()
-    (tmp_path / "control" / "b-s0.fails").unlink()
+    (control / "b-s0.fails").unlink()
+    # What failed and what Slurm cancelled for it are submitted again, at once.
     assert submit(plan, store) == 0
-    wait_for(store)
-    assert all(state.state == "done" for state in run_states(load_plan(store, "fake"), store))
+    assert jobs(store).keys() == {"b-s0", "c0-s0", "c1-s0"}
+    wait_for_all(store)
+    assert is_done(store)
 
 
-def test_a_preempted_job_checkpoints_and_is_queued_again(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    plan = launch_fakes.make_plan(arms=1, seeds=1)
-    fifo = tmp_path / "control" / "b-s0.5"
-    os.mkfifo(fifo)
-    (tmp_path / "control" / "b-s0.120.awaits-stop").touch()
-    # One chain: both stages and the branch.
+def test_a_branch_that_fails_leaves_its_siblings_alone(store: Store, control: Path) -> None:
+    plan = launch_fakes.make_plan(arms=3, seeds=1, cluster=SLURM)
+    (control / "c1-s0.fails").touch()
     assert submit(plan, store) == 0
-    (job,) = jobs(store).values()
-    with fifo.open("wb"):
-        subprocess.run(["scancel", "--signal=USR2", job], check=True)
-    wait_for(store)
-    assert (field(job, "JobState"), field(job, "Restarts")) == ("COMPLETED", "1")
-    attempts = {row["tokens"]: row["attempt"] for row in read(store.records("b-s0")) if row["kind"] == "train"}
-    assert attempts[128] == 1 and attempts[136] == 2, "it went on from the very step it was stopped at"
-    assert digests(store) == run_here(plan, Store(tmp_path / "other"))
+    wait_for_all(store)
+    assert states(store) == [("done", None), ("failed", "RuntimeError: the loss went away"), ("done", None)]
 
 
-def test_at_most_max_parallel_run_at_a_time(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    plan = launch_fakes.make_plan(arms=1, seeds=4)
-    assert submit(plan, store, max_parallel=1) == 0
-    ids = jobs(store)
-    wait_for(store)
-    times = sorted((field(job, "StartTime"), field(job, "EndTime")) for job in ids.values())
-    assert all(end <= start for (_, end), (start, _) in pairwise(times))
-
-
-def test_each_chain_asks_for_what_its_arm_says(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    plan = launch_fakes.make_plan(arms=2, seeds=1, cluster=[{"kind": "slurm"}, {"kind": "slurm", "time_minutes": 5}])
+@pytest.mark.parametrize("license", [None, "seat"])
+def test_never_more_than_max_parallel_at_once(store: Store, license: str | None) -> None:
+    """Over several arrays: of each seed's branches, and of what exceeds MaxArraySize (6 here)."""
+    limit = {"max_parallel": 3, "memory_gb": 1} if license is None else {"license": license}
+    plan = launch_fakes.make_plan(arms=2 if license else 7, seeds=2, cluster=SLURM | limit)
     assert submit(plan, store) == 0
     ids = jobs(store)
-    assert {name: field(ids[name], "TimeLimit") for name in ("b-s0", "c0-s0", "c1-s0")} == {
-        "b-s0": "00:10:00",
-        "c0-s0": "00:10:00",
-        "c1-s0": "00:05:00",
-    }
-    wait_for(store)
+    if license is None:
+        of_seed = [{ids[f"c{arm}-s{seed}"].split("_")[0] for arm in range(7)} for seed in range(2)]
+        assert [len(arrays) for arrays in of_seed] == [2, 2]
+    wait_for_all(store)
+    assert is_done(store)
+    assert most_at_once(times(store)) <= (3 if license is None else 2)
 
 
-def test_no_slurm_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_chain_asks_for_what_its_arm_says(store: Store) -> None:
+    more = SLURM | {"time_minutes": 5, "gpus_per_node": 1}
+    plan = launch_fakes.make_plan(arms=2, seeds=1, cluster=[SLURM, more])
+    assert submit(plan, store) == 0
+    ids = jobs(store)
+    limits = {name: field(ids[name], "TimeLimit") for name in ("b-s0", "c0-s0", "c1-s0")}
+    assert limits == {"b-s0": "00:10:00", "c0-s0": "00:10:00", "c1-s0": "00:05:00"}
+    assert field(ids["c1-s0"], "TresPerNode") == "gres:gpu:1"
+    wait_for_all(store)
+    assert is_done(store)
+
+
+def test_two_launchers_at_once_submit_once(store: Store) -> None:
+    plan = launch_fakes.make_plan(arms=2, seeds=2, cluster=SLURM)
+    launchers = [threading.Thread(target=submit, args=(plan, store)) for _ in range(2)]
+    for one in launchers:
+        one.start()
+    for one in launchers:
+        one.join()
+    wait_for_all(store)
+    assert is_done(store)
+    assert len(list((store.jobs("fake") / "slurm").glob("*_submitted.pkl"))) == 6
+
+
+def test_jobs_of_a_launcher_that_died_before_noting_them_go(store: Store, control: Path, until: Until) -> None:
+    plan = launch_fakes.make_plan(arms=1, seeds=1, cluster=SLURM)
+    (control / "a-s0.8.awaits-stop").touch()
+    assert submit(plan, store) == 0
+    (lost,) = jobs(store).values()
+    until((store.node("a-s0") / "records.jsonl").is_file)
+    write_json(store.jobs("fake") / "slurm.json", {})
+    (control / "a-s0.8.awaits-stop").unlink()
+    os.mkfifo(control / "a-s0.5")
+    assert submit(plan, store) == 0
+    assert jobs(store)["c0-s0"] != lost
+    with (control / "a-s0.5").open("wb"):
+        pass
+    wait_for_all(store)
+    assert state(lost) in ("CANCELLED", "COMPLETED")
+    assert is_done(store)
+
+
+def test_a_job_that_squeue_does_not_list_is_alive_while_its_lock_is_held(
+    store: Store, control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = launch_fakes.make_plan(arms=1, seeds=1, cluster=SLURM)
+    os.mkfifo(control / "a-s0.1")
+    assert submit(plan, store) == 0
+    ids = jobs(store)
+    with (control / "a-s0.1").open("wb"):
+        pickle = store.jobs("fake") / "slurm" / f"{ids['c0-s0']}_submitted.pkl"
+        os.utime(pickle, (1, 1))
+        mute = tmp_path / "mute"
+        mute.mkdir()
+        (mute / "squeue").write_text("#!/bin/sh\n")
+        (mute / "squeue").chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", f"{mute}:{os.environ['PATH']}")
+            capsys.readouterr()
+            assert submit(plan, store) == 0
+        assert "submitted 0 jobs; 1 were queued already" in capsys.readouterr().out
+        assert jobs(store) == ids
+    wait_for_all(store)
+
+
+def test_no_slurm_is_one_clear_message(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="cluster=slurm: "):
-        submit(launch_fakes.make_plan(), Store(tmp_path / "store"))
+        submit(launch_fakes.make_plan(cluster=SLURM), store)
+
+
+def test_looking_after_a_job_takes_neither_submitit_nor_torch(store: Store) -> None:
+    code = "import sys, davinci.launching.wrapper; print({'submitit', 'torch'} & set(sys.modules))"
+    plain = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=plain)
+    assert shown.stdout.strip() == "set()"

@@ -1,0 +1,200 @@
+"""A chain as a Slurm job: what runs on the node, and what decides what comes after it.
+
+The batch script starts `ChainJob` through srun, one process a rank, and looks at how that ended. Anything but success
+goes to ``python -m davinci.launching.wrapper JOBS STATUS``, which queues the job again if that may help. So it does not
+matter how the processes came to their end: they may be killed with their step.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from davinci.launching import attempts
+from davinci.launching.job import Job, Outcome, failure_path, job_path, log_path, perform, read_job
+from davinci.launching.lock import WaitAbandoned
+from davinci.launching.slots import Slot
+from davinci.store import Store, read_json, write_json
+
+# Exit statuses; any other is a death.
+DONE, FAILED, STOPPED = 0, 1, 75  # 75: EX_TEMPFAIL
+# Slurm warns this long before it kills for time: enough to finish a step and write a checkpoint.
+WARNING_SECONDS = 90
+# A job may start before the launcher has noted its id.
+BOOK_SECONDS = 15.0
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def warning_seconds(time_minutes: int) -> int:
+    """How long before its time limit a job is told to stop."""
+    return min(WARNING_SECONDS, 20 * time_minutes)
+
+
+class ChainJob:
+    """What submitit pickles: the job file's path and nothing else.
+
+    It answers signals itself. submitit would take each one for a timeout in a job of less than ten minutes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self) -> None:
+        """Run the chain. Exits with `FAILED` or `STOPPED`; returning means it is done."""
+        stop, ended = threading.Event(), threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        for number in _SIGNALS:
+            signal.signal(number, on_signal)
+        job = read_job(Path(self._path))
+        notes = attempts.attempts_path(Store(Path(job.store)), job.sweep, job.chain)
+        is_first = os.environ.get("SLURM_PROCID", "0") == "0"
+        if is_first and (found := attempts.begin(notes)).count > job.cluster.max_retries:
+            _give_up(job, found)
+            sys.exit(FAILED)
+        outcome: list[Outcome] = []
+
+        def work() -> None:
+            try:
+                outcome.append(_work(Path(self._path), job, is_first, stop))
+            finally:
+                ended.set()
+
+        # In a thread, so that a signal is heard at once, whatever the work is in the middle of.
+        threading.Thread(target=work, daemon=True).start()
+        deadline = None
+        while not ended.wait(0.2):
+            if stop.is_set() and deadline is None:
+                deadline = time.monotonic() + 0.7 * warning_seconds(job.cluster.time_minutes)
+                if is_first:
+                    attempts.end(notes)  # Slurm may not leave the time to do it afterwards.
+            if deadline is not None and time.monotonic() > deadline:
+                print("no step ended in time: going on from the checkpoint before", flush=True)
+                os._exit(STOPPED)
+        if not outcome:
+            os._exit(128)  # The thread's traceback is in the log: `perform` itself went wrong.
+        if is_first:
+            attempts.end(notes)
+        if outcome[0].state != "done":
+            print(f"{outcome[0].state}: {outcome[0].error} (log: {outcome[0].log})", flush=True)
+            sys.exit(FAILED if outcome[0].state == "failed" else STOPPED)
+
+    def checkpoint(self) -> Any:
+        """For a signal that comes before `__call__`: nothing is done yet, so only be queued again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(ChainJob(self._path))
+
+
+def _work(path: Path, job: Job, is_first: bool, stop: threading.Event) -> Outcome:
+    """Run the job in one of the sweep's places."""
+    if job.cluster.license or not is_first:
+        return _perform(path, stop)
+    store = Store(Path(job.store))
+    slots = store.jobs(job.sweep) / "slots"
+    count = job.cluster.max_parallel
+    try:
+        with Slot(slots, count, lambda: print(f"waiting: {count} jobs of the sweep run", flush=True), stop.is_set):
+            return _perform(path, stop)
+    except WaitAbandoned:
+        return Outcome(state="stopped", log=str(log_path(store, job.sweep, job.chain)))
+
+
+def _perform(path: Path, stop: threading.Event) -> Outcome:
+    outcome = perform(path, lambda event: None, stop.is_set)
+    while outcome.state == "stopped" and not stop.is_set():  # It lost a lock: see who has it.
+        outcome = perform(path, lambda event: None, stop.is_set)
+    return outcome
+
+
+def after(jobs: Path, status: int) -> int:
+    """Decide what becomes of this job, whose processes ended with `status`; returns the job's own exit status.
+
+    A stop leads back into the queue; so does a death, `cluster.max_retries` times.
+    """
+    job = _this_job(jobs)
+    if job is None:
+        print(f"{jobs}: no word of this job; launch the sweep again", flush=True)
+        return status
+    store = Store(Path(job.store))
+    if status == FAILED:
+        if not failure_path(store, job.sweep, job.chain).is_file():
+            _note_failure(job, f"the job did not get as far as its work; see {jobs / 'slurm'}")
+        return FAILED
+    if not _is_running():
+        return status  # Cancelled, or being queued again by Slurm itself.
+    if status != STOPPED:
+        found = attempts.died(attempts.attempts_path(store, job.sweep, job.chain), _words(status))
+        print(f"death {found.count} of {job.chain}: {found.reason}", flush=True)
+        if found.count > job.cluster.max_retries:
+            _give_up(job, found)
+            return FAILED
+    _queue_again(job, store)
+    return status
+
+
+def _queue_again(job: Job, store: Store) -> None:
+    """By scontrol; where that is not to be had, as a new job, with new jobs for the chains behind it."""
+    if shutil.which("scontrol"):
+        done = subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+        if done.returncode == 0 or not _is_running():
+            return
+    from davinci.launching.slurm import resubmit
+
+    resubmit(job, store)
+
+
+def _this_job(jobs: Path) -> Job | None:
+    """The job that the launcher's book has under this Slurm job's id."""
+    environment = os.environ
+    me = environment["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        me = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    until = time.monotonic() + BOOK_SECONDS
+    while True:
+        book = jobs / "slurm.json"
+        chains = [chain for chain, job in read_json(book).items() if job == me] if book.is_file() else []
+        if chains:
+            return read_job(job_path(Store(jobs.parent.parent), jobs.name, chains[0]))
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.5)
+
+
+def _is_running() -> bool:
+    """Whether Slurm still means this job to run; also where it cannot be asked."""
+    command = ["squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return bool(found.returncode) or found.stdout.strip() == "RUNNING"
+
+
+def _words(status: int) -> str:
+    return f"killed by signal {status - 128}" if status > 128 else f"exit status {status}"
+
+
+def _give_up(job: Job, found: attempts.Attempts) -> None:
+    _note_failure(job, f"the job died {found.count} times, at last: {found.reason}")
+
+
+def _note_failure(job: Job, error: str) -> None:
+    store = Store(Path(job.store))
+    outcome = Outcome(state="failed", error=error, log=str(log_path(store, job.sweep, job.chain)))
+    write_json(failure_path(store, job.sweep, job.chain), outcome.model_dump())
+
+
+if __name__ == "__main__":
+    sys.exit(after(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,77 @@
+"""A Slurm of our own (see `cluster.sh`) for the tests of this folder, which run one after another in one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "launching"))
+sys.path.insert(0, str(Path(__file__).parent))
+import launch_fakes
+
+CLUSTER = Path(__file__).with_name("cluster.sh")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    missing = [
+        reason
+        for reason, lacks in (
+            ("no Slurm here: tests/slurm/cluster.sh install", shutil.which("slurmctld") is None),
+            ("a Slurm of our own needs root", os.geteuid() != 0),
+        )
+        if lacks
+    ]
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+            for reason in missing:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a running cluster."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        patch.setenv("SLURM_ARRAY", "6")
+        subprocess.run([CLUSTER, "start", folder], check=True, timeout=60)
+        yield folder
+        subprocess.run([CLUSTER, "stop", folder], check=True, timeout=60)
+
+
+@pytest.fixture
+def control(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Jobs run the stand-ins for training, steered by files in this folder (see `launch_fakes`).
+
+    They get them through a sitecustomize module, since submitit starts a plain interpreter.
+    """
+    site, folder = tmp_path / "site", tmp_path / "control"
+    site.mkdir()
+    folder.mkdir()
+    (site / "sitecustomize.py").write_text("import launch_fakes\nlaunch_fakes.install()\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(launch_fakes.__file__).parent)]))
+    monkeypatch.setenv("FAKE_CONTROL", str(folder))
+    for name, module in launch_fakes.stand_ins().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return folder
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    def wait(holds: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until a condition on other processes holds."""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, "it never came to pass"
+            time.sleep(0.05)
+
+    return wait

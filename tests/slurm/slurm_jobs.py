@@ -1,0 +1,89 @@
+"""What tests of Slurm jobs do again and again: launch, look at the jobs, wait for them, compare the outcome."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from davinci.launching.job import read_job, run_job
+from davinci.launching.launch import launch, write_jobs
+from davinci.launching.status import run_states
+from davinci.planning.plan import Plan, load_plan
+from davinci.store import Store, read_json
+from davinci.tracking.records import read
+
+SLURM = {"kind": "slurm", "time_minutes": 10}
+
+
+def submit(plan: Plan, store: Store) -> int:
+    first = plan.arms[0].config
+    return launch(plan, store, first.cluster, first.tracking)
+
+
+def jobs(store: Store) -> dict[str, str]:
+    """Job id of each chain."""
+    found: dict[str, str] = read_json(store.jobs("fake") / "slurm.json")
+    return found
+
+
+def wait_for(store: Store) -> None:
+    """Until all jobs of the sweep, the mirror's included, have left the queue."""
+    names = {path.name.split("_")[0] for path in (store.jobs("fake") / "slurm").glob("*_submitted.pkl")}
+    command = ["srun", "--quiet", "--mem=1", "--partition=urgent", f"--dependency=afterany:{':'.join(sorted(names))}"]
+    subprocess.run([*command, "true"], check=True, timeout=120, cwd="/", capture_output=True)
+
+
+def field(job: str, name: str) -> str:
+    shown = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True, check=True).stdout
+    return next(part.partition("=")[2] for part in shown.split() if part.startswith(f"{name}="))
+
+
+def state(job: str) -> str:
+    return field(job, "JobState")
+
+
+def digests(store: Store) -> dict[str, str]:
+    marks = [json.loads(path.read_text()) for path in (store.root / "nodes").glob("*/done.json")]
+    return {mark["node"]: mark["weights_digest"] for mark in marks}
+
+
+def undisturbed(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a run on this machine gives that nothing steers."""
+    monkeypatch.delenv("FAKE_CONTROL")
+    store = Store(tmp_path / "undisturbed")
+    for path in write_jobs(plan, store, [chain.name for chain in plan.chains()]).values():
+        run_job(read_job(path), lambda event: None, lambda: False)
+    return digests(store)
+
+
+def states(store: Store) -> list[Any]:
+    return [(one.state, one.error) for one in run_states(load_plan(store, "fake"), store)]
+
+
+def is_done(store: Store) -> bool:
+    return all(one.state == "done" for one in run_states(load_plan(store, "fake"), store))
+
+
+def attempts(store: Store, node: str) -> dict[int, int]:
+    """By which attempt each training row was written."""
+    return {row["tokens"]: row["attempt"] for row in read(store.records(node)) if row["kind"] == "train"}
+
+
+def deaths(store: Store, chain: str) -> int:
+    path = store.jobs("fake") / f"{chain}.attempts.json"
+    return int(read_json(path)["count"]) if path.is_file() else 0
+
+
+def most_at_once(spans: list[tuple[float, float]]) -> int:
+    """The most spans (begin, end) that overlap."""
+    return max(sum(begin <= at < end for begin, end in spans) for at, _ in spans)
+
+
+def times(store: Store) -> list[tuple[float, float]]:
+    """When each node was trained: its first and its last row."""
+    rows = [[row["time"] for row in read(path)] for path in (store.root / "nodes").glob("*/records.jsonl")]
+    return [(min(found), max(found)) for found in rows]
