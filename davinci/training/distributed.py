@@ -156,8 +156,7 @@ def is_loss(error: BaseException) -> bool:
 
 def require_rows(node: Node, world: int) -> None:
     """Raise UserError where a step of `node` has fewer sequences than there are ranks."""
-    grid = node.stage.grid
-    fewest = min(one.sequences for one in node.stage.batch_size if one.from_tokens < grid.tokens_used)
+    fewest = node.stage.smallest_batch
     if fewest < world:
         raise UserError(
             f"node {node.id}: {world} ranks, but stage {node.stage_name} has steps of {fewest} sequences; start at "
