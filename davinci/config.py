@@ -296,9 +296,11 @@ class Cluster(Frozen):
     """Where jobs run. Never part of a run's identity.
 
     `workers` null means one a core. `gpus` accelerators of kind `gpu` train one run; `mfu` is their assumed model FLOPs
-    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at once.
-    Each of a job's `nodes` nodes, with `memory_gb` of memory and `gpus_per_node` accelerators, runs `tasks_per_node`
-    ranks of `cpus_per_task` cores and `threads` threads, which train the run together.
+    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at once:
+    each takes one of Slurm's licences `license`, whose number the cluster sets, or else a lease in the store. A chain
+    whose process or node dies is tried `max_retries` times more; time limits and preemptions do not count. Each of its
+    `nodes` nodes, with `memory_gb` of memory and `gpus_per_node` accelerators, runs `tasks_per_node` ranks of
+    `cpus_per_task` cores and `threads` threads, which train the run together.
     """
 
     kind: Literal["local", "slurm"]
@@ -318,6 +320,8 @@ class Cluster(Frozen):
     tasks_per_node: Positive = 1
     gpus_per_node: NotNegative
     max_parallel: Positive
+    max_retries: NotNegative = 2
+    license: str | None = None
 
     @property
     def ranks(self) -> int:
