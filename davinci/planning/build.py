@@ -127,7 +127,7 @@ def _orphans(
     previous = launched(store, sweep.name, nodes)
     if previous is None:
         return ()
-    return orphans(previous, runs, nodes, sweep.arms, finished(store, previous.nodes))
+    return orphans(previous, runs, nodes, sweep.arms, finished(store, previous["nodes"]))
 
 
 def missing_sources(nodes: Iterable[Node]) -> tuple[str, ...]:

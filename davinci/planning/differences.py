@@ -1,4 +1,4 @@
-"""Where two resolved configs, or two maps of the same keys, differ: leaf by leaf."""
+"""Where two resolved configs, or two maps, differ: leaf by leaf."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ def differences(
     """
     found: dict[str, tuple[Any, Any]] = {}
     lefts, rights = children(left) or {}, children(right) or {}
-    for key, value in lefts.items():
-        if key not in leave_out:
-            _compare(value, rights[key], key, found)
+    for key in [*lefts, *(key for key in rights if key not in lefts)]:
+        if key in leave_out:
+            continue
+        if key in lefts and key in rights:
+            _compare(lefts[key], rights[key], key, found)
+        else:
+            _one_side((lefts if key in lefts else rights)[key], key, found, on_the_left=key in lefts)
     return found
 
 

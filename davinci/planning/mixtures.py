@@ -59,7 +59,10 @@ class PoolView:
         level, built = self.level(self.pool.sources[name]), self.card.sources[name].variants
         if level not in built:
             held = ", ".join(sorted(built))
-            raise UserError(f"pool.sources.{name}.depths: pool {self.pool.name} was built with {held}, not {level}")
+            raise UserError(
+                f"pool.sources.{name}.depths: pool {self.pool.name} was built with {held}, not {level}; build it anew "
+                f"(python -m davinci data build {self.pool.name} --store PATH) or ask for another depth"
+            )
         return built[level]
 
     def _unknown_size(self, name: str) -> str:
