@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from davinci.planning.sweep import Arm
 _NOT_TRAINING = frozenset(
     {"sweep", "arm", "seed", "store", "tracking", "cluster", "evaluation", "checkpoint_every_tokens"}
 )
+# Keys that move a run only through the sources its stages read.
+_DATA = re.compile(r"^(pool|depth)\.|\.(depth|mixture)\.")
 
 
 def orphans(
@@ -62,7 +65,10 @@ def _diff(
     left_out = _NOT_TRAINING
     if before["seeds_from"] is None and after["seeds_from"] is None:
         left_out |= {"trunk_seed"}  # no stage uses it
-    changed: dict[str, tuple[Any, Any]] = differences(before, after, left_out) or _content(old, new)
+    changed: dict[str, tuple[Any, Any]] = differences(before, after, left_out)
+    if [node["sources"] for node in old] == [node["sources"] for node in new]:  # said otherwise, the same data
+        changed = {key: values for key, values in changed.items() if not _DATA.search(key)}
+    changed = changed or _content(old, new)
     if not changed:
         return ("same config and data: the scheme or the numerics version of ids changed",)
     return told(changed)
