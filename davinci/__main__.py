@@ -80,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add(
         "status",
         "how a sweep's runs stand",
-        "Waiting, running (how far, and when it should be done), done, failed (why), or blocked (by what).",
-        "1 a run failed or is blocked, ",
+        "Waiting, running (how far, and when it should be done), done, failed (why), blocked (by what) or cancelled.",
+        "1 a run failed, is blocked or cancelled, ",
     )
     status.add_argument("sweep", metavar="SWEEP")
     status.add_argument("-w", "--watch", action="store_true", help="refresh until no run is running or waiting")
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "logs",
         "what a run's jobs printed",
         "The logs of all stretches of training it passes through, shared ones too, from first to last.",
-        "1 with -f: the run failed or is blocked, ",
+        "1 with -f: the run failed, is blocked or cancelled, ",
     )
     logs.add_argument("run", metavar="RUN", help=RUN)
     logs.add_argument("-f", "--follow", action="store_true", help="print what is added until the run is over")

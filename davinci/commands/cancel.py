@@ -6,7 +6,7 @@ import argparse
 
 from davinci.commands.names import find
 from davinci.commands.output import print_json
-from davinci.launching.cancelling import Cancelled, cancel_run, cancel_sweep
+from davinci.launching.cancelling import Stopped, cancel_run, cancel_sweep
 from davinci.planning.plan import load_plan
 from davinci.planning.wording import count, some
 from davinci.store import Store
@@ -25,14 +25,12 @@ def run(options: argparse.Namespace, store: Store) -> int:
     return 0
 
 
-def _text(done: Cancelled) -> str:
-    lines = []
+def _text(done: Stopped) -> str:
+    lines = [f"cancelled {count(len(done.chains), 'job')}; those that run checkpoint and stop"]
     if done.told:
-        lines.append(f"told {some(done.told)} to stop: each worker checkpoints at its next step")
+        lines.append(f"told {some(done.told)} to stop")
     if done.jobs:
-        lines.append(f"cancelled {count(len(done.jobs), 'Slurm job')}: {some(done.jobs)}")
-    if done.chains:
-        lines.append(f"cancelled {count(len(done.chains), 'stretch').replace('stretchs', 'stretches')} of training")
+        lines.append(f"told Slurm to cancel {some(done.jobs)}")
     if done.kept:
-        lines.append(f"{some(done.kept)} goes on: other runs need it")
-    return "\n".join(lines or ["nobody is working on it"])
+        lines.append(f"other runs need {some(done.kept)}, which goes on")
+    return "\n".join(lines)

@@ -101,11 +101,11 @@ def _planned(plan: Plan, name: RunName) -> PlannedRun:
 
 
 def _follow(options: argparse.Namespace, plan: Plan, name: RunName, logs: list[_Log], store: Store) -> int:
-    """Print what there is, then what is added, until the run is done, failed or blocked."""
+    """Print what there is, then what is added, until the run is over or cannot go on."""
     shown: Path | None = None
     is_first, asked, state = True, 0.0, ""
     while True:
-        is_over = state in ("done", "failed", "blocked")
+        is_over = state not in ("", "running", "waiting")
         for log in logs:
             lines = log.new_lines() + (log.rest() if is_over else [])
             if is_first and options.lines is not None:

@@ -20,7 +20,7 @@ WATCH_SECONDS = 2.0
 
 
 def run(options: argparse.Namespace, store: Store) -> int:
-    """0, or 1 if a run failed or is blocked."""
+    """0, or 1 if a run failed, is blocked or was cancelled."""
     if options.watch:
         return _watch(options, store)
     plan = load_plan(store, options.sweep)
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
 
 
 def _status(state: SweepState) -> int:
-    return int(bool(state.counts.get("failed") or state.counts.get("blocked")))
+    return int(any(state.counts.get(name) for name in ("failed", "blocked", "cancelled")))
 
 
 def _watch(options: argparse.Namespace, store: Store) -> int:

@@ -19,8 +19,16 @@ CELL_COLUMNS = 20
 # Stretches at work, failures and blockages told one by one before the rest are counted.
 LISTED = 10
 
-ORDER: tuple[Standing, ...] = ("running", "failed", "blocked", "waiting", "done")
-STYLE: dict[str, str] = {"running": "cyan", "failed": "red", "blocked": "yellow", "waiting": "dim", "done": "green"}
+# From what is looked at first to what is looked at last.
+STYLE: dict[Standing, str] = {
+    "running": "cyan",
+    "failed": "red",
+    "blocked": "yellow",
+    "cancelled": "yellow",
+    "waiting": "dim",
+    "done": "green",
+}
+ORDER = tuple(STYLE)
 
 
 class StatusPage:
@@ -71,10 +79,21 @@ class StatusPage:
             found.append(Text(f"{work.phase}{share}: {work.name}{speed} ({work.by})", style=STYLE["running"]))
         if len(self.state.working) > LISTED:
             found.append(Text(f"and {len(self.state.working) - LISTED:,} more at work", style=STYLE["running"]))
-        for failure in self.state.failures[:LISTED]:
-            found.append(Text(f"failed: {failure.name}: {failure.error}; log: {failure.log}", style="red"))
-        if len(self.state.failures) > LISTED:
-            found.append(Text(f"and {len(self.state.failures) - LISTED:,} failures more", style="red"))
+        for said, jobs in sorted((self.state.queued or {}).items()):
+            found.append(Text(f"in Slurm: {count(jobs, 'job')} {said}", style=STYLE["waiting"]))
+        if self.state.queued is None:
+            found.append(Text("Slurm does not answer; what is said here is from the store", style="yellow"))
+        failures = [one for one in self.state.failures if not one.cancelled]
+        for failure in failures[:LISTED]:
+            found.append(Text(f"failed: {failure.name}: {failure.error}; log: {failure.log}", style=STYLE["failed"]))
+        if len(failures) > LISTED:
+            found.append(Text(f"and {count(len(failures) - LISTED, 'failure')} more", style=STYLE["failed"]))
+        cancelled: dict[str, list[str]] = {}
+        for failure in self.state.failures:
+            if failure.cancelled:
+                cancelled.setdefault(failure.error, []).append(failure.name)
+        for by, stretches in cancelled.items():
+            found.append(Text(f"{by}: {some(stretches)}", style=STYLE["cancelled"]))
         blocked: dict[str, list[str]] = {}
         for run in self.state.runs:
             if run.state == "blocked":

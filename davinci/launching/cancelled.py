@@ -18,6 +18,10 @@ from davinci.store import Store, read_json, write_json
 LOOK_SECONDS = 1.0
 
 
+class Cancelled(UserError):
+    """The job's chain was cancelled; the message says by whom."""
+
+
 def mark_path(store: Store, sweep: str, chain: str) -> Path:
     return store.jobs(sweep) / f"{chain}.cancelled.json"
 
@@ -55,7 +59,7 @@ class Watch:
         return self._found
 
     def check(self) -> None:
-        """Look now; a UserError says who cancelled the chain, if anybody did."""
+        """Look now; raises Cancelled, which says who did it, if anybody cancelled the chain."""
         found = reason(self._store, self._sweep, self._chain)
         if found is not None:
-            raise UserError(found)
+            raise Cancelled(found)

@@ -19,7 +19,7 @@ from davinci.planning.wording import some
 from davinci.store import Store
 
 
-class Cancelled(Frozen):
+class Stopped(Frozen):
     """What was done: `chains` marked as cancelled, `kept` since other runs need them, Slurm `jobs` cancelled, local
     launchers that were `told` to stop."""
 
@@ -29,10 +29,11 @@ class Cancelled(Frozen):
     told: tuple[str, ...] = ()
 
 
-def cancel_sweep(plan: Plan, store: Store) -> Cancelled:
+def cancel_sweep(plan: Plan, store: Store) -> Stopped:
     """Stop everything that works on the sweep; what is on disk stays, and launching it again goes on from there.
 
-    A launcher on another machine is not reached by a signal: its jobs find the marks of their chains.
+    Every stretch that is left is marked, since a signal reaches neither a launcher on another machine nor a job that
+    Slurm is just starting again.
 
     Raises:
         UserError: nothing is left of the sweep to cancel, or Slurm cannot be asked.
@@ -41,16 +42,14 @@ def cancel_sweep(plan: Plan, store: Store) -> Cancelled:
     chains = [chain for chain in plan.chains() if any(not left[node].finished for node in chain.nodes)]
     if not chains:
         raise UserError(f"sweep {plan.sweep!r}: all {len(plan.runs)} runs are done; nothing to cancel")
-    names = [chain.name for chain in chains]
-    working = launchers(store, plan.sweep)
-    marked = names if any(not is_here(owner) for owner in working) else []
-    for name in marked:
+    names = tuple(chain.name for chain in chains)
+    for name in names:
         mark(store, plan.sweep, name)
-    jobs = cancel_jobs(plan.sweep, None, store)
-    return Cancelled(chains=tuple(marked), jobs=tuple(jobs), told=tuple(map(str, _interrupt(working))))
+    told = _interrupt(launchers(store, plan.sweep))
+    return Stopped(chains=names, jobs=cancel_jobs(plan.sweep, names, store), told=tuple(map(str, told)))
 
 
-def cancel_run(plan: Plan, run: str, store: Store) -> Cancelled:
+def cancel_run(plan: Plan, run: str, store: Store) -> Stopped:
     """Stop what only this run needs of what is left.
 
     Raises:
@@ -59,7 +58,8 @@ def cancel_run(plan: Plan, run: str, store: Store) -> Cancelled:
     left = plan_remaining(plan, store)
     open_nodes = {node for node, one in left.items() if not one.finished}
     chain_of = {node: chain.name for chain in plan.chains() for node in chain.nodes}
-    mine, others = {}, {}  # chain: a run that needs it
+    mine: dict[str, str] = {}  # Chains with a run that needs them.
+    others: dict[str, str] = {}
     for one in plan.runs:
         lacking = [chain_of[node] for node in one.nodes if node in open_nodes]
         if one.id == run:
@@ -68,16 +68,16 @@ def cancel_run(plan: Plan, run: str, store: Store) -> Cancelled:
             others.update(dict.fromkeys(lacking, one.name))
     if not mine:
         raise UserError(f"run {run} is done; nothing to cancel")
-    chains = [name for name in mine if name not in others and reason(store, plan.sweep, name) is None]
+    if reason(store, plan.sweep, list(mine)[-1]) is not None:
+        raise UserError(f"run {run} is cancelled already; to go on: python -m davinci retry {plan.sweep}/{run}")
+    chains = [name for name in mine if name not in others]
     if not chains:
-        if all(name not in others for name in mine):
-            raise UserError(f"run {run} is cancelled already; to go on: python -m davinci retry {plan.sweep}/{run}")
-        needing = some(sorted({others[name] for name in mine if name in others}))
+        needing = some(sorted({others[name] for name in mine}))
         raise UserError(f"run {run}: all that it lacks is needed by {needing}; cancel {plan.sweep} to stop them all")
     for name in chains:
         mark(store, plan.sweep, name)
     jobs = cancel_jobs(plan.sweep, chains, store)
-    return Cancelled(chains=tuple(chains), kept=tuple(name for name in mine if name in others), jobs=tuple(jobs))
+    return Stopped(chains=tuple(chains), kept=tuple(name for name in mine if name in others), jobs=jobs)
 
 
 def clear_marks(store: Store, sweep: str, chains: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from davinci.config import Cluster, Evaluation, Frozen, Node, Positive, parse
 from davinci.errors import UserError
-from davinci.launching.cancelled import Watch
+from davinci.launching.cancelled import Cancelled, Watch
 from davinci.launching.demands import Demand
 from davinci.launching.donors import Donor, take_over
 from davinci.launching.lock import Lock, WaitAbandoned
@@ -119,7 +119,10 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outc
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             outcome = Outcome(state="failed", error=" ".join(f"{kind}{error}".split()), log=str(log))
             with suppress(OSError):  # Where the disk is full, the outcome is still returned.
-                traceback.print_exc()
+                if isinstance(error, Cancelled):
+                    print(f"stopped: {error}")
+                else:
+                    traceback.print_exc()
             with suppress(OSError):
                 write_json(failure, outcome.model_dump())
             return outcome

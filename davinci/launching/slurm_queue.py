@@ -6,19 +6,11 @@ import subprocess
 from collections.abc import Collection
 
 from davinci.errors import UserError
-from davinci.store import Store, read_json
+from davinci.launching.queued import read_book
+from davinci.store import Store
 
 # Slurm answers in well under a second unless something is wrong with it.
 PATIENCE_SECONDS = 20.0
-
-
-def submitted(sweep: str, store: Store) -> dict[str, str]:
-    """Job id (of an array's task: ``12_3``) of each chain that was submitted, as the launcher's book has it."""
-    try:
-        book = read_json(store.jobs(sweep) / "slurm.json")
-    except FileNotFoundError:
-        return {}
-    return {chain: str(job) for chain, job in book.items()}
 
 
 def queue(jobs: Collection[str]) -> dict[str, str]:
@@ -39,15 +31,14 @@ def queue(jobs: Collection[str]) -> dict[str, str]:
     return found
 
 
-def cancel_jobs(sweep: str, chains: Collection[str] | None, store: Store) -> list[str]:
-    """Cancel the live jobs of `chains` (None: of the whole sweep); returns their ids.
+def cancel_jobs(sweep: str, chains: Collection[str], store: Store) -> tuple[str, ...]:
+    """Cancel the live jobs of `chains`; returns their ids.
 
     Raises:
         UserError: Slurm cannot be asked.
     """
-    book = submitted(sweep, store)
-    jobs = [job for chain, job in book.items() if chains is None or chain in chains]
-    live = list(queue(jobs))
+    book = read_book(store, sweep)
+    live = tuple(queue([book[chain] for chain in chains if chain in book]))
     if live:
         _run("scancel", *live)
     return live

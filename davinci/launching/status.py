@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Literal
 
@@ -14,19 +15,22 @@ from davinci.launching.forecast import finish_times, pace, seconds_left, tail
 from davinci.launching.job import failure_path, log_path
 from davinci.launching.lock import holder
 from davinci.launching.presence import launchers
+from davinci.launching.queued import read_book
 from davinci.launching.reconcile import plan_remaining
+from davinci.launching.slurm_queue import queue
 from davinci.planning.plan import Chain, Plan, PlannedRun
 from davinci.store import Store, read_json
 
-Standing = Literal["done", "running", "waiting", "failed", "blocked"]
+Standing = Literal["done", "running", "waiting", "failed", "blocked", "cancelled"]
 
 
 class RunState(Frozen):
     """One run as the store shows it.
 
     `tokens` counts those trained. `at` is the stage being worked on, that failed, or that comes next; `chain` the job
-    it is in. `error` is why it failed; `blocked_by` the stretch that failed before the run's own, in words.
-    `eta_seconds` is null where nothing is known or nobody works on the sweep.
+    it is in. `error` is why it failed or who cancelled it; `blocked_by` the stretch that failed before the run's own,
+    in words. `queued` is what Slurm says of the job it waits for. `eta_seconds` is null where nothing is known or
+    nobody works on the sweep.
     """
 
     id: str
@@ -42,15 +46,17 @@ class RunState(Frozen):
     eta_seconds: float | None = None
     error: str | None = None
     blocked_by: str | None = None
+    queued: str | None = None
     log: str | None = None
 
 
 class Failure(Frozen):
-    """A job that failed, and what waits for it. `runs` are the ids of all runs that pass through it."""
+    """A chain that failed or was cancelled, in words too. `runs` are the ids of all runs that pass through it."""
 
     chain: str
     name: str
     error: str
+    cancelled: bool
     log: str
     runs: tuple[str, ...]
 
@@ -67,7 +73,11 @@ class Work(Frozen):
 
 
 class SweepState(Frozen):
-    """A sweep as the store shows it; tokens count shared stretches once. `launchers` are the local ones at work."""
+    """A sweep as the store shows it; tokens count shared stretches once.
+
+    `launchers` are the local ones at work; `queued` counts Slurm's live jobs by what it says of them, and is null where
+    Slurm does not answer.
+    """
 
     sweep: str
     counts: dict[str, int]
@@ -76,6 +86,7 @@ class SweepState(Frozen):
     tokens_per_second: float | None
     eta_seconds: float | None
     launchers: tuple[str, ...]
+    queued: dict[str, int] | None
     working: tuple[Work, ...]
     failures: tuple[Failure, ...]
     runs: tuple[RunState, ...]
@@ -88,7 +99,7 @@ class SweepState(Frozen):
     @property
     def is_worked_on(self) -> bool:
         """Whether someone is seen to work on it."""
-        return bool(self.launchers or self.counts.get("running"))
+        return bool(self.launchers or self.queued or self.counts.get("running"))
 
 
 def run_states(plan: Plan, store: Store) -> list[RunState]:
@@ -121,11 +132,11 @@ class _Reader:
         self._holders = {name: who for name in open_nodes if (who := holder(store.node(name))) is not None}
         self._running = {name: tail(store.records(name)) for name in self._holders}
         active = {self._chain_of[name] for name in self._running}
-        self._errors = {
-            name: error
-            for name in self._first_open
-            if name not in active and (error := _error(plan.sweep, name, store)) is not None
-        }
+        idle = [name for name in self._first_open if name not in active]
+        self._cancelled = {name: by for name in idle if (by := reason(store, plan.sweep, name)) is not None}
+        self._errors = {name: why for name in idle if (why := _error(plan.sweep, name, store)) is not None}
+        self._errors |= self._cancelled
+        self._queue = self._ask_slurm()
         self._launchers = tuple(str(owner) for owner in launchers(store, plan.sweep))
         self._finish = self._finish_times(active)
 
@@ -144,6 +155,7 @@ class _Reader:
             tokens_per_second=sum(speeds) if speeds else None,
             eta_seconds=max(self._finish.values(), default=None) if self._finish else None,
             launchers=self._launchers,
+            queued=None if self._queue is None else dict(Counter(self._queue.values())),
             working=tuple(map(self._work, self._running)),
             failures=self._failures(),
             runs=runs,
@@ -155,14 +167,16 @@ class _Reader:
         failed = [node for node in open_nodes if self._chain_of[node] in self._errors]
         state: Standing = "waiting"
         at = open_nodes[0] if open_nodes else None
+        last = self._chain_of[run.nodes[-1]]
         if not open_nodes:
             state = "done"
+        elif last in self._cancelled:
+            state, at = "cancelled", self._first_open[last]
         elif held:
             state, at = "running", held[0]
-        elif failed:
-            # Its own last stretch failed, or one before it did.
+        elif failed:  # Its own last stretch, or one before it.
             at = failed[0]
-            state = "failed" if self._chain_of[at] == self._chain_of[run.nodes[-1]] else "blocked"
+            state = "failed" if self._chain_of[at] == last else "blocked"
         chain = self._chain_of[at] if at else None
         measured = self._running.get(at) if at else None
         is_training = at is not None and self._is_training(at)
@@ -178,8 +192,9 @@ class _Reader:
             phase=self._phase(at) if at and state == "running" else None,
             tokens_per_second=measured.speed if measured and is_training else None,
             eta_seconds=self._finish.get(self._chain_of[run.nodes[-1]]) if open_nodes else None,
-            error=self._errors[chain] if chain and state == "failed" else None,
+            error=self._errors[chain] if chain and state in ("failed", "cancelled") else None,
             blocked_by=self._words(chain) if chain and state == "blocked" else None,
+            queued=(self._queue or {}).get(chain) if chain and state == "waiting" else None,
             log=str(log_path(self._store, self._plan.sweep, chain)) if chain and state != "waiting" else None,
         )
 
@@ -210,9 +225,19 @@ class _Reader:
         node = self._plan.nodes[name]
         return self._trained(name) < node.end - node.begin
 
+    def _ask_slurm(self) -> dict[str, str] | None:
+        """What Slurm says of each chain that is queued or running; None where it does not answer."""
+        jobs = read_book(self._store, self._plan.sweep)
+        jobs = {name: jobs[name] for name in self._first_open if name in jobs}
+        try:
+            states = queue(jobs.values())
+        except UserError:
+            return None
+        return {name: states[job] for name, job in jobs.items() if job in states}
+
     def _finish_times(self, active: Collection[str]) -> Mapping[str, float]:
         """Seconds until each chain that can run is done; nothing where nobody works or no speed was recorded."""
-        if not active and not self._launchers:
+        if not active and not self._launchers and not self._queue:
             return {}
         speeds = pace(self._plan, self._left, self._running, self._store)
         if not speeds.known:
@@ -242,6 +267,7 @@ class _Reader:
                 chain=name,
                 name=self._words(name),
                 error=error,
+                cancelled=name in self._cancelled,
                 log=str(log_path(self._store, self._plan.sweep, name)),
                 runs=tuple(run.id for run in self._owners[self._first_open[name]]),
             )
@@ -256,9 +282,6 @@ class _Reader:
 
 def _error(sweep: str, chain: str, store: Store) -> str | None:
     """Why the chain failed, in one line; None where it did not."""
-    cancelled = reason(store, sweep, chain)
-    if cancelled is not None:
-        return cancelled
     try:
         return str(read_json(failure_path(store, sweep, chain))["error"])
     except FileNotFoundError:
