@@ -79,27 +79,17 @@ start() {
     exit 1
 }
 
-children() {
-    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
-        echo "$child"
-        children "$child"
-    done
-}
-
 fail() {
-    # Steps have left the daemon's side: their parent is a slurmstepd, which bears the node's name in its environment.
     kill -9 "$(cat "$dir/slurmd.$1.pid")" || true
+    # What ran on the node bears its name, and is a child of a slurmstepd.
     for environment in /proc/[0-9]*/environ; do
+        tr '\0' '\n' <"$environment" 2>/dev/null | grep -qx "SLURMD_NODENAME=$1" || continue
+        tr '\0' '\n' <"$environment" 2>/dev/null | grep -qx "SLURM_CONF=$SLURM_CONF" || continue
         pid=${environment#/proc/}
         pid=${pid%/environ}
-        if tr '\0' '\n' <"$environment" 2>/dev/null | grep -q "^SLURMD_NODENAME=$1\$" &&
-            tr '\0' '\n' <"$environment" 2>/dev/null | grep -q "^SLURM_CONF=$SLURM_CONF\$"; then
-            kill -9 "$pid" 2>/dev/null || true
-        fi
-    done
-    for stepd in $(pgrep -x slurmstepd); do
-        tr '\0' '\n' <"/proc/$stepd/cmdline" 2>/dev/null | head -1 | grep -q "slurmstepd: \[" || continue
-        ls -l "/proc/$stepd/fd" 2>/dev/null | grep -q "$dir/slurmd.$1.log" && kill -9 "$stepd" 2>/dev/null || true
+        parent=$(sed 's/.*) . //; s/ .*//' "/proc/$pid/stat" 2>/dev/null || echo 0)
+        [ "$(cat "/proc/$parent/comm" 2>/dev/null)" = slurmstepd ] && kill -9 "$parent" 2>/dev/null
+        kill -9 "$pid" 2>/dev/null || true
     done
     scontrol update NodeName="$1" State=DOWN Reason="failed by hand"
 }

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "launching"))
 sys.path.insert(0, str(Path(__file__).parent))
-import launch_fakes
+from slurm_jobs import steered
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 
@@ -50,19 +50,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def control(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Jobs run the stand-ins for training, steered by files in this folder (see `launch_fakes`).
-
-    They get them through a sitecustomize module, since submitit starts a plain interpreter.
-    """
-    site, folder = tmp_path / "site", tmp_path / "control"
-    site.mkdir()
-    folder.mkdir()
-    (site / "sitecustomize.py").write_text("import launch_fakes\nlaunch_fakes.install()\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(launch_fakes.__file__).parent)]))
-    monkeypatch.setenv("FAKE_CONTROL", str(folder))
-    for name, module in launch_fakes.stand_ins().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    return folder
+    """The folder that steers the stand-ins for training which jobs run."""
+    return steered(tmp_path, monkeypatch)
 
 
 @pytest.fixture

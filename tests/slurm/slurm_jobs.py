@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import launch_fakes
 import pytest
 
 from davinci.launching.job import read_job, run_job
@@ -51,13 +54,31 @@ def digests(store: Store) -> dict[str, str]:
     return {mark["node"]: mark["weights_digest"] for mark in marks}
 
 
-def undisturbed(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What a run on this machine gives that nothing steers."""
-    monkeypatch.delenv("FAKE_CONTROL")
-    store = Store(tmp_path / "undisturbed")
-    for path in write_jobs(plan, store, [chain.name for chain in plan.chains()]).values():
-        run_job(read_job(path), lambda event: None, lambda: False)
+def run_here(plan: Plan, store: Store) -> dict[str, str]:
+    """Digests of the weights that a run on this machine gives, steered by nobody."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FAKE_CONTROL", raising=False)
+        for name, module in launch_fakes.stand_ins().items():
+            patch.setitem(sys.modules, name, module)
+        for path in write_jobs(plan, store, [chain.name for chain in plan.chains()]).values():
+            run_job(read_job(path), lambda event: None, lambda: False)
     return digests(store)
+
+
+def steered(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Have jobs run the stand-ins for training, steered by files in the folder that is returned (see `launch_fakes`).
+
+    They get them through a sitecustomize module, since submitit starts a plain interpreter.
+    """
+    site, control = folder / "site", folder / "control"
+    site.mkdir()
+    control.mkdir()
+    (site / "sitecustomize.py").write_text("import launch_fakes\nlaunch_fakes.install()\n")
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(launch_fakes.__file__).parent)]))
+    patch.setenv("FAKE_CONTROL", str(control))
+    for name, module in launch_fakes.stand_ins().items():
+        patch.setitem(sys.modules, name, module)
+    return control
 
 
 def states(store: Store) -> list[Any]:

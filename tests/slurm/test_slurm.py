@@ -11,7 +11,7 @@ from pathlib import Path
 
 import launch_fakes
 import pytest
-from slurm_jobs import SLURM, digests, field, is_done, jobs, most_at_once, state, states, submit, times, undisturbed
+from slurm_jobs import SLURM, digests, field, is_done, jobs, most_at_once, run_here, state, states, submit, times
 from slurm_jobs import wait_for as wait_for_all
 
 from davinci.errors import UserError
@@ -27,7 +27,7 @@ def store(tmp_path: Path, control: Path) -> Store:
 
 
 def test_a_plan_runs_to_its_end(
-    store: Store, control: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, control: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Children are arrays that depend on their parent alone; what is queued is left alone by a second launch."""
     plan = launch_fakes.make_plan(arms=2, seeds=2, mode="offline", cluster=SLURM)
@@ -53,7 +53,7 @@ def test_a_plan_runs_to_its_end(
     assert len(list(store.wandb.glob("offline-run-*"))) == 4
     assert submit(plan, store) == 0
     assert "all 4 runs are done" in capsys.readouterr().out
-    assert digests(store) == undisturbed(plan, tmp_path, monkeypatch)
+    assert digests(store) == run_here(plan, Store(tmp_path / "undisturbed"))
 
 
 def test_a_failed_trunk_blocks_its_own_branches_only(store: Store, control: Path) -> None:
