@@ -23,8 +23,6 @@ from davinci.launching.schedule import Schedule
 from davinci.store import Store
 
 WORKER = [sys.executable, "-m", "davinci.launching.worker"]
-# A worker that dies (out of memory, say) has its chain resumed by another this often before the chain counts as failed.
-DEATHS_FORGIVEN = 1
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
@@ -126,6 +124,7 @@ class Pool:
         display: shows it.
         size: number of worker processes.
         threads: threads of each, at most: a job says how many it takes.
+        retries: how often a chain whose worker died (out of memory, say) is resumed by another.
         on_run: called with the id of each run as it finishes.
     """
 
@@ -137,6 +136,7 @@ class Pool:
     display: Display
     size: int
     threads: int
+    retries: int
     on_run: Callable[[str], None]
     errors: dict[str, Outcome] = field(default_factory=dict)
 
@@ -267,7 +267,7 @@ class Pool:
         if chain is None:
             return
         self._deaths[chain] = self._deaths.get(chain, 0) + 1
-        if self._deaths[chain] <= DEATHS_FORGIVEN:
+        if self._deaths[chain] <= self.retries:
             self.schedule.put_back(chain)
             self.display.say(f"a worker died ({how}); its chain is resumed", "yellow")
             return

@@ -147,7 +147,7 @@ def after(jobs: Path, status: int) -> int:
 def _queue_again(job: Job, store: Store) -> None:
     """By scontrol; where that is not to be had, as a new job, with new jobs for the chains behind it."""
     if shutil.which("scontrol"):
-        done = subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+        done = subprocess.run(["scontrol", "requeue", _my_id()], check=False)
         if done.returncode == 0 or not _is_running():
             return
     from davinci.launching.slurm import resubmit
@@ -157,10 +157,7 @@ def _queue_again(job: Job, store: Store) -> None:
 
 def _this_job(jobs: Path) -> Job | None:
     """The job that the launcher's book has under this Slurm job's id."""
-    environment = os.environ
-    me = environment["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in environment:
-        me = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    me = _my_id()
     until = time.monotonic() + BOOK_SECONDS
     while True:
         book = jobs / "slurm.json"
@@ -172,9 +169,16 @@ def _this_job(jobs: Path) -> Job | None:
         time.sleep(0.5)
 
 
+def _my_id() -> str:
+    """This job's id; never SLURM_JOB_ID of an array's task, which for one of them names the whole array."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
+
+
 def _is_running() -> bool:
     """Whether Slurm still means this job to run; also where it cannot be asked."""
-    command = ["squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T"]
+    command = ["squeue", "--noheader", f"--jobs={_my_id()}", "--format=%T"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):

@@ -33,9 +33,9 @@ def jobs(store: Store) -> dict[str, str]:
     return found
 
 
-def wait_for(store: Store) -> None:
+def wait_for(store: Store, sweep: str = "fake") -> None:
     """Until all jobs of the sweep, the mirror's included, have left the queue."""
-    names = {path.name.split("_")[0] for path in (store.jobs("fake") / "slurm").glob("*_submitted.pkl")}
+    names = {path.name.split("_")[0] for path in (store.jobs(sweep) / "slurm").glob("*_submitted.pkl")}
     command = ["srun", "--quiet", "--mem=1", "--partition=urgent", f"--dependency=afterany:{':'.join(sorted(names))}"]
     subprocess.run([*command, "true"], check=True, timeout=120, cwd="/", capture_output=True)
 

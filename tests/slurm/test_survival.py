@@ -168,6 +168,30 @@ def test_a_job_that_keeps_dying_is_given_up(store: Store, control: Path) -> None
     assert deaths(store, "b-s0") == 0
 
 
+def test_every_task_of_an_array_is_queued_again_by_itself(
+    store: Store, control: Path, until: Until, undisturbed: dict[str, str]
+) -> None:
+    """Also the last, whose own id is that of the array."""
+    plan = launch_fakes.make_plan(arms=1, seeds=3, cluster=SLURM)
+    for seed in range(3):
+        (control / f"b-s{seed}.120.awaits-stop").touch()
+    assert submit(plan, store) == 0
+    ids = jobs(store)
+    until(lambda: all(120 in attempts(store, f"b-s{seed}") for seed in range(3)))
+    last = next(name for name, job in ids.items() if job.endswith("_2"))
+    owner = holder(store.node(last.replace("c0", "b")))
+    assert owner is not None
+    os.kill(owner.pid, signal.SIGUSR2)
+    until(lambda: int(field(ids[last], "Restarts")) == 1)
+    others = [name for name in ids if name != last]
+    assert {field(ids[name], "Restarts") for name in others} == {"0"}
+    for path in control.glob("*.awaits-stop"):
+        path.unlink()
+    wait_for(store)
+    assert is_done(store)
+    assert {name: found for name, found in digests(store).items() if name in undisturbed} == undisturbed
+
+
 def test_a_job_outlives_its_node(
     store: Store, plan: Plan, control: Path, until: Until, undisturbed: dict[str, str], cluster: Path
 ) -> None:
