@@ -6,7 +6,8 @@ STORE/
   nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/
   sweeps/<sweep>/               plan.json (as planned last), launched.json (as launched last), report/,
                                 runs/<run id>.json (a run is a manifest of node ranges)
-  jobs/<sweep>/                 frozen job files and their logs
+  jobs/<sweep>/                 frozen job files and their logs; on Slurm also the book of job ids, deaths and places
+  code/<digest>/                the program as it was when jobs were submitted
   wandb/                        offline W&B runs
 """
 

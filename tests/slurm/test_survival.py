@@ -254,6 +254,7 @@ def test_a_full_disk_fails_cleanly_and_there_is_room_again(
     go_on(control)
     wait_for(store)
     assert state(job) == "FAILED"
+    assert "No space left on device" in str(read_json(store.jobs("fake") / "c0-s0.failed.json")["error"])
     assert holder(store.node("b-s0")) is None
     (small_disk / "ballast").unlink()
     assert submit(plan, store) == 0
