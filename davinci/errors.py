@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises: a message, no traceback."""
+"""The one exception a user's mistake raises: a message, no traceback; and the one that is nobody's fault."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class UserError(Exception):
     The message says what was wrong, where (``file:key``), what is accepted and the nearest name. Entry points print it
     on one line and exit with status 2; nothing below them catches it.
     """
+
+
+class RankLost(Exception):
+    """Another rank of the job ended without a word (killed, or with its node): trying again may help."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from davinci.config import Cluster, Evaluation, Frozen, Node, Positive, parse
-from davinci.errors import UserError
+from davinci.errors import RankLost, UserError
 from davinci.launching.cancelled import Cancelled, Watch
 from davinci.launching.demands import Demand
 from davinci.launching.donors import Donor, take_over
@@ -35,6 +35,9 @@ from davinci.launching.reconcile import (
 )
 from davinci.store import Store, read_json, write_json
 from davinci.tracking.records import Writer, read
+
+if TYPE_CHECKING:
+    from davinci.training.distributed import Ranks
 
 REPORT_SECONDS = 0.3
 
@@ -96,8 +99,11 @@ def failure_path(store: Store, sweep: str, chain: str) -> Path:
     return store.jobs(sweep) / f"{chain}.failed.json"
 
 
-def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outcome:
-    """Run the job at `path`; what it prints, and the traceback of whatever it raises, go to its log."""
+def perform(path: Path, report: Report, should_stop: Callable[[], bool], ranks: Ranks | None = None) -> Outcome:
+    """Run the job at `path`; what it prints, and the traceback of whatever it raises, go to its log.
+
+    With `ranks`, this is the first of them (see `ranks`). Raises RankLost where another is gone.
+    """
     job = read_job(path)
     store = Store(Path(job.store))
     log = log_path(store, job.sweep, job.chain)
@@ -108,13 +114,16 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outc
             print(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()} on {platform.node()}")
             cancelled.check()
             try:
-                run_job(job, report, lambda: should_stop() or cancelled())
+                run_job(job, report, lambda: should_stop() or cancelled(), ranks)
             except Interrupted:
                 cancelled.check()
                 raise
         except Interrupted as error:
             print(f"stopped: {error}")
             return Outcome(state="stopped", log=str(log))
+        except RankLost as error:
+            print(f"stopped: {error}")
+            raise
         except Exception as error:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             outcome = Outcome(state="failed", error=" ".join(f"{kind}{error}".split()), log=str(log))
@@ -130,8 +139,10 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool]) -> Outc
     return Outcome(state="done", log=str(log))
 
 
-def run_job(job: Job, report: Report, should_stop: Callable[[], bool]) -> None:
+def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ranks | None = None) -> None:
     """Train and evaluate each node of the chain that is not finished, in order.
+
+    With `ranks`, this is the first of them: the others train beside it.
 
     Raises:
         Interrupted: `should_stop` turned true; the state is on disk.
@@ -149,12 +160,16 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool]) -> None:
 
         asked = _asked(job, node, store)
         if not (is_settled(node, asked, store) or remaining(node, asked, store).finished):
-            lock = Lock(store.node(node.id), on_wait, should_stop)
-            try:
-                with lock:
-                    _run_node(job, node, store, report, _either(lock, should_stop))
-            except (Stopped, WaitAbandoned) as error:
-                raise Interrupted(str(error) or "asked to stop") from None
+            while True:
+                lock = Lock(store.node(node.id), on_wait, should_stop)
+                try:
+                    with lock:
+                        _run_node(job, node, store, report, _either(lock, should_stop), ranks)
+                    break
+                except (Stopped, WaitAbandoned, Interrupted) as error:
+                    if not lock.lost:
+                        raise Interrupted(str(error) or "asked to stop") from None
+                    # Somebody took the node over, believing this process dead: wait for them to finish it.
         report({"event": "node", "node": node.id})
 
 
@@ -167,7 +182,9 @@ def _asked(job: Job, node: Node, store: Store) -> list[Asked]:
     return asked_of(node, job.demands.get(node.id, ()), job.suites, store, {})
 
 
-def _run_node(job: Job, node: Node, store: Store, report: Report, should_stop: Callable[[], bool]) -> None:
+def _run_node(
+    job: Job, node: Node, store: Store, report: Report, should_stop: Callable[[], bool], ranks: Ranks | None
+) -> None:
     from davinci.model.weights import weights_digest
     from davinci.training.checkpoints import is_valid
     from davinci.training.loop import train
@@ -194,14 +211,16 @@ def _run_node(job: Job, node: Node, store: Store, report: Report, should_stop: C
         if left.start == node.begin:
             _check_parent(node, store)
         report({"event": "phase", "node": node.id, "phase": "training"})
+        checkpoints = sorted(due)
         train(
             node,
             store,
-            checkpoints=sorted(due),
+            checkpoints=checkpoints,
             attempt=attempt,
             progress=_Throttled(node.id, report),
             should_stop=should_stop,
             heldout_sequences=job.heldout_sequences,
+            **({} if ranks is None else {"ranks": _called(ranks, node, checkpoints)}),
         )
         left = remaining(node, asked, store, is_valid)
         if left.train:
@@ -222,6 +241,13 @@ def _run_node(job: Job, node: Node, store: Store, report: Report, should_stop: C
             flush=True,
         )
     mark_done(node, asked, previous, digest, attempt, store)
+
+
+def _called(ranks: Ranks, node: Node, checkpoints: Sequence[int]) -> Ranks:
+    """Call the other ranks to train `node`."""
+    with ranks.blamed():
+        ranks.share((node.id, checkpoints))
+    return ranks
 
 
 def mark_done(
@@ -250,6 +276,9 @@ def mark_done(
             "weights_digest": digest,
             "attempt": attempt,
             "train_rows": train_rows(rows, begin, node.end),
+            "worlds": sorted(
+                {row.get("world", 1) for row in rows if row["kind"] == "train" and begin < row["tokens"] <= node.end}
+            ),
             "replay_differs": previous is not None and previous["weights_digest"] != digest,
             "records_bytes": size,
             "heldout": sorted({row["tokens"] for row in rows if row["kind"] == "heldout"}),

@@ -33,6 +33,8 @@ from davinci.store import Store, write_json
 
 # Only submitit's own handler counts timeouts, and it works for no longer than a job takes to start.
 TIMEOUTS_ALLOWED = 1000
+# How long the ranks of a job outlive the first of them to end.
+RANKS_SECONDS = 60
 # Tasks of an array, where Slurm does not say how many it takes.
 ARRAY_SIZE = 1000
 
@@ -126,6 +128,10 @@ def wanted(cluster: Cluster, name: str, parent: str | None, gpus: bool = True) -
         "setup": [f"export {key}={value}" for key, value in thread_environment(cluster.threads).items()],
         "additional_parameters": additional,
     }
+    if gpus and cluster.ranks > 1:
+        parameters |= {"nodes": cluster.nodes, "ntasks_per_node": cluster.tasks_per_node}
+        # All ranks end together, or one is lost: then the others are not left waiting for it.
+        parameters["srun_args"] = [f"--wait={RANKS_SECONDS}"]
     return {key: value for key, value in parameters.items() if value is not None}
 
 

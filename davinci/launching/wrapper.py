@@ -16,13 +16,17 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from davinci.launching import attempts
 from davinci.launching.job import Job, Outcome, failure_path, job_path, log_path, perform, read_job
 from davinci.launching.lock import WaitAbandoned
+from davinci.launching.ranks import together
 from davinci.launching.slots import Slot
 from davinci.store import Store, read_json, write_json
+
+if TYPE_CHECKING:
+    from davinci.training.distributed import Ranks
 
 # Exit statuses; any other is a death.
 DONE, FAILED, STOPPED = 0, 1, 75  # 75: EX_TEMPFAIL
@@ -67,7 +71,7 @@ class ChainJob:
 
         def work() -> None:
             try:
-                outcome.append(_work(Path(self._path), job, is_first, stop))
+                outcome.append(_work(Path(self._path), job, stop))
             finally:
                 ended.set()
 
@@ -97,25 +101,25 @@ class ChainJob:
         return DelayedSubmission(ChainJob(self._path))
 
 
-def _work(path: Path, job: Job, is_first: bool, stop: threading.Event) -> Outcome:
+def _work(path: Path, job: Job, stop: threading.Event) -> Outcome:
+    """Run the job, or as another rank than the first help it."""
+    if job.cluster.ranks == 1:
+        return _lead(path, job, stop, None)
+    return together(job, stop.is_set, lambda ranks: _lead(path, job, stop, ranks))
+
+
+def _lead(path: Path, job: Job, stop: threading.Event, ranks: Ranks | None) -> Outcome:
     """Run the job in one of the sweep's places."""
-    if job.cluster.license or not is_first:
-        return _perform(path, stop)
+    if job.cluster.license:
+        return perform(path, lambda event: None, stop.is_set, ranks)
     store = Store(Path(job.store))
     slots = store.jobs(job.sweep) / "slots"
     count = job.cluster.max_parallel
     try:
         with Slot(slots, count, lambda: print(f"waiting: {count} jobs of the sweep run", flush=True), stop.is_set):
-            return _perform(path, stop)
+            return perform(path, lambda event: None, stop.is_set, ranks)
     except WaitAbandoned:
         return Outcome(state="stopped", log=str(log_path(store, job.sweep, job.chain)))
-
-
-def _perform(path: Path, stop: threading.Event) -> Outcome:
-    outcome = perform(path, lambda event: None, stop.is_set)
-    while outcome.state == "stopped" and not stop.is_set():  # It lost a lock: see who has it.
-        outcome = perform(path, lambda event: None, stop.is_set)
-    return outcome
 
 
 def after(jobs: Path, status: int) -> int:

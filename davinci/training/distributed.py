@@ -23,7 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from davinci.config import Node
-from davinci.errors import UserError
+from davinci.errors import RankLost, UserError
 
 # How long the first rank waits for the others to start.
 JOIN = timedelta(minutes=15)
@@ -31,15 +31,14 @@ JOIN = timedelta(minutes=15)
 # is noticed at once, by its closed connection.
 PATIENCE = timedelta(days=30)
 
-_FAILURE = "davinci/failure"
+# How long the first rank waits for the others to hear why it leaves.
+HEARING = timedelta(minutes=1)
+
+_WORDS, _HEARD = "davinci/words", "davinci/heard/"
 # Below the ports that Linux hands to outgoing connections.
 _FIRST_PORT, _PORTS = 10_000, 22_000
 
 Number = TypeVar("Number", np.int64, np.float64)
-
-
-class RankLost(Exception):
-    """Another rank ended without a word (killed, or its node failed): nothing says that trying again would fail."""
 
 
 @dataclass(frozen=True)
@@ -131,27 +130,45 @@ class Ranks:
         if self.any(not torch.equal(mine, first)):
             raise RuntimeError(f"{what}: the ranks' weights differ; run all ranks on processors of one kind")
 
-    def report_failure(self, message: str) -> None:
-        """Leave `message` for the first rank to find, before this rank ends; best effort."""
-        if not self._is_alone:
-            with suppress(RuntimeError):  # The first rank is gone itself.
-                self.store.set(_FAILURE, f"rank {self.rank}: {message}")
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Where a collective fails because another rank left, raise what that rank `leave`d as a UserError.
 
-    def failure(self) -> str | None:
-        """What another rank left with `report_failure`."""
-        with suppress(RuntimeError):
-            if not self._is_alone and self.store.check([_FAILURE]):
-                return str(self.store.get(_FAILURE), "utf-8")
-        return None
+        Raises:
+            RankLost: it left without a word.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self._is_alone or not _is_loss(error):
+                raise
+            with suppress(RuntimeError):  # The first rank keeps the words, and may be gone itself.
+                if self.store.check([_WORDS]):
+                    words = str(self.store.get(_WORDS), "utf-8")
+                    self.store.set(f"{_HEARD}{self.rank}", "")
+                    raise UserError(words) from None
+            raise RankLost(f"rank {self.rank}: another rank ended without a word") from error
+
+    def leave(self, words: str) -> None:
+        """Leave the ranks for good, with what the others raise the next time they work together."""
+        if self._is_alone:
+            return
+        with suppress(RuntimeError):  # The others may be gone themselves.
+            is_told = self.store.check([_WORDS])
+            if not is_told:
+                self.store.set(_WORDS, words)
+                self.store.get(_WORDS)  # Now it is there, before the connections close.
+            dist.destroy_process_group()
+            if self.is_first and not is_told:  # The words end with this process.
+                self.store.wait([f"{_HEARD}{rank}" for rank in range(1, self.world)], HEARING)
 
 
 ALONE = Ranks()
 
 
-def is_loss(error: BaseException) -> bool:
+def _is_loss(error: RuntimeError) -> bool:
     """Whether a collective failed because another rank is gone."""
-    text = str(error)
-    return isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text)
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
 
 
 def require_rows(node: Node, world: int) -> None:
@@ -184,7 +201,8 @@ def join(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     try:
         yield Ranks(rank, world, store)
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _torch_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -75,7 +75,9 @@ def train(
     Raises:
         Stopped: `should_stop` said so.
         TrainingFailed: loss or gradient is not finite; nothing of that step is kept.
-        UserError: no parent checkpoint to start from, a replay that is not exact, or more ranks than sequences a step.
+        UserError: no parent checkpoint to start from, a replay that is not exact, more ranks than sequences a step, or
+            why another rank gave up.
+        RankLost: another rank is gone.
         ValueError: `checkpoints` off the step grid.
     """
     due = sorted({*checkpoints, node.end})
@@ -86,7 +88,8 @@ def train(
     position = _shared(_start(node, store, due) if ranks.is_first else None, node, ranks)
     if position is None:
         return
-    with Writer(store.records(node.id), attempt) if ranks.is_first else nullcontext() as records:
+    writer = Writer(store.records(node.id), attempt) if ranks.is_first else nullcontext()
+    with writer as records, ranks.blamed():
         _Training(node, store, set(due), records, heldout_sequences, position, ranks).run(progress, should_stop)
 
 

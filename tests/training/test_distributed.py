@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gang
 import numpy as np
 import pytest
+import ranked
 import torch
-from gang import Gang, Trained
+from gang import Gang, joined
 from pools import tiny_pool
+from ranked import Trained
 from safetensors.torch import load_file
 from training_nodes import LENGTH, tiny_model, tiny_node, tiny_stage
 
 from davinci.config import Node
 from davinci.data.batches import Batch
-from davinci.errors import UserError
+from davinci.errors import RankLost, UserError
 from davinci.model.decoder import Decoder
 from davinci.store import Store
 from davinci.tracking.records import read
@@ -59,8 +60,8 @@ def run(
     four: Gang, world: int, store: Store, one: Node, attempt: int = 1, stop: tuple[int, int] | None = None
 ) -> list[Trained]:
     if world == 1:
-        return [gang.train(ALONE, one, store.root, attempt, stop)]
-    found: list[Trained] = four.run(world, gang.train, one, store.root, attempt, stop)
+        return [ranked.train(ALONE, one, store.root, attempt, stop)]
+    found: list[Trained] = four.run(world, joined, ranked.train, one, store.root, attempt, stop)
     for answer in found:
         if isinstance(answer, BaseException):
             raise answer
@@ -206,7 +207,7 @@ def uneven_gradient(ranks: Ranks) -> tuple[float, float, list[float], dict[str, 
 
 def test_the_gradient_is_that_of_the_whole_batchs_mean(four: Gang) -> None:
     loss, norm, nats, wanted = uneven_gradient(ALONE)
-    for answer in four.run(2, uneven_gradient):
+    for answer in four.run(2, joined, uneven_gradient):
         assert answer[0] == pytest.approx(loss, rel=1e-6) and answer[1] == pytest.approx(norm, rel=1e-5)
         assert answer[2] == pytest.approx(nats, rel=1e-6)
         assert answer[3].keys() == wanted.keys()
@@ -214,24 +215,32 @@ def test_the_gradient_is_that_of_the_whole_batchs_mean(four: Gang) -> None:
             torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-7)
 
 
-def fails_on_one(ranks: Ranks) -> str:
-    """Rank 1 cannot go on and says why; what the first rank is then told."""
-    if ranks.rank == 1:
-        ranks.report_failure("the disk is on fire")
-        raise OSError("the disk is on fire")
+def leaves(ranks: Ranks, who: int, words: str | None) -> str:
+    """One rank leaves, with words or without; what the others are told."""
+    if ranks.rank == who:
+        if words is not None:
+            ranks.leave(words)
+        return "left"
     try:
-        ranks.any(False)
-    except RuntimeError as error:
-        from davinci.training.distributed import is_loss
-
-        return f"{is_loss(error)}: {ranks.failure()}"
+        with ranks.blamed():
+            ranks.any(False)
+    except (UserError, RankLost) as error:
+        ranks.leave("not the first to leave")
+        return f"{type(error).__name__}: {error}"
     return "nothing happened"
 
 
-def test_the_failure_of_one_rank_is_told_to_the_first(four: Gang) -> None:
-    first, second = four.run(2, fails_on_one)
-    assert first == "True: rank 1: the disk is on fire"
-    assert isinstance(second, OSError)
+@pytest.mark.parametrize("who", [0, 2])
+def test_the_others_are_told_why_a_rank_leaves(four: Gang, who: int) -> None:
+    told = four.run(3, joined, leaves, who, "the disk is on fire")
+    assert told.pop(who) == "left"
+    assert told == ["UserError: the disk is on fire"] * 2
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_rank_that_leaves_without_a_word_is_lost(four: Gang, who: int) -> None:
+    told = four.run(2, joined, leaves, who, None)
+    assert told[1 - who] == f"RankLost: rank {1 - who}: another rank ended without a word"
 
 
 def drifted(ranks: Ranks) -> None:
@@ -242,7 +251,7 @@ def drifted(ranks: Ranks) -> None:
 
 
 def test_ranks_that_drift_apart_are_noticed(four: Gang) -> None:
-    for answer in four.run(4, drifted):
+    for answer in four.run(4, joined, drifted):
         assert isinstance(answer, RuntimeError) and "node x: the ranks' weights differ" in str(answer)
 
 
