@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "launching"))
 sys.path.insert(0, str(Path(__file__).parent))
-from slurm_jobs import steered
+from slurm_jobs import steered, wait_until
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 
@@ -56,11 +55,4 @@ def control(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
-    def wait(holds: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait until a condition on other processes holds."""
-        end = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < end, "it never came to pass"
-            time.sleep(0.05)
-
-    return wait
+    return wait_until

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ def wait_for(store: Store, sweep: str = "fake") -> None:
     names = {path.name.split("_")[0] for path in (store.jobs(sweep) / "slurm").glob("*_submitted.pkl")}
     command = ["srun", "--quiet", "--mem=1", "--partition=urgent", f"--dependency=afterany:{':'.join(sorted(names))}"]
     subprocess.run([*command, "true"], check=True, timeout=120, cwd="/", capture_output=True)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Until a condition on other processes holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to pass"
+        time.sleep(0.05)
 
 
 def field(job: str, name: str) -> str:

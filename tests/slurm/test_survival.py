@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import launch_fakes
@@ -24,6 +25,7 @@ from slurm_jobs import (
     steered,
     submit,
     wait_for,
+    wait_until,
 )
 
 from davinci.launching.lock import holder
@@ -75,50 +77,48 @@ def go_on_after_kill(store: Store, control: Path) -> None:
     os.kill(owner.pid, signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class Disturbed:
+    """A job in the middle of node b, and what steers it."""
+
+    store: Store
+    control: Path
+    job: str
+
+
 @pytest.fixture(scope="module", autouse=True)
-def timed(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Plan, str]:
-    """A job that meets its time limit of one minute while the other tests run; it has a node for itself."""
-    folder = tmp_path_factory.mktemp("timed")
-    plan = launch_fakes.make_plan(arms=1, seeds=1, cluster=SLURM | {"time_minutes": 1, "cpus_per_task": 4})
-    with pytest.MonkeyPatch.context() as patch:
-        control = steered(folder, patch)
-        (control / "b-s0.120.awaits-stop").touch()
-        assert submit(plan, Store(folder / "store")) == 0
-    return Store(folder / "store"), plan, jobs(Store(folder / "store"))["c0-s0"]
+def disturbed(cluster: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Disturbed]:
+    """Jobs that are disturbed while the other tests run, since to be queued again takes its time.
 
-
-def test_a_warned_job_checkpoints_and_is_queued_again(
-    store: Store, plan: Plan, control: Path, until: Until, undisturbed: dict[str, str]
-) -> None:
-    job = started(store, plan, control, until)
-    subprocess.run(["scancel", "--signal=USR2", job], check=True)
-    wait_for(store)
-    assert (state(job), field(job, "Restarts")) == ("COMPLETED", "1")
-    assert (attempts(store, "b-s0")[128], attempts(store, "b-s0")[136]) == (1, 2), (
-        "it went on from where it was stopped"
-    )
-    assert deaths(store, "c0-s0") == 0
-    assert digests(store) == undisturbed
+    The one that meets its time limit, of one minute, has a node for itself.
+    """
+    found = {}
+    for name in ("timed", "warned", "requeued", "damaged"):
+        folder = tmp_path_factory.mktemp(name)
+        change = {"time_minutes": 1, "cpus_per_task": 4} if name == "timed" else {}
+        store = Store(folder / "store")
+        with pytest.MonkeyPatch.context() as patch:
+            control = steered(folder, patch)
+            (control / "b-s0.120.awaits-stop").touch()
+            assert submit(launch_fakes.make_plan(arms=1, seeds=1, cluster=SLURM | change), store) == 0
+        found[name] = Disturbed(store, control, jobs(store)["c0-s0"])
+    for one in found.values():
+        wait_until((one.store.checkpoint("b-s0", 120) / "state.json").is_file)
+    subprocess.run(["scancel", "--signal=USR2", found["warned"].job], check=True)
+    subprocess.run(["scontrol", "requeue", found["requeued"].job], check=True)
+    damaged = found["damaged"]
+    os.truncate(damaged.store.checkpoint("b-s0", 120) / "model.safetensors", 10)
+    go_on_after_kill(damaged.store, damaged.control)
+    return found
 
 
 def test_a_preempted_job_checkpoints_and_is_queued_again(
-    store: Store, plan: Plan, control: Path, until: Until, undisturbed: dict[str, str]
+    store: Store, control: Path, until: Until, undisturbed: dict[str, str]
 ) -> None:
+    plan = launch_fakes.make_plan(arms=1, seeds=1, cluster=SLURM | {"cpus_per_task": 4})
     job = started(store, plan, control, until)
     urgent = ["srun", "--quiet", "-p", "urgent", "-w", field(job, "NodeList"), "-c4", "--mem=3000", "true"]
     subprocess.run(urgent, check=True, timeout=60, cwd="/")
-    wait_for(store)
-    assert (state(job), field(job, "Restarts")) == ("COMPLETED", "1")
-    assert (attempts(store, "b-s0")[128], attempts(store, "b-s0")[136]) == (1, 2)
-    assert deaths(store, "c0-s0") == 0
-    assert digests(store) == undisturbed
-
-
-def test_a_job_requeued_by_hand_checkpoints_first(
-    store: Store, plan: Plan, control: Path, until: Until, undisturbed: dict[str, str]
-) -> None:
-    job = started(store, plan, control, until)
-    subprocess.run(["scontrol", "requeue", job], check=True)
     wait_for(store)
     assert (state(job), field(job, "Restarts")) == ("COMPLETED", "1")
     assert (attempts(store, "b-s0")[128], attempts(store, "b-s0")[136]) == (1, 2)
@@ -134,22 +134,6 @@ def test_a_cancelled_job_stays_cancelled(store: Store, plan: Plan, control: Path
     assert submit(plan, store) == 0
     wait_for(store)
     assert is_done(store)
-
-
-def test_a_damaged_checkpoint_is_passed_over_by_the_retry_of_a_killed_process(
-    store: Store, plan: Plan, control: Path, until: Until, undisturbed: dict[str, str]
-) -> None:
-    job = started(store, plan, control, until)
-    until((store.checkpoint("b-s0", 120) / "state.json").is_file)
-    os.truncate(store.checkpoint("b-s0", 120) / "model.safetensors", 10)
-    go_on_after_kill(store, control)
-    wait_for(store)
-    assert (state(job), field(job, "Restarts")) == ("COMPLETED", "1")
-    assert (attempts(store, "b-s0")[96], attempts(store, "b-s0")[104]) == (1, 2), (
-        "it went on from the checkpoint before"
-    )
-    assert deaths(store, "c0-s0") == 1
-    assert digests(store) == undisturbed
 
 
 def test_a_job_that_keeps_dying_is_given_up(store: Store, control: Path) -> None:
@@ -263,12 +247,25 @@ def test_a_full_disk_fails_cleanly_and_there_is_room_again(
     assert digests(store) == undisturbed
 
 
-def test_a_job_meets_its_time_limit_and_is_queued_again(
-    timed: tuple[Store, Plan, str], undisturbed: dict[str, str]
+@pytest.mark.parametrize("how", ["warned", "requeued", "timed"])
+def test_a_job_that_is_told_to_stop_goes_on_from_there(
+    disturbed: dict[str, Disturbed], undisturbed: dict[str, str], how: str
 ) -> None:
-    """Of one minute, for which submitit counts every signal as a timeout."""
-    store, _, job = timed
+    """By a warning, by hand, or by its time limit: of one minute, which submitit's own handler gets wrong."""
+    store, job = disturbed[how].store, disturbed[how].job
     wait_for(store)
     assert (state(job), field(job, "Restarts")) == ("COMPLETED", "1")
     assert (attempts(store, "b-s0")[128], attempts(store, "b-s0")[136]) == (1, 2)
+    assert deaths(store, "c0-s0") == 0
+    assert digests(store) == undisturbed
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_the_retry_of_a_killed_process(
+    disturbed: dict[str, Disturbed], undisturbed: dict[str, str]
+) -> None:
+    store, job = disturbed["damaged"].store, disturbed["damaged"].job
+    wait_for(store)
+    assert (state(job), field(job, "Restarts")) == ("COMPLETED", "1")
+    assert (attempts(store, "b-s0")[96], attempts(store, "b-s0")[104]) == (1, 2)
+    assert deaths(store, "c0-s0") == 1
     assert digests(store) == undisturbed
