@@ -103,9 +103,8 @@ def _planned(plan: Plan, name: RunName) -> PlannedRun:
 def _follow(options: argparse.Namespace, plan: Plan, name: RunName, logs: list[_Log], store: Store) -> int:
     """Print what there is, then what is added, until the run is over or cannot go on."""
     shown: Path | None = None
-    is_first, asked, state = True, 0.0, ""
+    is_first, is_over, asked, state = True, False, 0.0, ""
     while True:
-        is_over = state not in ("", "running", "waiting")
         for log in logs:
             lines = log.new_lines() + (log.rest() if is_over else [])
             if is_first and options.lines is not None:
@@ -125,5 +124,6 @@ def _follow(options: argparse.Namespace, plan: Plan, name: RunName, logs: list[_
         if now - asked >= STATE_SECONDS:
             asked = now
             state = next(one.state for one in run_states(plan, store) if one.id == name.id)
-        else:
+            is_over = state not in ("running", "waiting")
+        if not is_over:
             time.sleep(FOLLOW_SECONDS)

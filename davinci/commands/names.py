@@ -69,7 +69,7 @@ def _find(store: Store, name: str, sweeps: list[str], what: str) -> RunName:
     runs = [run for run in runs if run.sweep in sweeps]
     found = [run for run in runs if run.id == name] or [run for run in runs if name and run.id.startswith(name)]
     if len(found) > 1:
-        raise UserError(f"{name!r} names {len(found)} runs: {some([f'{run.sweep}/{run.id}' for run in found])}")
+        raise UserError(f"{name!r} names {len(found)} runs: {some(sorted(f'{run.sweep}/{run.id}' for run in found))}")
     if not found:
         _require_launched(store, name)
         known = sweeps if rest or what == "run or sweep" else []
