@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 from davinci.config import Frozen
 from davinci.errors import UserError
 from davinci.launching.cancelled import mark, mark_path, reason
+from davinci.launching.glance import glance
 from davinci.launching.job import failure_path
 from davinci.launching.lock import Owner
 from davinci.launching.presence import is_here, launchers
-from davinci.launching.reconcile import plan_remaining
 from davinci.launching.slurm_queue import cancel_jobs
 from davinci.planning.plan import Plan
 from davinci.planning.wording import some
@@ -38,7 +38,7 @@ def cancel_sweep(plan: Plan, store: Store) -> Stopped:
     Raises:
         UserError: nothing is left of the sweep to cancel, or Slurm cannot be asked.
     """
-    left = plan_remaining(plan, store)
+    left = glance(plan, store)
     chains = [chain for chain in plan.chains() if any(not left[node].finished for node in chain.nodes)]
     if not chains:
         raise UserError(f"sweep {plan.sweep!r}: all {len(plan.runs)} runs are done; nothing to cancel")
@@ -55,7 +55,7 @@ def cancel_run(plan: Plan, run: str, store: Store) -> Stopped:
     Raises:
         UserError: the run is done, or cancelled, or other runs need all that it lacks.
     """
-    left = plan_remaining(plan, store)
+    left = glance(plan, store)
     open_nodes = {node for node, one in left.items() if not one.finished}
     chain_of = {node: chain.name for chain in plan.chains() for node in chain.nodes}
     mine: dict[str, str] = {}  # Chains with a run that needs them.

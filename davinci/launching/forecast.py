@@ -37,12 +37,14 @@ class Tail:
         tokens: the newest train row's, since initialisation; None where there is none.
         speed: tokens a second of the newest train rows; None where none says it.
         evaluations: seconds of each evaluation, with the key of its suite.
+        evaluated: tokens and suite's key of each evaluation, timed or not.
         since: time of the newest row, in seconds since 1970.
     """
 
     tokens: int | None
     speed: float | None
     evaluations: tuple[tuple[str, float], ...]
+    evaluated: frozenset[tuple[int, str]]
     since: float | None
 
 
@@ -65,12 +67,13 @@ def tail(path: Path) -> Tail:
         tokens=trained[-1]["tokens"] if trained else None,
         speed=sum(speeds) / len(speeds) if speeds else None,
         evaluations=tuple(evaluations),
+        evaluated=frozenset((row["tokens"], str(row.get("suite"))) for row in rows if row["kind"] == "evaluation"),
         since=rows[-1]["time"] if rows else None,
     )
 
 
 def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    """Rows at the end of the file, in the order they were written; torn ones are skipped."""
+    """Rows at the end of the file that tell something, in the order they were written; torn ones are skipped."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -78,7 +81,11 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return
-    for line in lines:
+    # Long stretches of train rows say nothing but at their end.
+    train = [b'"kind": "train"' in line for line in lines] + [False]
+    for place, line in enumerate(lines):
+        if train[place] and train[place + 1] and place < len(lines) - 2 * ROWS_AVERAGED:
+            continue
         try:
             row = json.loads(line)
         except ValueError:

@@ -12,11 +12,11 @@ from davinci.errors import UserError
 from davinci.launching.board import stretch_name
 from davinci.launching.cancelled import reason
 from davinci.launching.forecast import finish_times, pace, seconds_left, tail
+from davinci.launching.glance import glance
 from davinci.launching.job import failure_path, log_path
 from davinci.launching.lock import holder
 from davinci.launching.presence import launchers
 from davinci.launching.queued import read_book
-from davinci.launching.reconcile import plan_remaining
 from davinci.launching.slurm_queue import queue
 from davinci.planning.plan import Chain, Plan, PlannedRun
 from davinci.store import Store, read_json
@@ -118,7 +118,7 @@ class _Reader:
     def __init__(self, plan: Plan, store: Store) -> None:
         self._plan = plan
         self._store = store
-        self._left = plan_remaining(plan, store)
+        self._left = glance(plan, store)
         self._chains = plan.chains()
         self._owners: dict[str, list[PlannedRun]] = {}
         for run in plan.runs:

@@ -17,8 +17,9 @@ from typing import Literal
 
 from davinci.config import Frozen
 from davinci.launching.donors import donors
+from davinci.launching.glance import glance
 from davinci.launching.lock import Lock, WaitAbandoned, holder
-from davinci.launching.reconcile import checkpoints, done_mark, plan_remaining
+from davinci.launching.reconcile import checkpoints, done_mark
 from davinci.planning.plan import load_plan
 from davinci.store import Store
 
@@ -95,7 +96,7 @@ class _Needs:
         self._given: set[tuple[str, int]] = set()
         for sweep in sorted(self._launched):
             plan = load_plan(store, sweep)
-            unfinished = [node for node, one in plan_remaining(plan, store).items() if not one.finished]
+            unfinished = [node for node, one in glance(plan, store).items() if not one.finished]
             self._unfinished.update(unfinished)
             for node in plan.nodes.values():
                 self._ends.setdefault(node.id, set()).add(node.end)
