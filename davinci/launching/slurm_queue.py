@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Collection
 
 from davinci.errors import UserError
-from davinci.launching.queued import read_book
-from davinci.store import Store
+from davinci.launching.lock import Lock
+from davinci.launching.queued import book_path, read_book
+from davinci.store import Store, write_json
 
 # Slurm answers in well under a second unless something is wrong with it.
 PATIENCE_SECONDS = 20.0
@@ -32,15 +33,21 @@ def queue(jobs: Collection[str]) -> dict[str, str]:
 
 
 def cancel_jobs(sweep: str, chains: Collection[str], store: Store) -> tuple[str, ...]:
-    """Cancel the live jobs of `chains`; returns their ids.
+    """Cancel the live jobs of `chains` and take them out of the launcher's book; returns their ids.
+
+    What is launched again is then submitted at once, instead of being taken for a job that Slurm does not list yet.
 
     Raises:
         UserError: Slurm cannot be asked.
     """
-    book = read_book(store, sweep)
-    live = tuple(queue([book[chain] for chain in chains if chain in book]))
-    if live:
-        _run("scancel", *live)
+    if read_book(store, sweep).keys().isdisjoint(chains):
+        return ()
+    with Lock(store.jobs(sweep) / "submitting"):
+        book = read_book(store, sweep)
+        live = tuple(queue([book[chain] for chain in chains if chain in book]))
+        if live:
+            _run("scancel", *live)
+        write_json(book_path(store, sweep), {chain: job for chain, job in book.items() if chain not in chains})
     return live
 
 

@@ -21,7 +21,7 @@ from davinci.launching.lock import Lock
 from davinci.launching.presence import present
 from davinci.launching.status import SweepState, sweep_state
 from davinci.planning.plan import Plan, load_plan
-from davinci.store import Store, write_json
+from davinci.store import Store, read_json, write_json
 from davinci.tracking.records import Writer
 
 Work = Callable[[Plan, Store, Sequence[str]], None]
@@ -206,3 +206,4 @@ def test_cancelling_on_slurm(store: Store, tmp_path: Path, monkeypatch: pytest.M
     told = fake_slurm(tmp_path, monkeypatch, "7_1|RUNNING|None")
     assert main(["cancel", "arm1-s0", "--store", str(store.root)]) == 0
     assert told.read_text() == "7_1\n"
+    assert read_json(store.jobs("fake") / "slurm.json") == {"b-s0": "6"}, "it is submitted anew when it is retried"
