@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from davinci.commands.names import find
-from davinci.commands.output import print_json
+from davinci.commands.output import command, print_json
 from davinci.launching.cancelling import Stopped, cancel_run, cancel_sweep
 from davinci.planning.plan import load_plan
 from davinci.planning.wording import count, some
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
         print_json({"sweep": sweep, "run": None if isinstance(name, str) else name.id, **done.model_dump(mode="json")})
         return 0
     print(_text(done))
-    print(f"to go on: python -m davinci retry {options.name}")
+    print(f"to go on: {command(store, 'retry', options.name)}")
     return 0
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from davinci.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,3 +39,9 @@ def aligned(rows: Sequence[tuple[str, str]]) -> str:
     """Lines of a name and a value, the values below each other."""
     width = max((len(name) for name, _ in rows), default=0) + 2
     return "\n".join(f"{name.ljust(width)}{value}" for name, value in rows)
+
+
+def command(store: Store, *words: str) -> str:
+    """A command on `store` as it would be typed here."""
+    where = [] if store.root == Path("store").absolute() else ["--store", str(store.root)]
+    return shlex.join(["python", "-m", "davinci", *words, *where])

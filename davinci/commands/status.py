@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from davinci.commands.output import make_console, print_json, print_json_line
+from davinci.commands.output import command, make_console, print_json, print_json_line
 from davinci.commands.status_page import StatusPage
 from davinci.launching.progress import PLAIN_SECONDS
 from davinci.launching.status import SweepState, sweep_state
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
         print_json(state.model_dump(mode="json"))
     else:
         console = make_console()
-        page = StatusPage(plan, state, console.width)
+        page = StatusPage(plan, state, console.width, command(store, "retry", plan.sweep))
         console.print(Group(page.table(), *page.notes(), page.summary()), soft_wrap=not console.is_terminal)
     return _status(state)
 
@@ -78,7 +78,7 @@ def _pages(sweep: str, store: Store, console: Console) -> Iterator[StatusPage]:
         now = path.stat().st_mtime_ns
         if now != stamp:
             plan, stamp = load_plan(store, sweep), now
-        yield StatusPage(plan, sweep_state(plan, store), console.width)
+        yield StatusPage(plan, sweep_state(plan, store), console.width, command(store, "retry", sweep))
 
 
 def _screen(page: StatusPage, console: Console) -> RenderableType:

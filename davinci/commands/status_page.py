@@ -32,10 +32,11 @@ ORDER = tuple(STYLE)
 
 
 class StatusPage:
-    """The parts of the page, for a console of `width` columns."""
+    """The parts of the page, for a console of `width` columns; `go_on` is the command that launches what is left."""
 
-    def __init__(self, plan: Plan, state: SweepState, width: int) -> None:
+    def __init__(self, plan: Plan, state: SweepState, width: int, go_on: str) -> None:
         self.state = state
+        self._go_on = go_on
         self._plan = plan
         self._labels = [arm.label for arm in plan.arms]
         self._by_arm: dict[str, list[RunState]] = {label: [] for label in self._labels}
@@ -59,8 +60,9 @@ class StatusPage:
             for arm in arms:
                 table.add_row(arm, _counts(self._by_arm[arm]))
         else:
-            for _ in self._plan.seeds:
-                table.add_column(no_wrap=True, min_width=CELL_COLUMNS - 2)
+            for seed in self._plan.seeds:
+                is_last = seed == self._plan.seeds[-1]
+                table.add_column(no_wrap=True, min_width=None if is_last else CELL_COLUMNS - 2)
             table.add_row("", *(Text(f"seed {seed}", style="bold") for seed in self._plan.seeds))
             for arm in arms:
                 cells = {run.seed: run for run in self._by_arm[arm]}
@@ -102,8 +104,7 @@ class StatusPage:
             found.append(Text(f"blocked: {some(runs)}: by {by}, which failed", style="yellow"))
         left = sum(number for name, number in self.state.counts.items() if name != "done")
         if left and not self.state.is_worked_on:
-            command = f"python -m davinci retry {self.state.sweep}"
-            found.append(Text(f"nobody works on it now; to go on: {command}", style="yellow"))
+            found.append(Text(f"nobody works on it now; to go on: {self._go_on}", style="yellow"))
         return found
 
     def summary(self) -> Text:

@@ -53,7 +53,7 @@ def test_cancelling_a_sweep_and_retrying_it(
     said = capsys.readouterr().out
     assert said.startswith("cancelled 3 jobs; those that run checkpoint and stop\n")
     assert f"told process {launcher.pid} on " in said
-    assert "to go on: python -m davinci retry fake" in said
+    assert f"to go on: python -m davinci retry fake --store {store.root}" in said
     launcher.communicate(timeout=60)
     assert launcher.returncode == 130
     assert states(store) == {"arm0-s0": "cancelled", "arm1-s0": "cancelled"}

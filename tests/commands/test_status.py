@@ -46,7 +46,7 @@ def test_done_and_waiting(store: Store, capsys: pytest.CaptureFixture[str]) -> N
     status, lines = shown(store, capsys)
     assert status == 0
     assert [line.split() for line in lines[:3]] == [["seed", "0"], ["arm0", "done"], ["arm1", "waiting", "66%"]]
-    assert lines[3] == "nobody works on it now; to go on: python -m davinci retry fake"
+    assert lines[3] == f"nobody works on it now; to go on: python -m davinci retry fake --store {store.root}"
     assert lines[4] == "fake: 2 runs: 1 done, 1 waiting · 240 of 320 tokens (75%)"
 
 
@@ -127,7 +127,7 @@ def test_a_tall_table_is_cut_to_what_happens(tmp_path: Path, work: Work) -> None
     plan = launch_fakes.make_plan(arms=9)
     work(plan, store, ["b-s0"])
     with Lock(store.node("c7-s0")):
-        page = StatusPage(plan, sweep_state(plan, store), 80)
+        page = StatusPage(plan, sweep_state(plan, store), 80, "")
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(page.table(5))
     lines = console.export_text().splitlines()
