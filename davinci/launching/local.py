@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any
 
 from davinci.launching.board import Board
-from davinci.launching.job import Outcome, log_path
+from davinci.launching.job import Outcome, failure_path, log_path
 from davinci.launching.progress import Display
 from davinci.launching.schedule import Schedule
-from davinci.store import Store
+from davinci.store import Store, write_json
 
 WORKER = [sys.executable, "-m", "davinci.launching.worker"]
 
@@ -272,4 +272,7 @@ class Pool:
             self.display.say(f"a worker died ({how}); its chain is resumed", "yellow")
             return
         log = log_path(self.store, self.sweep, chain)
-        self._fail(chain, Outcome(state="failed", error=f"the worker process died ({how})", log=str(log)))
+        outcome = Outcome(state="failed", error=f"the worker process died ({how})", log=str(log))
+        with suppress(OSError):  # What a job says itself when it can: `status` reads it.
+            write_json(failure_path(self.store, self.sweep, chain), outcome.model_dump())
+        self._fail(chain, outcome)

@@ -125,6 +125,15 @@ def test_retrying_a_run_leaves_the_others(tmp_path: Path, control: Path, start: 
     assert states(store)["arm1-s0"] == "failed"
 
 
+def test_a_killed_worker_s_run_is_failed_for_other_shells_too(tmp_path: Path, control: Path, start: Start) -> None:
+    store = Store(tmp_path / "store")
+    (control / "c0-s0.dies").touch()
+    start(2).communicate(timeout=60)
+    (run, _) = sweep_state(load_plan(store, "fake"), store).runs
+    assert (run.state, run.error) == ("failed", "the worker process died (signal 9)")
+    assert states(store)["arm1-s0"] == "done"
+
+
 def test_retrying_what_is_done_does_nothing(
     tmp_path: Path, control: Path, start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
