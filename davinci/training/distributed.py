@@ -107,12 +107,7 @@ class Ranks:
             )  # torch 2.6 has no other name
             wrapped = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
         # A lambda, since DDP refuses annotations that are strings.
-        wrapped.register_comm_hook(
-            None,
-            lambda state, bucket: (
-                dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
-            ),
-        )
+        wrapped.register_comm_hook(None, lambda state, bucket: _summed(bucket.buffer()))
         # After its first backward pass DDP puts the gradients in the order in which they came, and what a sum over
         # ranks rounds to depends on the place in the buffer. Had that pass a part in training, a resumed one would
         # differ from an uninterrupted one.
@@ -164,6 +159,15 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def _summed(buffer: Tensor) -> torch.futures.Future[Tensor]:
+    """The sum of all ranks' `buffer`, waited for: a callback in Python would deadlock with the destructors of a process
+    group that is left while work is pending."""
+    dist.all_reduce(buffer)
+    done: torch.futures.Future[Tensor] = torch.futures.Future()
+    done.set_result(buffer)
+    return done
 
 
 def _is_loss(error: RuntimeError) -> bool:
