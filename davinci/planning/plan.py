@@ -202,21 +202,13 @@ class Plan(Frozen):
         """The resolved config of a run."""
         return self._index.arms[run.arm].run(run.seed)
 
-    def demands(self, node_id: str) -> list[int]:
-        """Tokens (since initialisation) at which `node_id` must have a checkpoint and an evaluation, ascending."""
-        return sorted(self._index.demands.get(node_id, ()))
-
     def chains(self) -> list[Chain]:
         """The nodes grouped into stretches without a branch, parents before children."""
         return list(self._index.chains)
 
     @cached_property
     def _index(self) -> _Index:
-        demands: dict[str, set[int]] = {}
-        for run in self.runs:
-            for point in run.points:
-                demands.setdefault(point.node, set()).add(point.tokens)
-        return _Index({arm.label: arm for arm in self.arms}, demands, chains(self.nodes))
+        return _Index({arm.label: arm for arm in self.arms}, chains(self.nodes))
 
     def __copy__(self) -> Plan:
         copied = super().__copy__()  # which is also what `model_copy` puts other values into
@@ -229,7 +221,6 @@ class _Index:
     """What would take a search through a plan of thousands of runs, made on first use."""
 
     arms: dict[str, Arm]
-    demands: dict[str, set[int]]
     chains: list[Chain]
 
 

@@ -63,8 +63,7 @@ def test_points_fall_on_whole_steps(make_plan):
     run = plan.runs[0]
     assert [(point.stage_tokens, point.tokens) for point in run.points] == [(96, 736), (320, 960)]
     assert run.points[0].label == "100B"
-    assert plan.demands(run.nodes[-1]) == [736, 960]
-    assert plan.demands(run.nodes[0]) == []
+    assert {point.node for point in run.points} == {run.nodes[-1]}
 
 
 def test_points_of_a_stage_that_is_cut_fall_in_the_part_that_holds_them(make_plan):
@@ -74,7 +73,7 @@ def test_points_of_a_stage_that_is_cut_fall_in_the_part_that_holds_them(make_pla
     short, long = plan.runs
     assert long.nodes[:2] == short.nodes and len(long.nodes) == 3
     assert [point.node for point in long.points] == [short.nodes[1]]
-    assert plan.demands(short.nodes[1]) == [736, 960]
+    assert [(point.node, point.tokens) for point in short.points] == [(short.nodes[1], 736), (short.nodes[1], 960)]
 
 
 def test_a_point_before_the_first_step_is_refused(make_plan):
@@ -125,13 +124,12 @@ def test_what_a_plan_remembers_is_not_part_of_it(make_plan):
     plan, other = make_plan(), make_plan()
     before = plan.model_dump_json()
     plan.config(plan.runs[0])
-    plan.demands(plan.runs[0].nodes[0])
     plan.chains()
     assert plan == other and plan.model_dump_json() == before
     fewer = plan.model_copy(
         update={"runs": plan.runs[:1], "nodes": {node: plan.nodes[node] for node in plan.runs[0].nodes}}
     )
-    assert len(fewer.chains()) == 1 and fewer.demands(plan.runs[1].nodes[-1]) == []
+    assert len(fewer.chains()) == 1
 
 
 def test_every_run_has_its_own_config(make_plan):

@@ -1,0 +1,46 @@
+"""The typed, frozen, validated run: the one object everything below Hydra takes.
+
+Every class forbids unknown keys. `parse` turns plain data into objects and any mistake into one `UserError` that names
+the key, the file it was set in and what is accepted. Units: tokens are counted from initialisation unless a field says
+otherwise; proportions are fractions of 1; learning rates are absolute.
+"""
+
+from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
+from davinci.config.curriculum import BatchStep, Curriculum, LearningRate, Stage
+from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint
+from davinci.config.model import Model, Optimizer
+from davinci.config.node import Node, SourceUse
+from davinci.config.parsing import parse
+from davinci.config.placement import Cluster, Tracking
+from davinci.config.pool import PROPORTION_TOLERANCE, Depth, Level, Mixture, Pool, Source
+from davinci.config.run import Run, Scale
+
+__all__ = [
+    "PROPORTION_TOLERANCE",
+    "BatchStep",
+    "Benchmark",
+    "Cluster",
+    "Curriculum",
+    "Depth",
+    "Evaluation",
+    "EvaluationPoint",
+    "Frozen",
+    "LearningRate",
+    "Level",
+    "Mixture",
+    "Model",
+    "Node",
+    "NotNegative",
+    "NotNegativeFloat",
+    "Optimizer",
+    "Pool",
+    "Positive",
+    "PositiveFloat",
+    "Run",
+    "Scale",
+    "Source",
+    "SourceUse",
+    "Stage",
+    "Tracking",
+    "parse",
+]

@@ -1,0 +1,55 @@
+"""What one stretch of training is a function of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from davinci.config.base import Frozen, NotNegative, Positive
+from davinci.config.curriculum import Stage
+from davinci.config.model import Model, Optimizer
+from davinci.config.pool import Level
+
+
+class SourceUse(Frozen):
+    """A source as a node reads it: its depth, its content digest (null where it is not on this machine), its weight."""
+
+    domain: str
+    depth: Level
+    digest: str | None
+    weight: Positive
+
+
+class Node(Frozen):
+    """A stage (or part of one) reached by a particular history: everything its training is a function of.
+
+    `begin` and `end` are tokens since initialisation, `end` after the last whole step; `stage_begin` is where the stage
+    itself starts. `sources` holds only sources with a positive integer weight. `mixture_position` is how many sequences
+    of this mixture's order were consumed before the stage began: not 0 only where the stage before had the same
+    mixture, so that cutting a stage in two changes nothing. A node is frozen as JSON in the store.
+    """
+
+    id: str
+    parent: str | None
+    stage_name: str
+    stage_begin: NotNegative
+    begin: NotNegative
+    end: Positive
+    stage: Stage
+    sources: Annotated[dict[str, SourceUse], Field(min_length=1)]
+    mixture_position: NotNegative
+    initialisation_seed: NotNegative
+    data_seed: NotNegative
+    model: Model
+    optimizer: Optimizer
+    pool: str
+    tokenizer_digest: str | None
+    vocab_size: Positive
+    checkpoint_every_tokens: Positive
+
+    @property
+    def steps(self) -> range:
+        """The stage's steps that this node trains."""
+        grid = self.stage.grid
+        return range(grid.step_at(self.begin - self.stage_begin), grid.step_at(self.end - self.stage_begin))

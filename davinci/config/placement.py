@@ -1,0 +1,54 @@
+"""Where a run is trained and mirrored: never part of its identity."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive
+
+
+class Tracking(Frozen):
+    """Where runs are mirrored. The store's records are the truth; W&B is a copy."""
+
+    mode: Literal["offline", "online", "disabled"]
+    project: str
+    entity: str | None
+
+
+class Cluster(Frozen):
+    """Where jobs run. Never part of a run's identity.
+
+    `workers` null means one a core. `gpus` accelerators of kind `gpu` train one run; `mfu` is their assumed model FLOPs
+    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at once:
+    each takes one of Slurm's licences `license`, whose number the cluster sets, or else a lease in the store. A chain
+    whose process or node dies is tried `max_retries` times more; time limits and preemptions do not count. Each of its
+    `nodes` nodes, with `memory_gb` of memory and `gpus_per_node` accelerators, runs `tasks_per_node` ranks of
+    `cpus_per_task` cores and `threads` threads, which train the run together.
+    """
+
+    kind: Literal["local", "slurm"]
+    workers: Positive | None
+    threads: Positive
+    gpu: str
+    gpus: Positive
+    mfu: Annotated[float, Field(gt=0, le=1)]
+    price: NotNegativeFloat | None
+    partition: str | None
+    account: str | None
+    qos: str | None
+    time_minutes: Positive
+    cpus_per_task: Positive
+    memory_gb: Positive
+    nodes: Positive = 1
+    tasks_per_node: Positive = 1
+    gpus_per_node: NotNegative
+    max_parallel: Positive
+    max_retries: NotNegative = 2
+    license: str | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one run together."""
+        return self.nodes * self.tasks_per_node

@@ -1,0 +1,70 @@
+"""What a run may draw on, at which depth and in which proportions."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from davinci.config.base import Frozen, NotNegativeFloat, Positive
+
+Level = Literal["L0", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9"]
+PROPORTION_TOLERANCE = 1e-9
+
+
+class Source(Frozen):
+    """One dataset of a pool.
+
+    `depths` are the Darwin Levels it exists at, shallow to deep. `tokens` is its size where the pool is not on this
+    machine (a built pool's card knows better). `substages` are the substages whose mixtures draw on it (see
+    `Mixture.substage`); null allows all.
+    """
+
+    domain: str
+    depths: Annotated[tuple[Level, ...], Field(min_length=1)]
+    tokens: Positive | None = None
+    substages: tuple[str, ...] | None = None
+
+
+class Pool(Frozen):
+    """The sources a run may draw on. `name` is also its folder in the store; `vocab_size` is its tokenizer's."""
+
+    name: str
+    tokenizer: str
+    vocab_size: Positive
+    sources: Annotated[dict[str, Source], Field(min_length=1)]
+
+    @property
+    def domains(self) -> list[str]:
+        return sorted({source.domain for source in self.sources.values()})
+
+
+class Depth(Frozen):
+    """The Darwin Level of each domain's sources; null takes each source at its deepest."""
+
+    general: Level | None = None
+    code: Level | None = None
+    science: Level | None = None
+    qa: Level | None = None
+
+
+class Mixture(Frozen):
+    """Domain proportions, and optional relative weights of the sources inside their domain (default: their tokens).
+
+    `substage` names the column of the pool's `substages` whose sources are drawn on; null means the stage's own name. A
+    source named in `sources` is drawn on whatever its substages.
+    """
+
+    domains: Annotated[dict[str, NotNegativeFloat], Field(min_length=1)]
+    sources: Annotated[dict[str, NotNegativeFloat], Field(default={})]
+    substage: str | None = None
+
+    @field_validator("domains")
+    @classmethod
+    def _sums_to_one(cls, domains: dict[str, float]) -> dict[str, float]:
+        total = math.fsum(domains.values())
+        if abs(total - 1.0) > PROPORTION_TOLERANCE:
+            parts = " + ".join(f"{name} {value:g}" for name, value in domains.items())
+            raise ValueError(f"proportions must sum to 1, but {parts} = {total:.6g} ({total:.2%})")
+        return domains

@@ -1,0 +1,120 @@
+"""One arm with one seed, checked across its parts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat
+from davinci.config.curriculum import Curriculum
+from davinci.config.evaluation import Evaluation
+from davinci.config.model import Model, Optimizer
+from davinci.config.placement import Cluster, Tracking
+from davinci.config.pool import Depth, Pool
+from davinci.errors import nearest
+
+
+class Scale(Frozen):
+    """A named size of everything: the dial the other groups interpolate from.
+
+    `tokens_per_trillion` is how many tokens stand for the paper's 1T, `sequences_per_1024` for its batch of 1,024.
+    """
+
+    name: str
+    tokens_per_trillion: Positive
+    sequences_per_1024: Positive
+    sequence_length: Positive
+    peak_lr: PositiveFloat
+    final_lr: PositiveFloat
+
+
+class Run(Frozen):
+    """One arm with one seed: a whole curriculum from initialisation to the last stage.
+
+    `seed` is the run's own; stages before `seeds_from` use `trunk_seed`, so that runs may share a trunk. With
+    `seeds_from` null the run's seed holds from initialisation on. `replicate` tells runs of equal seed and config apart
+    (the arms of an A/A comparison). `depth` is what the stages' own depths interpolate.
+    """
+
+    sweep: str
+    arm: str
+    seed: NotNegative
+    trunk_seed: NotNegative
+    seeds_from: str | None
+    replicate: NotNegative = 0
+    store: Annotated[str, Field(min_length=1)]
+    scale: Scale
+    model: Model
+    pool: Pool
+    depth: Depth
+    curriculum: Curriculum
+    optimizer: Optimizer
+    evaluation: Evaluation
+    tracking: Tracking
+    cluster: Cluster
+    checkpoint_every_tokens: Positive
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Self:
+        for name, stage in self.curriculum.stages.items():
+            where = f"curriculum.stages.{name}"
+            if stage.sequence_length > self.model.max_position_embeddings:
+                raise ValueError(
+                    f"{where}.sequence_length: {stage.sequence_length} exceeds model.max_position_embeddings "
+                    f"{self.model.max_position_embeddings}"
+                )
+            for domain in stage.mixture.domains:
+                if domain not in self.pool.domains:
+                    raise ValueError(
+                        f"{where}.mixture.domains: pool {self.pool.name} has no domain {domain!r}"
+                        + nearest(domain, self.pool.domains)
+                    )
+            for source in stage.mixture.sources:
+                if source not in self.pool.sources:
+                    raise ValueError(
+                        f"{where}.mixture.sources: pool {self.pool.name} has no source {source!r}"
+                        + nearest(source, self.pool.sources)
+                    )
+        stages = list(self.curriculum.stages)
+        for index, point in enumerate(self.evaluation.at):
+            if point.stage not in stages:
+                raise ValueError(
+                    f"evaluation.at.{index}.stage: the curriculum has no stage {point.stage!r}"
+                    + nearest(point.stage, stages)
+                )
+            budget = self.curriculum.stages[point.stage].tokens
+            if point.tokens is not None and point.tokens > budget:
+                raise ValueError(
+                    f"evaluation.at.{index}.tokens: {point.tokens} is past the end of {point.stage} ({budget} tokens)"
+                )
+        if self.seeds_from is not None and self.seeds_from not in stages:
+            raise ValueError(
+                f"seeds_from: the curriculum has no stage {self.seeds_from!r}" + nearest(self.seeds_from, stages)
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_have_work(self) -> Self:
+        ranks = self.cluster.ranks
+        if ranks == 1:
+            return self
+        key = "cluster.tasks_per_node" if self.cluster.tasks_per_node > 1 else "cluster.nodes"
+        if self.cluster.kind == "local":
+            raise ValueError(
+                f"{key}: cluster=local trains a run in one process; use cluster=slurm, or torchrun as "
+                "docs/distributed.md shows"
+            )
+        for name, stage in self.curriculum.stages.items():
+            if stage.smallest_batch < ranks:
+                raise ValueError(
+                    f"{key}: {self.cluster.nodes} nodes x {self.cluster.tasks_per_node} tasks are {ranks} ranks, but "
+                    f"curriculum.stages.{name} has steps of {stage.smallest_batch} sequences; accepted are as many "
+                    "ranks at most"
+                )
+        return self
+
+    @property
+    def name(self) -> str:
+        """Human name, unique in its sweep."""
+        return f"{self.arm} seed {self.seed}"
