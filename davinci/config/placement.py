@@ -20,11 +20,12 @@ class Tracking(Frozen):
 class Cluster(Frozen):
     """Where jobs run. Never part of a run's identity.
 
-    `workers` null means one a core. `gpus` accelerators of kind `gpu` train one run; `mfu` is their assumed model FLOPs
-    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at once:
-    each takes one of Slurm's licences `license`, whose number the cluster sets, or else a lease in the store. A chain
-    whose process or node dies is tried `max_retries` times more; time limits and preemptions do not count. Each of its
-    `nodes` nodes, with `memory_gb` of memory and `gpus_per_node` accelerators, runs `tasks_per_node` ranks of
+    On this machine `workers` null means one a core, or where there are accelerators `runs_per_gpu` on each, which is
+    also the most there can be. `gpus` accelerators of kind `gpu` train one run; `mfu` is their assumed model FLOPs
+    utilisation, and `price` what an hour of one costs, for the cost estimate. At most `max_parallel` jobs run at
+    once: each takes one of Slurm's licences `license`, whose number the cluster sets, or else a lease in the store. A
+    chain whose process or node dies is tried `max_retries` times more; time limits and preemptions do not count. Each
+    of its `nodes` nodes, with `memory_gb` of memory and `gpus_per_node` accelerators, runs `tasks_per_node` ranks of
     `cpus_per_task` cores and `threads` threads, which train the run together.
     """
 
@@ -44,6 +45,7 @@ class Cluster(Frozen):
     nodes: Positive = 1
     tasks_per_node: Positive = 1
     gpus_per_node: NotNegative
+    runs_per_gpu: Positive = 1
     max_parallel: Positive
     max_retries: NotNegative = 2
     license: str | None = None

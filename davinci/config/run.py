@@ -95,6 +95,15 @@ class Run(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _local_runs_take_one_gpu(self) -> Self:
+        if self.cluster.kind == "local" and self.cluster.gpus_per_node > 1:
+            raise ValueError(
+                "cluster.gpus_per_node: cluster=local trains a run in one process, on one accelerator; accepted are 0 "
+                "and 1 (cluster.runs_per_gpu shares one among several runs; cluster=slurm gives a run several)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranks_have_work(self) -> Self:
         ranks = self.cluster.ranks
         if ranks == 1:

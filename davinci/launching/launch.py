@@ -57,7 +57,8 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     clear_marks(store, plan.sweep, waiting)
     places = clusters(plan, waiting)
     threads = max((place.threads for place in places.values()), default=cluster.threads)
-    size = min(workers(cluster.model_copy(update={"threads": threads})), max(1, len(waiting)))
+    shared = min((place.runs_per_gpu for place in places.values()), default=cluster.runs_per_gpu)
+    size = min(workers(cluster.model_copy(update={"threads": threads, "runs_per_gpu": shared})), max(1, len(waiting)))
     board = Board(plan, left, size)
     display = Display(board, PatientConsole())
     if cluster.kind == "slurm" and waiting:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from davinci.accounting.machine import core_sets, gpus
 from davinci.launching.board import Board
 from davinci.launching.job import Outcome, failure_path, log_path
 from davinci.launching.progress import Display
@@ -33,14 +34,26 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 class Worker:
-    """One worker process and the socket to it."""
+    """One worker process and the socket to it.
 
-    def __init__(self, number: int, threads: int, log: Path) -> None:
+    Args:
+        number: among the workers of its pool.
+        threads: of numeric libraries.
+        log: what it prints beside the logs of its jobs.
+        cores: it is bound to them; None leaves it where the launcher may be.
+        gpu: the only accelerator it sees; None leaves it those of the launcher.
+    """
+
+    def __init__(
+        self, number: int, threads: int, log: Path, cores: frozenset[int] | None = None, gpu: str | None = None
+    ) -> None:
         self.number = number
         self.chain: str | None = None
         self.socket, theirs = socket.socketpair()
         self._partial = b""
         environment = {**os.environ, **thread_environment(threads)}
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         log.parent.mkdir(parents=True, exist_ok=True)
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -52,6 +65,9 @@ class Worker:
                 pass_fds=(theirs.fileno(),),
                 process_group=0,  # Ctrl-C is for the launcher alone.
             )
+        if cores:
+            with suppress(OSError):  # Not everywhere allowed; and it may have died.
+                os.sched_setaffinity(self._process.pid, cores)
 
     def send(self, command: dict[str, Any]) -> None:
         with suppress(OSError):  # It died; reading from it says so.
@@ -113,7 +129,7 @@ def _caught_signals() -> Iterator[_Signals]:
 
 @dataclass
 class Pool:
-    """Runs the chains of a schedule.
+    """Runs the chains of a schedule, each worker on its share of the cores and, where there are any, one accelerator.
 
     Args:
         store: for the logs.
@@ -144,6 +160,7 @@ class Pool:
         self._workers: list[Worker] = []
         self._deaths: dict[str, int] = {}
         self._selector = selectors.DefaultSelector()
+        self._cores, self._gpus = core_sets(self.size), gpus()
 
     def run(self) -> int:
         """Work until nothing can be done any more.
@@ -196,7 +213,10 @@ class Pool:
     def _hire(self) -> Worker:
         taken = {worker.number for worker in self._workers}
         number = next(number for number in range(self.size) if number not in taken)
-        worker = Worker(number, self.threads, self.store.jobs(self.sweep) / f"worker{number + 1}.log")
+        cores = self._cores[number] if self._cores else None
+        gpu = self._gpus[number % len(self._gpus)] if self._gpus else None
+        log = self.store.jobs(self.sweep) / f"worker{number + 1}.log"
+        worker = Worker(number, self.threads, log, cores, gpu)
         self._workers.append(worker)
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
         return worker

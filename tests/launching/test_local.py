@@ -19,6 +19,7 @@ from typing import IO
 import launch_fakes
 import pytest
 
+from davinci.accounting.machine import core_sets
 from davinci.launching.lock import holder, process_start
 from davinci.store import Store
 from davinci.tracking.records import read
@@ -222,6 +223,26 @@ def test_a_second_launcher_waits_for_the_first(undisturbed: Store, tmp_path: Pat
     assert second.end()[0] == 0
     assert same(first.store, undisturbed)
     assert {row["attempt"] for row in read(first.store.records("a-s0"))} == {1}, "nothing was trained twice"
+
+
+def test_every_worker_sees_one_accelerator_and_its_share_of_the_cores(
+    tmp_path: Path, control: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-one,GPU-two")
+    stop_at(control, "a-s0.1", "a-s1.1")
+    launcher = Launcher(tmp_path / "store", control, 1, 4, 4)
+    with halted(control, "a-s0.1"), halted(control, "a-s1.1"):
+        found = [holder(launcher.store.node(f"a-s{seed}")) for seed in range(4)]
+        pids = [worker.pid for worker in found if worker]
+        assert len(pids) == 2, "of the four workers asked for, two have an accelerator to themselves"
+        sees = [Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in pids]
+        assert [[text for text in one if b"VISIBLE" in text] for one in sees] == [
+            [b"CUDA_VISIBLE_DEVICES=GPU-one"],
+            [b"CUDA_VISIBLE_DEVICES=GPU-two"],
+        ]
+        assert [os.sched_getaffinity(pid) for pid in pids] == list(core_sets(2))
+    status, output = launcher.end()
+    assert status == 0, output
 
 
 def test_job_files_are_whole_plans(undisturbed: Store) -> None:
