@@ -17,8 +17,11 @@ from dataclasses import dataclass
 class Piece:
     """One stretch of a learning-rate schedule, for token counts t in [begin, end).
 
-    `kind` is ``constant`` (value `start`), ``linear`` or ``cosine`` (from `start` at `begin` to `stop` at `end`; cosine
-    as in SGDR, arXiv 1608.03983, eq. 5, without restarts). `begin` and `end` are tokens.
+    `kind` is ``constant`` (value `start`), or says how it goes from `start` at `begin` to `stop` at `end`, with
+    f = (t - begin) / (end - begin): ``linear``; ``cosine`` as in SGDR (arXiv 1608.03983, eq. 5, without restarts);
+    ``exponential``, start (stop / start)^f; ``inverse``, where 1 / rate is linear (arXiv 2410.05192, WSD-S); ``sqrt``,
+    start + (stop - start) sqrt(f) (arXiv 2405.18392, eq. 1). ``inverse_sqrt`` is start sqrt(T / (T + t - begin)) with
+    T = `timescale`, whatever its end. `begin`, `end` and `timescale` are tokens.
     """
 
     kind: str
@@ -26,14 +29,29 @@ class Piece:
     end: int
     start: float
     stop: float
+    timescale: int = 0
+
+    @classmethod
+    def inverse_sqrt(cls, begin: int, end: int, start: float, timescale: int) -> Piece:
+        """The piece of kind ``inverse_sqrt``, with the `stop` that follows."""
+        stop = start * math.sqrt(timescale / (timescale + end - begin))
+        return cls("inverse_sqrt", begin, end, start, stop, timescale)
 
     def at(self, tokens: int) -> float:
         """Learning rate at `tokens` (tokens seen before the step)."""
         if self.kind == "constant":
             return self.start
+        if self.kind == "inverse_sqrt":
+            return self.start * math.sqrt(self.timescale / (self.timescale + tokens - self.begin))
         fraction = (tokens - self.begin) / (self.end - self.begin)
         if self.kind == "linear":
             return self.start + (self.stop - self.start) * fraction
+        if self.kind == "exponential":
+            return self.start * math.pow(self.stop / self.start, fraction)
+        if self.kind == "inverse":
+            return 1.0 / ((1.0 - fraction) / self.start + fraction / self.stop)
+        if self.kind == "sqrt":
+            return self.start + (self.stop - self.start) * math.sqrt(fraction)
         return self.stop + (self.start - self.stop) * 0.5 * (1.0 + math.cos(math.pi * fraction))
 
 

@@ -1,5 +1,6 @@
 """Schedules and step grids against a step-by-step simulation."""
 
+import itertools
 import math
 
 import pytest
@@ -62,3 +63,26 @@ def test_value_is_finite_and_bounded(tokens):
     value = value_at(pieces, tokens)
     assert 0.0 <= value <= 1.0
     assert math.isclose(value_at(pieces, 10_000), 0.1)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "exponential", "inverse", "sqrt"])
+def test_every_decay_falls_from_start_to_stop(kind):
+    piece = Piece(kind, 100, 300, 3e-4, 3e-5)
+    values = [piece.at(tokens) for tokens in range(100, 301)]
+    assert values[0] == pytest.approx(3e-4) and values[-1] == pytest.approx(3e-5)
+    assert all(after < before for before, after in itertools.pairwise(values))
+
+
+def test_decays_against_their_papers():
+    halfway = {kind: Piece(kind, 0, 100, 1.0, 0.01).at(50) for kind in ("exponential", "inverse", "sqrt")}
+    assert halfway["exponential"] == pytest.approx(0.1)  # the geometric mean
+    assert halfway["inverse"] == pytest.approx(2 / (1 + 100))  # the harmonic mean
+    assert halfway["sqrt"] == pytest.approx(1 - 0.99 * math.sqrt(0.5))
+
+
+def test_inverse_sqrt_is_vaswanis_where_the_timescale_is_the_warmup():
+    warmup = 4000
+    piece = Piece.inverse_sqrt(warmup, 10**6, 1e-3, warmup)
+    for tokens in (4000, 16_000, 400_000):
+        assert piece.at(tokens) == pytest.approx(1e-3 * math.sqrt(warmup / tokens))
+    assert piece.stop == piece.at(10**6)

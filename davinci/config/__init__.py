@@ -6,8 +6,9 @@ otherwise; proportions are fractions of 1; learning rates are absolute.
 """
 
 from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
-from davinci.config.curriculum import BatchStep, Curriculum, LearningRate, Stage
+from davinci.config.curriculum import Averages, BatchStep, Curriculum, Stage
 from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint
+from davinci.config.learning_rate import LearningRate, LearningRatePiece
 from davinci.config.model import Model, Optimizer
 from davinci.config.node import Node, SourceUse
 from davinci.config.parsing import parse
@@ -17,6 +18,7 @@ from davinci.config.run import Run, Scale
 
 __all__ = [
     "PROPORTION_TOLERANCE",
+    "Averages",
     "BatchStep",
     "Benchmark",
     "Cluster",
@@ -26,6 +28,7 @@ __all__ = [
     "EvaluationPoint",
     "Frozen",
     "LearningRate",
+    "LearningRatePiece",
     "Level",
     "Mixture",
     "Model",

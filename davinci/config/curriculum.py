@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat
+from davinci.config.learning_rate import LearningRate
 from davinci.config.pool import Depth, Mixture
 from davinci.schedules import Piece, StepGrid
 
@@ -18,57 +20,60 @@ class BatchStep(Frozen):
     sequences: Positive
 
 
-class LearningRate(Frozen):
-    """A stage's learning rate over its own tokens.
+class Averages(Frozen):
+    """An average of the weights, kept beside them and updated after every step.
 
-    ``constant``: `start` throughout. ``warmup_constant``: linear from 0 to `start` over `warmup_tokens`, then constant.
-    ``cosine`` and ``linear``: after the warmup, from `start` to `stop` at the end of the stage. ``wsd`` (warmup,
-    stable, decay; MiniCPM, arXiv 2404.06395, section 4.2): constant after the warmup, then linear to `stop` over the
-    last `decay_tokens`.
+    ``ema``: of weight 2^(-a / `half_life_tokens`) for the state a tokens ago, starting from the weights where it
+    begins; the decay of a step follows from its tokens, so that the batch size does not matter. ``polyak``: the mean of
+    the states since it began, each weighed by the tokens of the step that led to it (Polyak and Juditsky 1992, SIAM J.
+    Control Optim. 30:838; Llama 3 averages its annealing so, arXiv 2407.21783, section 3.4.3). `state` carries the
+    average of the stage before, if it kept one, or begins anew where the stage does.
     """
 
-    shape: Literal["constant", "warmup_constant", "cosine", "linear", "wsd"]
-    start: PositiveFloat
-    stop: PositiveFloat | None = None
-    warmup_tokens: NotNegative = 0
-    decay_tokens: NotNegative = 0
+    kind: Literal["ema", "polyak"]
+    half_life_tokens: Positive | None = None
+    state: Literal["carry", "reset"] = "carry"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        decays = self.shape in ("cosine", "linear", "wsd")
-        if decays and self.stop is None:
-            raise ValueError(f"shape {self.shape} needs stop, the learning rate at the end of the stage")
-        if not decays and self.stop not in (None, self.start):
-            raise ValueError(f"shape {self.shape} takes no stop; it stays at start")
-        if self.shape == "constant" and self.warmup_tokens:
-            raise ValueError("shape constant takes no warmup_tokens; use warmup_constant")
-        if (self.shape == "wsd") != bool(self.decay_tokens):
-            raise ValueError("decay_tokens, the length of the decay, belongs to shape wsd, and wsd needs it")
+        if (self.kind == "ema") != (self.half_life_tokens is not None):
+            raise ValueError("half_life_tokens belongs to kind ema, and ema needs it")
         return self
 
 
 class Stage(Frozen):
-    """One stretch of training. Budgets and `from_tokens` count tokens seen, from the start of the stage."""
+    """One stretch of training. Budgets and `from_tokens` count tokens seen, from the start of the stage.
+
+    `rope_theta` is the base of the rotary positions, null the model's own. `averages` are kept of the weights. What a
+    stage does not carry over from the one before it resets where it begins: AdamW's moments (`optimizer_state`), how
+    far each source was read (`data_cursors`; reset reads them from their beginning again, in the same order), the
+    average (`averages.state`), the learning rate (`lr.start`).
+    """
 
     tokens: Positive
     depth: Depth = Depth()
     sequence_length: Positive
+    rope_theta: PositiveFloat | None = None
     batch_size: Annotated[tuple[BatchStep, ...], Field(min_length=1)]
     lr: LearningRate
     mixture: Mixture
     mask_questions: bool
     optimizer_state: Literal["carry", "reset"]
+    data_cursors: Literal["carry", "reset"] = "carry"
+    averages: Averages | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         starts = [step.from_tokens for step in self.batch_size]
-        if starts[0] != 0 or starts != sorted(set(starts)):
-            raise ValueError(f"batch_size must start at from_tokens 0 and rise, got {starts}")
-        if self.lr.warmup_tokens + self.lr.decay_tokens > self.tokens:
-            spent = "lr.warmup_tokens" + (" + lr.decay_tokens" if self.lr.decay_tokens else "")
-            raise ValueError(
-                f"{spent} {self.lr.warmup_tokens + self.lr.decay_tokens} exceeds the stage's {self.tokens} tokens"
-            )
+        if starts[0] != 0:
+            raise ValueError(f"batch_size leaves a gap: no batch size from token 0 to {starts[0]}")
+        for index, (before, after) in enumerate(pairwise(starts), start=1):
+            if after <= before:
+                raise ValueError(
+                    f"batch_size.{index}.from_tokens {after} must be past {before}, where the size before begins"
+                )
+        if problem := self.lr.problem(self.tokens):
+            raise ValueError(problem)
         if self.grid.steps == 0:
             raise ValueError(f"tokens {self.tokens} do not hold one step of {self.batch_size[0].sequences} sequences")
         return self
@@ -87,19 +92,7 @@ class Stage(Frozen):
 
     def lr_pieces(self, begin: int = 0) -> tuple[Piece, ...]:
         """The learning rate as pieces over tokens, shifted to start at `begin`."""
-        lr = self.lr
-        warm, end = begin + lr.warmup_tokens, begin + self.tokens
-        decay = end - lr.decay_tokens if lr.shape == "wsd" else warm if lr.shape in ("cosine", "linear") else end
-        pieces = []
-        if begin < warm:
-            pieces.append(Piece("linear", begin, warm, 0.0, lr.start))
-        if warm < decay:
-            pieces.append(Piece("constant", warm, decay, lr.start, lr.start))
-        if decay < end:
-            stop = lr.start if lr.stop is None else lr.stop
-            kind = "constant" if stop == lr.start else "cosine" if lr.shape == "cosine" else "linear"
-            pieces.append(Piece(kind, decay, end, lr.start, stop))
-        return tuple(pieces)
+        return self.lr.over(self.tokens, begin)
 
 
 class Curriculum(Frozen):
@@ -107,3 +100,38 @@ class Curriculum(Frozen):
 
     name: str
     stages: Annotated[dict[str, Stage], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _carries(self) -> Self:
+        rate, average = None, None
+        for name, stage in self.stages.items():
+            if stage.lr.start == "carry" and not rate:
+                before = "it is the first stage" if rate is None else "the stage before ends with a rate of 0"
+                raise ValueError(f"stages.{name}.lr.start: carry has nothing to carry, since {before}; give a rate")
+            rate = _with_rate(stage, rate).lr_pieces()[-1].stop
+            kind = stage.averages and stage.averages.kind
+            if stage.averages and stage.averages.state == "carry" and average not in (None, kind):
+                raise ValueError(
+                    f"stages.{name}.averages.state: carry, but the stage before averages by {average}, not {kind}; "
+                    "accepted is reset"
+                )
+            average = kind
+        return self
+
+    @property
+    def resolved(self) -> dict[str, Stage]:
+        """The stages with the number that each carried learning rate stands for: what the schedule of the stage before
+        was to reach at the end of its budget."""
+        rate = None
+        stages = {}
+        for name, stage in self.stages.items():
+            stages[name] = _with_rate(stage, rate)
+            rate = stages[name].lr_pieces()[-1].stop
+        return stages
+
+
+def _with_rate(stage: Stage, rate: float | None) -> Stage:
+    """The stage with `rate` where its learning rate is carried."""
+    if stage.lr.start != "carry":
+        return stage
+    return stage.model_copy(update={"lr": stage.lr.model_copy(update={"start": rate})})

@@ -130,7 +130,7 @@ def _stretch(node: Node, shape: Shape, steps: int, before: Sequence[Node]) -> No
     """A node of `steps` steps of `shape` that reads what `node` reads, after those `before`."""
     begin = before[-1].end if before else 0
     tokens = steps * shape.sequences * shape.sequence_length
-    lr = LearningRate(shape="warmup_constant", start=node.stage.lr.start, warmup_tokens=tokens)
+    lr = LearningRate(shape="warmup_constant", start=1e-4, warmup_tokens=tokens)
     stage = node.stage.model_copy(
         update={"tokens": tokens, "batch_size": (BatchStep(from_tokens=0, sequences=shape.sequences),), "lr": lr}
     )

@@ -231,7 +231,7 @@ def _node(
         mixture_position=position,
         initialisation_seed=history.initialisation_seed,
         data_seed=history.data_seed_at(begin),
-        model=history.course.model,
+        model=span.model,
         optimizer=history.course.optimizer,
         pool=config.pool.name,
         tokenizer_digest=history.course.tokenizer_digest,
@@ -245,7 +245,8 @@ def _mixture_positions(spans: Sequence[StageSpan]) -> tuple[int, ...]:
     positions = [0]
     for before, after in pairwise(spans):
         consumed = (before.end - before.begin) // before.stage.sequence_length
-        positions.append(positions[-1] + consumed if before.sources == after.sources else 0)
+        goes_on = before.sources == after.sources and after.stage.data_cursors == "carry"
+        positions.append(positions[-1] + consumed if goes_on else 0)
     return tuple(positions)
 
 

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from davinci.config import Run, SourceUse, Stage
+from davinci.config import Model, Run, SourceUse, Stage
 from davinci.data.cards import PoolCard
 from davinci.errors import UserError
-from davinci.planning.identity import Course, History, StageSpan
+from davinci.planning.identity import Course, History, StageSpan, average_begin
 from davinci.planning.mixtures import PoolView
 
 Object = TypeVar("Object", bound=BaseModel)
@@ -34,7 +34,7 @@ class Histories:
         self._seen: dict[int, tuple[BaseModel, BaseModel]] = {}
         self._equal: dict[str, Any] = {}
         self._sources: dict[tuple[int, int, str], dict[str, SourceUse]] = {}
-        self._spans: dict[tuple[str, int, int, int], StageSpan] = {}
+        self._spans: dict[tuple[str, int, int, int, int, int | None], StageSpan] = {}
         self._courses: dict[tuple[Any, ...], Course] = {}
 
     def of(self, config: Run, seeds: Iterable[int]) -> list[History]:
@@ -55,11 +55,15 @@ class Histories:
         """Place the stages on the token axis; every stage ends with its last whole step."""
         card = self._cards[config.pool.name]
         spans = []
-        position = 0
-        for name, stage in config.curriculum.stages.items():
-            spans.append(self._span(name, self._one(stage), position, self._weigh(config, card, name, stage)))
+        position, kept = 0, None
+        for name, resolved in config.curriculum.resolved.items():
+            stage = self._one(resolved)
+            kept = average_begin(stage.averages, position, position, kept)
+            theta = stage.rope_theta or config.model.rope_theta
+            model = self._one(config.model.model_copy(update={"rope_theta": theta}))
+            spans.append(self._span(name, stage, position, self._weigh(config, card, name, stage), model, kept))
             position = spans[-1].end
-        model, optimizer = self._one(config.model), self._one(config.optimizer)
+        model, optimizer = spans[0].model, self._one(config.optimizer)
         key = (id(model), id(optimizer), config.pool.name, *map(id, spans))
         if key not in self._courses:
             self._courses[key] = Course(
@@ -71,10 +75,13 @@ class Histories:
             )
         return self._courses[key]
 
-    def _span(self, name: str, stage: Stage, begin: int, sources: dict[str, SourceUse]) -> StageSpan:
-        key = name, id(stage), begin, id(sources)
+    def _span(
+        self, name: str, stage: Stage, begin: int, sources: dict[str, SourceUse], model: Model, kept: int | None
+    ) -> StageSpan:
+        key = name, id(stage), begin, id(sources), id(model), kept
         if key not in self._spans:
-            self._spans[key] = StageSpan(name, stage, begin, begin + stage.grid.tokens_used, sources, begin)
+            end = begin + stage.grid.tokens_used
+            self._spans[key] = StageSpan(name, stage, begin, end, sources, begin, model, kept)
         return self._spans[key]
 
     def _weigh(self, config: Run, card: PoolCard | None, name: str, stage: Stage) -> dict[str, SourceUse]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from davinci.config import Frozen, Model, Node, Optimizer, SourceUse, Stage
+from davinci.config import Averages, Frozen, Model, Node, Optimizer, SourceUse, Stage
 from davinci.errors import UserError
 from davinci.planning.differences import differences
 
@@ -26,6 +26,8 @@ SCHEME = 1
 NUMERICS = 1
 
 CHANNELS = ("batch_size", "lr", "mask_questions", "mixture", "optimizer_resets", "sequence_length")
+# Channels that came later: there only where something happens on them, so that older ids stay.
+LATER_CHANNELS = ("averages", "data_resets", "rope_theta")
 # Differences shown of two histories; the rest is counted.
 SHOWN = 4
 
@@ -46,8 +48,11 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class StageSpan:
-    """Part of a stage placed on the token axis of a run, from `begin` to `end` since initialisation; `stage_begin` is
-    where the stage itself begins."""
+    """Part of a stage placed on the token axis of a run, from `begin` to `end` since initialisation.
+
+    `stage_begin` is where the stage itself begins, `average_begin` where the average that it keeps does; `model` has
+    the RoPE base that holds there.
+    """
 
     name: str
     stage: Stage
@@ -55,6 +60,8 @@ class StageSpan:
     end: int
     sources: dict[str, SourceUse]
     stage_begin: int
+    model: Model
+    average_begin: int | None
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
@@ -64,7 +71,7 @@ class StageSpan:
 
 @dataclass(frozen=True)
 class Course:
-    """What a run trains on and how, all but its seeds: the same for every seed of an arm."""
+    """What a run trains on and how, all but its seeds: the same for every seed of an arm. `model` is as it begins."""
 
     model: Model
     optimizer: Optimizer
@@ -87,7 +94,7 @@ class Course:
     @cached_property
     def events(self) -> tuple[Event, ...]:
         """Every change, in the order of its tokens."""
-        last: dict[str, Any] = {}
+        last: dict[str, Any] = {"averages": None, "rope_theta": self.model.rope_theta}
         found = []
         for span in self.spans:
             for event in span.events:
@@ -106,7 +113,7 @@ class Course:
             parts: dict[str, list[str]] = {channel: [] for channel in CHANNELS}
             for event in self.events:
                 if event.begin < tokens:
-                    parts[event.channel].append(event.text)
+                    parts.setdefault(event.channel, []).append(event.text)
             whole = {key: encode(value, key) for key, value in self.throughout.items()}
             whole |= {channel: f"[{','.join(texts)}]" for channel, texts in parts.items()}
             whole["tokens"] = str(tokens)
@@ -160,7 +167,7 @@ def canonical(history: History, tokens: int) -> dict[str, Any]:
     channels: dict[str, list[Any]] = {channel: [] for channel in CHANNELS}
     for event in history.course.events:
         if event.begin < tokens:
-            channels[event.channel].append(event.value)
+            channels.setdefault(event.channel, []).append(event.value)
     return {
         **history.course.throughout,
         **channels,
@@ -172,16 +179,29 @@ def canonical(history: History, tokens: int) -> dict[str, Any]:
 
 def history_of_nodes(nodes: Sequence[Node]) -> History:
     """The history that a chain of nodes, from the root on, says it trains."""
-    spans = tuple(
-        StageSpan(node.stage_name, node.stage, node.begin, node.end, node.sources, node.stage_begin) for node in nodes
-    )
+    spans: list[StageSpan] = []
+    for node in nodes:
+        since = average_begin(
+            node.stage.averages, node.begin, node.stage_begin, spans[-1].average_begin if spans else None
+        )
+        place = node.stage_name, node.stage, node.begin, node.end, node.sources, node.stage_begin
+        spans.append(StageSpan(*place, node.model, since))
     seeds: list[tuple[int, int]] = []
     for node in nodes:
         if not seeds or seeds[-1][1] != node.data_seed:
             seeds.append((node.begin, node.data_seed))
     last = nodes[-1]
-    course = Course(last.model, last.optimizer, last.vocab_size, last.tokenizer_digest, spans)
+    course = Course(nodes[0].model, last.optimizer, last.vocab_size, last.tokenizer_digest, tuple(spans))
     return History(course, last.initialisation_seed, tuple(seeds))
+
+
+def average_begin(averages: Averages | None, begin: int, stage_begin: int, before: int | None) -> int | None:
+    """Where the average began that is kept from `begin` on, in a stage that began at `stage_begin`; None where none is
+    kept. `before` is the same of the stretch before."""
+    if averages is None:
+        return None
+    is_carried = begin != stage_begin or averages.state == "carry"
+    return before if before is not None and is_carried else begin
 
 
 def check(stored: Sequence[Node], planned: Sequence[Node], where: str) -> None:
@@ -290,10 +310,15 @@ def _changes(span: StageSpan) -> Iterator[tuple[int, str, Any, Any]]:
     stage, begin, end = span.stage, span.begin, span.end
     if begin and begin == span.stage_begin and stage.optimizer_state == "reset":
         yield begin, "optimizer_resets", begin, begin
+    if begin and begin == span.stage_begin and stage.data_cursors == "reset":
+        yield begin, "data_resets", begin, begin
+    average = stage.averages and [span.average_begin, stage.averages.kind, stage.averages.half_life_tokens]
+    yield begin, "averages", [begin, average], average
     for channel, value in (
         ("sequence_length", stage.sequence_length),
         ("mask_questions", stage.mask_questions),
         ("mixture", mixture_key(span.sources)),
+        ("rope_theta", span.model.rope_theta),
     ):
         yield begin, channel, [begin, value], value
     in_force = [step for step in stage.batch_size if span.stage_begin + step.from_tokens <= begin][-1]
@@ -308,6 +333,9 @@ def _changes(span: StageSpan) -> Iterator[tuple[int, str, Any, Any]]:
         # A constant is open-ended; a slope keeps the beginning and the end it was drawn between.
         if piece.kind == "constant" or piece.start == piece.stop:
             yield since, "lr", [since, "constant", piece.start], ("constant", piece.start)
+        elif piece.kind == "inverse_sqrt":  # open-ended too
+            curve = [piece.begin, piece.kind, piece.start, piece.timescale]
+            yield since, "lr", curve, tuple(curve)
         else:
             slope = [piece.begin, piece.kind, piece.end, piece.start, piece.stop]
             yield since, "lr", slope, tuple(slope)

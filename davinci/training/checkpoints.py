@@ -1,7 +1,8 @@
 """Checkpoints: a folder with weights, optimizer moments and the state of training, whole or not there at all.
 
-``model.safetensors`` (float32, Qwen2's names), ``optimizer.safetensors`` (see `optimizer.state_tensors`) and
-``state.json`` (`State`), which is written last and holds the SHA-256 of the other two.
+``model.safetensors`` (float32, Qwen2's names), ``optimizer.safetensors`` (see `optimizer.state_tensors`), where the
+stage keeps an average of the weights ``average.safetensors``, and ``state.json`` (`State`), which is written last and
+holds the SHA-256 of the others.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic_core import from_json
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from davinci.config import Frozen
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
-from davinci.model.weights import STATE, WEIGHTS
+from davinci.model.weights import AVERAGE, STATE, WEIGHTS
 from davinci.store import Store, file_digest, link, sync, write_json
 
 VERSION = 1
@@ -29,7 +30,8 @@ class State(Frozen):
 
     `tokens` and `global_step` count from initialisation. `cursors` are the draws of each source so far. `window` holds
     nats and target counts of each domain since the last train record. A `rolling` checkpoint goes once a later one
-    stands. `numerics` describes the process that wrote it.
+    stands. `numerics` describes the process that wrote it. `average_begin` are the tokens at which the average of the
+    weights began, null where none is kept.
     """
 
     version: int
@@ -41,10 +43,17 @@ class State(Frozen):
     rolling: bool
     numerics: dict[str, str | int]
     digests: dict[str, str]
+    average_begin: int | None = None
 
 
-def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: State) -> None:
-    """Write a checkpoint to `folder`; `state.digests` is filled in.
+class NewerCheckpoint(UserError):
+    """Written by a version of the program that this one cannot read: neither damaged nor superfluous."""
+
+
+def write(
+    folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: State, average: Decoder | None = None
+) -> None:
+    """Write a checkpoint to `folder`, with the `average` of the weights if one is kept; `state.digests` is filled in.
 
     Raises:
         UserError: `folder` already holds a valid checkpoint with other weights, so a replay was not exact.
@@ -52,17 +61,20 @@ def write(folder: Path, model: Decoder, optimizer: dict[str, Tensor], state: Sta
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file({name: parameter.detach() for name, parameter in model.named_parameters()}, temporary / WEIGHTS)
-        save_file(optimizer, temporary / _OPTIMIZER)
-        digests = {name: file_digest(temporary / name) for name in (WEIGHTS, _OPTIMIZER)}
+        tensors = {WEIGHTS: _parameters(model), _OPTIMIZER: optimizer}
+        if average is not None:
+            tensors[AVERAGE] = _parameters(average)
+        for name, content in tensors.items():
+            save_file(content, temporary / name)
+        digests = {name: file_digest(temporary / name) for name in tensors}
         state = state.model_copy(update={"digests": digests})
-        for name in (WEIGHTS, _OPTIMIZER):
+        for name in tensors:
             sync(temporary / name)
         if is_valid(folder):
             before = read_state(folder)
             _require_same(folder, before, state)
             state = state.model_copy(update={"rolling": before.rolling and state.rolling})
-        write_json(temporary / STATE, state.model_dump(mode="json"))
+        _write_state(temporary, state)
         if folder.exists():  # damaged, or the same but perhaps marked rolling: move it out of the way
             folder.rename(Path(tempfile.mkdtemp(prefix=".old.", dir=folder.parent)) / folder.name)
         temporary.chmod(0o755)
@@ -80,10 +92,10 @@ def copy(source: Path, folder: Path, *, node: str, rolling: bool) -> bool:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for name in (WEIGHTS, _OPTIMIZER):
-            link(source / name, temporary / name)
         state = read_state(source).model_copy(update={"node": node, "rolling": rolling})
-        write_json(temporary / STATE, state.model_dump(mode="json"))
+        for name in {WEIGHTS, _OPTIMIZER, AVERAGE} & state.digests.keys():
+            link(source / name, temporary / name)
+        _write_state(temporary, state)
         if not is_valid(temporary):
             return False
         temporary.chmod(0o755)
@@ -94,6 +106,15 @@ def copy(source: Path, folder: Path, *, node: str, rolling: bool) -> bool:
         return False
     finally:
         remove_leftovers(folder.parent)
+
+
+def _parameters(model: Decoder) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _write_state(folder: Path, state: State) -> None:
+    """What is at its default is left out, so that programs from before it was there read the rest."""
+    write_json(folder / STATE, state.model_dump(mode="json", exclude_defaults=True))
 
 
 def _require_same(folder: Path, before: State, state: State) -> None:
@@ -109,24 +130,31 @@ def _numerics(state: State) -> str:
 
 
 def read_state(folder: Path) -> State:
-    """The state of a checkpoint. Raises UserError where it cannot be read."""
+    """The state of a checkpoint. Raises UserError where it cannot be read, NewerCheckpoint where it is whole."""
     path = folder / STATE
     try:
-        state = State.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        content = path.read_bytes()
+        version = from_json(content).get("version")  # First: a newer one may have keys that this one does not know.
+        if type(version) is int and version > VERSION:
+            raise NewerCheckpoint(
+                f"{path}: written by a newer daVinci (checkpoint version {version}, this one reads up to {VERSION}); "
+                "update daVinci, or use another store"
+            )
+        return State.model_validate_json(content)
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a checkpoint's state ({str(error).splitlines()[0]})") from None
-    if state.version != VERSION:
-        raise UserError(f"{path}: version {state.version}, this program reads {VERSION}")
-    return state
 
 
 def is_valid(folder: Path) -> bool:
-    """Whether `folder` is a whole checkpoint whose files match their digests."""
+    """Whether `folder` is a whole checkpoint whose files match their digests. Raises NewerCheckpoint where only a newer
+    program can tell."""
     try:
         digests = read_state(folder).digests
-        return digests.keys() == {WEIGHTS, _OPTIMIZER} and all(
+        return digests.keys() - {AVERAGE} == {WEIGHTS, _OPTIMIZER} and all(
             file_digest(folder / name) == digest for name, digest in digests.items()
         )
+    except NewerCheckpoint:
+        raise
     except (UserError, OSError):
         return False
 

@@ -25,8 +25,9 @@ from davinci.model.weights import load_weights
 from davinci.schedules import value_at
 from davinci.store import Store
 from davinci.tracking.records import Writer
+from davinci.training import averaging, heldout, numerics, optimizer
 from davinci.training import checkpoints as saved
-from davinci.training import heldout, numerics, optimizer
+from davinci.training.averaging import Average
 from davinci.training.distributed import ALONE, Ranks, require_rows
 from davinci.training.step import EXAMPLE, Objective, Window, gradients, move
 
@@ -115,6 +116,7 @@ class _Position:
     step: int
     cursors: dict[str, int]
     window: Window
+    average: Average | None = None
 
 
 def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
@@ -140,14 +142,17 @@ def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
             )
     if folder is None:
         model.initialise(node.initialisation_seed)
-        return _Position(model, adamw, node.begin, 0, {}, Window())
+        average = averaging.start(node, model, node.begin, None, None)
+        return _Position(model, adamw, node.begin, 0, {}, Window(), average)
     state = saved.read_state(folder)
     load_weights(model, folder)
-    is_reset = not own and node.begin == node.stage_begin and node.stage.optimizer_state == "reset"
-    if not is_reset:
+    begins = state.tokens == node.stage_begin
+    if not (begins and node.stage.optimizer_state == "reset"):
         optimizer.load_state_tensors(model, adamw, saved.load_optimizer(folder))
+    cursors = {} if begins and node.stage.data_cursors == "reset" else dict(state.cursors)
     window = Window(dict(state.window)) if own else Window()
-    return _Position(model, adamw, state.tokens, state.global_step, dict(state.cursors), window)
+    average = averaging.start(node, model, state.tokens, folder, state.average_begin)
+    return _Position(model, adamw, state.tokens, state.global_step, cursors, window, average)
 
 
 def _shared(position: _Position | None, node: Node, ranks: Ranks) -> _Position | None:
@@ -167,6 +172,7 @@ def _shared(position: _Position | None, node: Node, ranks: Ranks) -> _Position |
         ranks.broadcast(ours)
         if not ranks.is_first:
             optimizer.load_state_tensors(position.model, position.adamw, ours)
+    position.average = averaging.shared(position.average, node, ranks)
     return position
 
 
@@ -230,7 +236,9 @@ class _Training:
                 f"({at.tokens} tokens, learning rate {lr:g}); a lower lr or gradient_clip may help"
             )
         move(at.adamw, lr)
-        at.tokens, at.step = _tokens_at(node, step + 1), at.step + 1
+        before, at.tokens, at.step = at.tokens, _tokens_at(node, step + 1), at.step + 1
+        if at.average is not None:
+            at.average.update(at.model, before, at.tokens)
         at.window.add(outcome, self._batches.domains)
         return outcome.loss, {"lr": lr, "grad_norm": outcome.gradient_norm, "batch": size}
 
@@ -242,6 +250,9 @@ class _Training:
     def _measure(self) -> None:
         for held in self._heldout:
             self._record("heldout", {"domain": held.domain} | heldout.measure(self._at.model, held, self._ranks))
+            if (average := self._at.average) is not None:
+                found = heldout.measure(average.model, held, self._ranks)
+                self._record("heldout_average", {"domain": held.domain} | found)
 
     def _save(self, *, rolling: bool) -> None:
         self._ranks.require_same(self._at.model, f"node {self._node.id} at {self._at.tokens} tokens")
@@ -263,9 +274,11 @@ class _Training:
             rolling=rolling,
             numerics=numerics.description(self._ranks.world),
             digests={},
+            average_begin=None if at.average is None else at.average.begin,
         )
         folder = self._store.checkpoint(node.id, at.tokens)
-        saved.write(folder, at.model, optimizer.state_tensors(at.model, at.adamw), state)
+        average = None if at.average is None else at.average.model
+        saved.write(folder, at.model, optimizer.state_tensors(at.model, at.adamw), state, average)
         saved.remove_rolling(self._store, node.id, at.tokens)
 
 

@@ -69,6 +69,11 @@ def test_placement_and_labels_do_not_enter(make_run, card, change):
         ({"curriculum.stages.second.lr.stop": 0.002}, False),
         ({"curriculum.stages.second.optimizer_state": "reset"}, False),
         ({"curriculum.stages.second.sequence_length": 8}, False),
+        ({"curriculum.stages.second.rope_theta": 500.0}, False),
+        ({"curriculum.stages.first.rope_theta": 500.0}, True),
+        ({"curriculum.stages.second.data_cursors": "reset"}, False),
+        ({"curriculum.stages.second.averages": {"kind": "polyak"}}, False),
+        ({"curriculum.stages.first.averages": {"kind": "ema", "half_life_tokens": 64}}, True),
     ],
 )
 def test_what_changes_training_changes_the_ids_from_there_on(make_run, card, change, first_changes):
@@ -166,6 +171,39 @@ def test_a_slope_that_stays_is_a_constant(make_run, card):
     assert len({ids(run, card)[1] for run in flat}) == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"curriculum.stages.second.rope_theta": 10000.0},
+        {"curriculum.stages.first.rope_theta": 10000.0},
+        {"curriculum.stages.second.lr.start": "carry"},
+        {"curriculum.stages.first.data_cursors": "reset", "curriculum.stages.first.optimizer_state": "reset"},
+    ],
+)
+def test_what_says_the_same_in_other_words_is_the_same_state(make_run, card, change):
+    assert ids(make_run(change), card) == ids(make_run(), card)
+
+
+def test_cooldowns_share_the_way_to_where_they_begin(make_run, card):
+    """WSD branches, and those of an inverse square root: the trunk's curve is open-ended."""
+    for shape in ({"shape": "wsd"}, {"shape": "inverse_sqrt", "timescale_tokens": 64}):
+        short, long = (
+            history_of(
+                make_run(
+                    {
+                        "curriculum.stages.first.lr": {"start": 0.01, "stop": 0.001, "decay_tokens": 96} | shape,
+                        "curriculum.stages.first.tokens": tokens,
+                        "curriculum.stages.second.lr": {"shape": "constant", "start": 0.001},
+                    }
+                ),
+                card,
+            )
+            for tokens in (640, 960)
+        )
+        assert state_id(short, 544) == state_id(long, 544)
+        assert state_id(short, 576) != state_id(long, 576)
+
+
 def histories(make_run, card):
     """Histories of every kind, by what they show."""
     stages = "curriculum.stages"
@@ -195,6 +233,27 @@ def histories(make_run, card):
             make_run({f"{stages}.first.lr": {"shape": "warmup_constant", "start": 0.01, "warmup_tokens": 100}}), card
         ),
         "a shallow domain": history_of(make_run({f"{stages}.first.depth": {"code": "L1"}}), card),
+        "an inverse square root": history_of(
+            make_run(
+                {
+                    f"{stages}.first.lr": {"shape": "inverse_sqrt", "start": 0.01, "stop": 0.001, "decay_tokens": 100}
+                    | {"timescale_tokens": 64, "decay": "sqrt"}
+                }
+            ),
+            card,
+        ),
+        "another RoPE base": history_of(make_run({f"{stages}.second.rope_theta": 500.0}), card),
+        "cursors reset": history_of(make_run({f"{stages}.second.data_cursors": "reset"}), card),
+        "an average": history_of(make_run({f"{stages}.second.averages": {"kind": "polyak"}}), card),
+        "an average carried": history_of(
+            make_run(
+                {f"{stages}.{name}.averages": {"kind": "ema", "half_life_tokens": 64} for name in ("first", "second")}
+            ),
+            card,
+        ),
+        "an average dropped": history_of(
+            make_run({f"{stages}.first.averages": {"kind": "ema", "half_life_tokens": 64}}), card
+        ),
         "a named source": history_of(make_run({f"{stages}.first.mixture.sources": {"web": 1.0}}), card),
     }
 
@@ -263,7 +322,7 @@ def nodes_of(history):
             mixture_position=0,
             initialisation_seed=history.initialisation_seed,
             data_seed=history.data_seed_at(span.begin),
-            model=history.course.model,
+            model=span.model,
             optimizer=history.course.optimizer,
             pool="small",
             tokenizer_digest=history.course.tokenizer_digest,
