@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 from davinci.errors import UserError, nearest
 
 # FLOP/s of one accelerator: bfloat16 (float16 where there is none) in matrix units, accumulated in float32, dense: data
@@ -43,3 +46,14 @@ def peak_flops(name: str) -> float:
     if name not in PEAK_FLOPS:
         raise UserError(f"cluster.gpu: unknown accelerator {name!r}{nearest(name, PEAK_FLOPS)}")
     return PEAK_FLOPS[name]
+
+
+def known_peak(device: str) -> float | None:
+    """Peak FLOP/s of the accelerator that a driver calls `device` (``NVIDIA H100 80GB HBM3``); None for one that is not
+    in the table, or only in another form factor."""
+    words = re.findall(r"[a-z0-9]+", device.lower())
+    joined = {*words, *(first + second for first, second in pairwise(words))}
+    if joined & {"nvl", "laptop", "max", "mobile"}:
+        return None
+    name = "h100_pcie" if {"h100", "pcie"} <= joined else max(joined & PEAK_FLOPS.keys(), key=len, default="")
+    return PEAK_FLOPS.get(name)

@@ -38,7 +38,11 @@ class Model(Frozen):
 
 
 class Optimizer(Frozen):
-    """AdamW (arXiv 1711.05101); `weight_decay` applies to matrices, not to norms and biases."""
+    """AdamW (arXiv 1711.05101); `weight_decay` applies to matrices, not to norms and biases.
+
+    `spikes` says what becomes of a step whose loss or gradient norm stands far above those before it
+    (`training.spikes`): it is recorded, or recorded and left out of the training.
+    """
 
     name: Literal["adamw"]
     beta1: Annotated[float, Field(ge=0, lt=1)]
@@ -46,3 +50,4 @@ class Optimizer(Frozen):
     eps: PositiveFloat
     weight_decay: NotNegativeFloat
     gradient_clip: PositiveFloat
+    spikes: Literal["report", "skip"] = "report"

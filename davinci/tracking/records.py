@@ -4,7 +4,9 @@ Every row has ``kind``, ``attempt``, ``tokens`` (since initialisation), ``step``
 (seconds since 1970). Kinds and their further values:
 
 - ``train``: loss (nats a token), ``loss/<domain>``, lr, grad_norm, tokens_per_second, batch (sequences),
-  world (ranks that trained together, where more than one; heldout rows too).
+  ``update_ratio`` and ``update_ratio/<kind of layer>``, ``epochs/<source>``, mfu (where the accelerator's peak is
+  known), world (ranks that trained together, where more than one; heldout rows too).
+- ``spike``, a row a step that is one: loss, grad_norm, loss_limit, grad_norm_limit, skipped.
 - ``heldout``, a row a domain: domain, loss (nats a token), bits_per_byte, sequences.
 - ``evaluation``, a row a benchmark: benchmark, domain, protocol, metric, score (0 to 1), items, chance, key,
   items_file, suite (`config.Evaluation.key` of the suite that asked), settings (digest of what a score depends on

@@ -123,6 +123,8 @@ def _metrics(row: dict[str, Any]) -> dict[str, float]:
         case "train":
             skipped = ("kind", "attempt", "tokens", "step", "time")
             found = {f"train/{name}": value for name, value in row.items() if name not in skipped}
+        case "spike":
+            found = {f"spike/{name}": row[name] for name in ("loss", "grad_norm")}
         case "heldout":
             found = {f"heldout/{row['domain']}/{name}": row[name] for name in ("loss", "bits_per_byte")}
         case "evaluation":

@@ -20,6 +20,7 @@ from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.weights import AVERAGE, STATE, WEIGHTS
 from davinci.store import Store, file_digest, link, sync, write_json
+from davinci.training.spikes import Recent
 
 VERSION = 1
 _OPTIMIZER = "optimizer.safetensors"
@@ -31,7 +32,8 @@ class State(Frozen):
     `tokens` and `global_step` count from initialisation. `cursors` are the draws of each source so far. `window` holds
     nats and target counts of each domain since the last train record. A `rolling` checkpoint goes once a later one
     stands. `numerics` describes the process that wrote it. `average_begin` are the tokens at which the average of the
-    weights began, null where none is kept.
+    weights began, null where none is kept. `recent` is what
+    spikes are told by; `read` the tokens read of each source (null in a checkpoint from before it was counted).
     """
 
     version: int
@@ -44,6 +46,8 @@ class State(Frozen):
     numerics: dict[str, str | int]
     digests: dict[str, str]
     average_begin: int | None = None
+    recent: Recent = Recent()
+    read: dict[str, int] | None = None
 
 
 class NewerCheckpoint(UserError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from davinci.training import averaging, heldout, numerics, optimizer
 from davinci.training import checkpoints as saved
 from davinci.training.averaging import Average
 from davinci.training.distributed import ALONE, Ranks, require_rows
+from davinci.training.instruments import Epochs, update_ratios, utilisation
+from davinci.training.spikes import Detector
 from davinci.training.step import EXAMPLE, Objective, Window, gradients, move
 
 # Steps from one train record to the next, counted from initialisation.
@@ -117,6 +119,8 @@ class _Position:
     cursors: dict[str, int]
     window: Window
     average: Average | None = None
+    read: dict[str, int] = field(default_factory=dict)
+    spikes: Detector = field(default_factory=Detector)
 
 
 def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
@@ -152,21 +156,39 @@ def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
     cursors = {} if begins and node.stage.data_cursors == "reset" else dict(state.cursors)
     window = Window(dict(state.window)) if own else Window()
     average = averaging.start(node, model, state.tokens, folder, state.average_begin)
-    return _Position(model, adamw, state.tokens, state.global_step, cursors, window, average)
+    read = {name: draws * node.stage.sequence_length for name, draws in state.cursors.items()}
+    read = read if state.read is None else state.read
+    spikes = Detector.of(state.recent)
+    return _Position(model, adamw, state.tokens, state.global_step, cursors, window, average, read, spikes)
 
 
 def _shared(position: _Position | None, node: Node, ranks: Ranks) -> _Position | None:
     """The first rank's `position` on every rank, but for the weights, which the wrapper of the model hands out."""
     told = ranks.share(
         position
-        and (position.tokens, position.step, position.cursors, position.window.sums, bool(position.adamw.state))
+        and (
+            position.tokens,
+            position.step,
+            position.cursors,
+            position.window.sums,
+            position.spikes.recent,
+            bool(position.adamw.state),
+        )
     )
     if told is None or ranks.world == 1:
         return position
-    tokens, step, cursors, sums, has_moments = told
+    tokens, step, cursors, sums, recent, has_moments = told
     if position is None:
         model = Decoder(node.model, node.vocab_size)
-        position = _Position(model, optimizer.build(model, node.optimizer), tokens, step, cursors, Window(sums))
+        position = _Position(
+            model,
+            optimizer.build(model, node.optimizer),
+            tokens,
+            step,
+            cursors,
+            Window(sums),
+            spikes=Detector.of(recent),
+        )
     if has_moments:
         ours = optimizer.state_tensors(position.model, position.adamw) or optimizer.empty_tensors(position.model)
         ranks.broadcast(ours)
@@ -194,7 +216,9 @@ class _Training:
         self._objective = ranks.wrap(Objective(position.model), EXAMPLE)
         self._steps = range(_step_at(node, position.tokens), node.steps.stop)
         self._batches = _batches(node, store, position.cursors, self._steps.start, ranks)
+        self._epochs = Epochs(node, store, position.read, position.cursors)
         self._heldout = heldout.load(node, store, heldout_sequences)
+        self._is_skipped = False
         self._pieces = node.stage.lr_pieces(node.stage_begin)
 
     def run(self, progress: Progress, should_stop: Callable[[], bool]) -> None:
@@ -208,7 +232,7 @@ class _Training:
             is_end = at.tokens == node.end
             if at.step % RECORD_EVERY == 0 or is_end:
                 values |= at.window.losses() | {"tokens_per_second": round(speed.rate(), 1)}
-                self._record("train", values)
+                self._record("train", values | self._instruments(step, speed.rate()))
                 at.window, speed = Window(), _Speed()
             if self._ranks.is_first and (is_end or time.monotonic() - reported > PROGRESS_EVERY):
                 reported = time.monotonic()
@@ -235,12 +259,26 @@ class _Training:
                 f"node {node.id}: loss {outcome.loss}, gradient norm {outcome.gradient_norm} at step {at.step + 1} "
                 f"({at.tokens} tokens, learning rate {lr:g}); a lower lr or gradient_clip may help"
             )
-        move(at.adamw, lr)
+        spike = at.spikes.see(outcome.loss, outcome.gradient_norm)
+        is_skipped = spike is not None and node.optimizer.spikes == "skip"
+        if not is_skipped:
+            move(at.adamw, lr)
         before, at.tokens, at.step = at.tokens, _tokens_at(node, step + 1), at.step + 1
         if at.average is not None:
             at.average.update(at.model, before, at.tokens)
         at.window.add(outcome, self._batches.domains)
+        if spike is not None:
+            self._record("spike", asdict(spike) | {"skipped": is_skipped})
+        self._is_skipped = is_skipped
         return outcome.loss, {"lr": lr, "grad_norm": outcome.gradient_norm, "batch": size}
+
+    def _instruments(self, step: int, speed: float) -> dict[str, float]:
+        """What a record says after `step` beside losses; costs some passes over the weights."""
+        node, at = self._node, self._at
+        moved = {} if self._is_skipped else update_ratios(at.model, at.adamw)
+        device = at.model.unembedding.device
+        busy = utilisation(node, speed, device, self._ranks.world)
+        return moved | busy | self._epochs.at(self._batches.cursors_at(step + 1))
 
     def _record(self, kind: str, values: Mapping[str, Any]) -> None:
         if self._records is not None:
@@ -264,17 +302,20 @@ class _Training:
         node, at = self._node, self._at
         # A checkpoint promises the records up to it.
         records.commit()
+        cursors = at.cursors | self._batches.cursors_at(_step_at(node, at.tokens))
         state = saved.State(
             version=saved.VERSION,
             node=node.id,
             tokens=at.tokens,
             global_step=at.step,
-            cursors=at.cursors | self._batches.cursors_at(_step_at(node, at.tokens)),
+            cursors=cursors,
             window=at.window.sums,
             rolling=rolling,
             numerics=numerics.description(self._ranks.world),
             digests={},
             average_begin=None if at.average is None else at.average.begin,
+            recent=at.spikes.recent,
+            read=self._epochs.read_at(cursors),
         )
         folder = self._store.checkpoint(node.id, at.tokens)
         average = None if at.average is None else at.average.model
