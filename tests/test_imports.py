@@ -10,7 +10,7 @@ ALLOWED = {
     "composition": {"planning", "launching", "data", "evaluation"},
     "launching": {"planning", "training", "evaluation", "tracking", "model", "data", "accounting"},
     "planning": {"accounting", "data", "tracking"},
-    "training": {"model", "data", "tracking"},
+    "training": {"model", "data", "tracking", "accounting"},
     "evaluation": {"model", "data"},
     "tracking": set(),
     "data": set(),
