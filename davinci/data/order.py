@@ -10,7 +10,6 @@ sequences, at any weights and any length. Integers only: no drift.
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,23 +98,29 @@ class MixtureOrder:
                 sources[places] = node.source
                 draws[places] = np.arange(first, first + len(places))
                 continue
-            in_left = _rises(node, first, len(places))
             left = node.in_left(first)
-            for child, begin, chosen in ((node.left, left, in_left), (node.right, first - left, ~in_left)):
-                if len(found := places[chosen]):
-                    waiting.append((child, begin, found))
+            in_right = _right(node, first, len(places))
+            if len(in_right):
+                waiting.append((node.right, first - left, places[in_right]))
+            if len(in_right) < len(places):
+                stays = np.ones(len(places), dtype=np.bool_)
+                stays[in_right] = False
+                waiting.append((node.left, left, places[stays]))
 
 
-def _rises(node: _Split, first: int, count: int) -> npt.NDArray[np.bool_]:
-    """For `count` positions from `first`: whether the left child takes them, bool[count]."""
-    step, base = 2 * node.left.weight, 2 * node.weight
-    remainder = (first * step + node.weight) % base
-    if remainder + count * step >= 2**62:
-        before = [node.in_left(first + offset) for offset in range(count + 1)]
-        return np.array([after > one for one, after in itertools.pairwise(before)], dtype=np.bool_)
-    totals = (np.arange(count + 1, dtype=np.int64) * step + remainder) // base
-    rises: npt.NDArray[np.bool_] = totals[1:] > totals[:-1]
-    return rises
+def _right(node: _Split, first: int, count: int) -> Indices:
+    """Which of `count` positions from `first`, counted from there, the right child takes: the lighter of the two.
+
+    Of the first m positions it has m - round(m l / w) = floor((2 m r + w - 1) / 2w), so its j-th (from 0) is the
+    smallest p with 2 (p + 1) r >= w (2 j + 1) + 1: one division for each of its own, none for the other child's.
+    """
+    step, base = 2 * node.right.weight, 2 * node.weight
+    before = first - node.in_left(first)
+    found = first + count - node.in_left(first + count) - before
+    offset = node.weight * (2 * before + 1) - step * first
+    if (found + 2) * base >= 2**62:
+        return np.array([(offset + base * index) // step for index in range(found)], dtype=np.int64)
+    return (np.arange(found, dtype=np.int64) * base + offset) // step
 
 
 def _huffman(weights: Sequence[int]) -> _Split | _Leaf:
