@@ -1,4 +1,4 @@
-"""The figures of the mixture order: the 23 sources of the paper's stage 2-2 at its weights (arXiv 2603.27164, Table 2)."""
+"""The figures of the mixture order: 23 sources at the weights of the paper's stage 2-2 (arXiv 2603.27164, Table 2)."""
 
 from __future__ import annotations
 

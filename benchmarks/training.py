@@ -1,10 +1,11 @@
 """Training on a CPU against what else one could train the same model with, and what the whole loop costs.
 
-At 1, 6 and 20 million parameters the program's own loop (data, schedules, loss by domain, records) races a plain PyTorch
-loop in the nanoGPT manner, transformers' Qwen2 under its Trainer and litgpt's GPT in the plain loop: one shape, one
-pool's batches, the same initial weights (litgpt's are its own), AdamW and clip, the same number of threads. Contenders
-are processes that take turns of a few steps; a figure is the median over rounds. transformers and litgpt come from a
-virtual environment of their own (`--peers`), made where it is missing; a peer that cannot be had is left out, and said.
+At 1, 6 and 20 million parameters the program's own loop (data, schedules, loss by domain, records) races a plain
+PyTorch loop in the nanoGPT manner, transformers' Qwen2 under its Trainer and litgpt's GPT in the plain loop: one shape,
+one pool's batches, the same initial weights (litgpt's are its own), AdamW and clip, the same number of threads.
+Contenders are processes that take turns of a few steps; a figure is the median over rounds. transformers and litgpt
+come from a virtual environment of their own (`--peers`), made where it is missing; a peer that cannot be had is left
+out, and said.
 
 Usage: python benchmarks/training.py [--quick] [--compile] [--threads 1] [--rounds 7] [--store STORE] [--peers FOLDER]
 """
@@ -20,7 +21,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from _order import order_rows
@@ -44,7 +44,7 @@ LR = 1e-3
 
 @dataclass(frozen=True)
 class Shape:
-    """A size: its model, batch and sequence length, steps a turn, and the most the whole loop may add to a bare step."""
+    """A size: its model, batch, sequence length, steps a turn, and the most the whole loop may add to a bare step."""
 
     name: str
     layers: int

@@ -19,6 +19,7 @@ from torch.optim import AdamW
 
 from davinci.config import Node
 from davinci.data.batches import Batches
+from davinci.data.prefetch import Prefetch
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.weights import load_weights
@@ -216,22 +217,29 @@ class _Training:
         self._objective = ranks.wrap(Objective(position.model), EXAMPLE)
         self._steps = range(_step_at(node, position.tokens), node.steps.stop)
         self._batches = _batches(node, store, position.cursors, self._steps.start, ranks)
+        self._ahead = Prefetch(self._batches.batch, self._steps)
         self._epochs = Epochs(node, store, position.read, position.cursors)
         self._heldout = heldout.load(node, store, heldout_sequences)
         self._is_skipped = False
         self._pieces = node.stage.lr_pieces(node.stage_begin)
 
     def run(self, progress: Progress, should_stop: Callable[[], bool]) -> None:
+        with self._ahead:
+            self._run(progress, should_stop)
+
+    def _run(self, progress: Progress, should_stop: Callable[[], bool]) -> None:
         node, at = self._node, self._at
         every, rolled = node.checkpoint_every_tokens, at.tokens // node.checkpoint_every_tokens
         reported, speed = 0.0, _Speed()
         for step in self._steps:
-            started = time.perf_counter()
+            started, waited = time.perf_counter(), self._ahead.waited
             loss, values = self._step(step)
-            speed.add(node.stage.grid.batch_at(step) * node.stage.sequence_length, time.perf_counter() - started)
+            seconds, waited = time.perf_counter() - started, self._ahead.waited - waited
+            speed.add(node.stage.grid.batch_at(step) * node.stage.sequence_length, seconds, waited)
             is_end = at.tokens == node.end
             if at.step % RECORD_EVERY == 0 or is_end:
                 values |= at.window.losses() | {"tokens_per_second": round(speed.rate(), 1)}
+                values["data_wait"] = round(speed.waiting(), 4)
                 self._record("train", values | self._instruments(step, speed.rate()))
                 at.window, speed = Window(), _Speed()
             if self._ranks.is_first and (is_end or time.monotonic() - reported > PROGRESS_EVERY):
@@ -250,7 +258,7 @@ class _Training:
     def _step(self, step: int) -> tuple[float, dict[str, float]]:
         """Train one step of the stage; its loss, and what a record says of it."""
         node, at = self._node, self._at
-        batch = self._batches.batch(step)
+        batch = self._ahead.take(step)
         lr = value_at(self._pieces, at.tokens)
         size = node.stage.grid.batch_at(step)
         outcome = gradients(self._objective, batch, node.optimizer.gradient_clip, self._ranks, size)
@@ -335,15 +343,20 @@ def _batches(node: Node, store: Store, cursors: dict[str, int], step: int, ranks
 
 
 class _Speed:
-    """Tokens a second of the steps alone, without what is written between them."""
+    """Tokens a second of the steps alone, without what is written between them, and the share of it spent waiting for
+    data."""
 
     def __init__(self) -> None:
-        self._tokens, self._seconds, self.last = 0, 0.0, 0.0
+        self._tokens, self._seconds, self._waited, self.last = 0, 0.0, 0.0, 0.0
 
-    def add(self, tokens: int, seconds: float) -> None:
+    def add(self, tokens: int, seconds: float, waited: float) -> None:
         self._tokens += tokens
         self._seconds += seconds
+        self._waited += waited
         self.last = tokens / seconds
 
     def rate(self) -> float:
         return self._tokens / self._seconds
+
+    def waiting(self) -> float:
+        return self._waited / self._seconds

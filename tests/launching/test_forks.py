@@ -62,7 +62,7 @@ def weights(store: Store, plan: Plan) -> dict[str, str]:
 
 def trained(store: Store, node: str) -> list[dict[str, Any]]:
     """Training rows without what depends on the clock or the attempt."""
-    clock = ("time", "tokens_per_second", "attempt")
+    clock = ("time", "tokens_per_second", "data_wait", "attempt")
     rows = [row for row in read(store.records(node)) if row["kind"] == "train"]
     return [{name: value for name, value in row.items() if name not in clock} for row in rows]
 

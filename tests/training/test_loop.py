@@ -68,7 +68,7 @@ def standing(store: Store, node: Node) -> list[int]:
 
 def rows(store: Store, node: Node, kind: str) -> list[dict[str, Any]]:
     """Rows of a kind without what depends on the clock or the attempt."""
-    clock = ("time", "tokens_per_second", "attempt")
+    clock = ("time", "tokens_per_second", "data_wait", "attempt")
     found = [row for row in read(store.records(node.id)) if row["kind"] == kind]
     return [{name: value for name, value in row.items() if name not in clock} for row in found]
 
@@ -223,7 +223,7 @@ def test_records_say_what_happened(store: Store) -> None:
     assert [row["tokens"] for row in records] == [boundary(node, step) for step in (10, 20, 24)]
     for row in records:
         assert {"loss", "lr", "grad_norm", "tokens_per_second", "batch", "loss/code", "loss/qa"} <= row.keys()
-        assert row["grad_norm"] > 0 and row["tokens_per_second"] > 0
+        assert row["grad_norm"] > 0 and row["tokens_per_second"] > 0 and 0 <= row["data_wait"] < 1
     assert records[0]["batch"] == 2 and records[1]["batch"] == 4
     assert records[0]["loss"] > records[-1]["loss"]
     assert records[0]["lr"] > records[-1]["lr"] > node.stage.lr.stop

@@ -88,7 +88,7 @@ def tensors(store: Store, one: Node) -> dict[str, torch.Tensor]:
 
 def rows(store: Store, one: Node, kind: str) -> list[dict[str, Any]]:
     """Rows of a kind without what depends on the clock, the attempt or the ranks."""
-    skipped = ("time", "tokens_per_second", "attempt", "world")
+    skipped = ("time", "tokens_per_second", "data_wait", "attempt", "world")
     found = [row for row in read(store.records(one.id)) if row["kind"] == kind]
     return [{name: value for name, value in row.items() if name not in skipped} for row in found]
 
