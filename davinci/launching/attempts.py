@@ -6,6 +6,7 @@ knows that it died with its node.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,10 +34,10 @@ def read_attempts(path: Path) -> Attempts:
         return Attempts()
 
 
-def begin(path: Path) -> Attempts:
-    """Note that a job begins; a predecessor that never ended counts as a death."""
+def begin(path: Path, excused: Callable[[], bool] = lambda: False) -> Attempts:
+    """Note that a job begins; a predecessor that never ended counts as a death, unless `excused` knows better."""
     found = read_attempts(path)
-    if found.open:
+    if found.open and not excused():
         found = Attempts(count=found.count + 1, reason="its node failed, or it was killed with its batch script")
     _write(path, found.model_copy(update={"open": True}))
     return found

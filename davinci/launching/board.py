@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from davinci.config import Node
 from davinci.launching.reconcile import Remaining
@@ -54,13 +55,13 @@ class Board:
         self._workers = workers
         self._chains = {chain.name: chain for chain in plan.chains()}
         self._parents_first = [node for chain in self._chains.values() for node in chain.nodes]
-        # By place in plan.runs: the runs through each node, how many nodes each run lacks, the runs that fail.
+        # By place in plan.runs: the runs through each node, how many nodes each run lacks, how runs that end early end.
         self._runs_of: dict[str, list[int]] = {}
         for place, run in enumerate(plan.runs):
             for node in run.nodes:
                 self._runs_of.setdefault(node, []).append(place)
         self._open = [sum(node not in self.finished for node in run.nodes) for run in plan.runs]
-        self._failed: set[int] = set()
+        self._ended: dict[int, Literal["failed", "cancelled"]] = {}
         self._clock = clock
         self._reached = {node: one.start for node, one in left.items()}
         self._evaluations = {node: len(one.evaluations) for node, one in left.items()}
@@ -109,11 +110,11 @@ class Board:
                 done.append(self.plan.runs[place].id)
         return done
 
-    def fail(self, chain: str) -> None:
+    def fail(self, chain: str, how: Literal["failed", "cancelled"] = "failed") -> None:
         """`chain` failed, or cannot run since one before it did: so do the runs through what it has not finished."""
         for node in self._chains[chain].nodes:
             if node not in self.finished:
-                self._failed.update(self._runs_of[node])
+                self._ended.update(dict.fromkeys(self._runs_of[node], how))
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -162,17 +163,17 @@ class Board:
         return [run.id for run, open_nodes in zip(self.plan.runs, self._open, strict=True) if not open_nodes]
 
     def runs(self) -> dict[str, int]:
-        """Number of runs done, running, waiting and failed."""
+        """Number of runs done, running, waiting, failed and, if any were, cancelled."""
         done = self._open.count(0)
         seated = {place for seat in self.seats.values() for place in self._runs_of.get(seat.node, ())}
-        running = sum(1 for place in seated - self._failed if self._open[place])
-        failed = len(self._failed)
+        running = sum(1 for place in seated - self._ended.keys() if self._open[place])
+        ended = Counter(self._ended.values())
         return {
             "done": done,
             "running": running,
-            "waiting": len(self._open) - done - running - failed,
-            "failed": failed,
-        }
+            "waiting": len(self._open) - done - running - ended.total(),
+            "failed": ended["failed"],
+        } | ({"cancelled": ended["cancelled"]} if ended["cancelled"] else {})
 
     def name(self, node: str) -> str:
         """A node in words."""

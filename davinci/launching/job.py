@@ -67,7 +67,7 @@ class Job(Frozen):
 class Outcome(Frozen):
     """How a job ended. `error` is one line."""
 
-    state: Literal["done", "stopped", "failed"]
+    state: Literal["done", "stopped", "failed", "cancelled"]
     error: str | None = None
     log: str
 
@@ -126,7 +126,8 @@ def perform(path: Path, report: Report, should_stop: Callable[[], bool], ranks: 
             raise
         except Exception as error:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            outcome = Outcome(state="failed", error=" ".join(f"{kind}{error}".split()), log=str(log))
+            state: Literal["cancelled", "failed"] = "cancelled" if isinstance(error, Cancelled) else "failed"
+            outcome = Outcome(state=state, error=" ".join(f"{kind}{error}".split()), log=str(log))
             with suppress(OSError):  # Where the disk is full, the outcome is still returned.
                 if isinstance(error, Cancelled):
                     print(f"stopped: {error}")

@@ -156,6 +156,7 @@ def _report_failures(
     for chain in chains:
         if chain.name in errors:
             outcome = errors[chain.name]
-            display.say(f"failed: {board.unfinished(chain.name)}: {outcome.error}; log: {outcome.log}", "red")
+            words = f"{outcome.state}: {board.unfinished(chain.name)}: {outcome.error}; log: {outcome.log}"
+            display.say(words, "yellow" if outcome.state == "cancelled" else "red")
         elif chain.name in schedule.blocked:
             display.say(f"blocked: {board.unfinished(chain.name)}: waits for {chain.after}", "yellow")

@@ -267,14 +267,15 @@ class Pool:
                 self.schedule.finish(chain)
             case "stopped":
                 self.schedule.put_back(chain)
-            case "failed":
+            case "failed" | "cancelled":
                 self._fail(chain, outcome)
 
     def _fail(self, chain: str, outcome: Outcome) -> None:
         self.errors[chain] = outcome
         for one in (chain, *self.schedule.fail(chain)):
-            self.board.fail(one)
-        self.display.say(f"failed: {self.board.name(chain)}: {outcome.error}", "red")
+            self.board.fail(one, "cancelled" if outcome.state == "cancelled" else "failed")
+        style = "yellow" if outcome.state == "cancelled" else "red"
+        self.display.say(f"{outcome.state}: {self.board.name(chain)}: {outcome.error}", style)
 
     def _bury(self, worker: Worker) -> None:
         """A worker died: resume its chain with another, unless that keeps happening."""

@@ -1,7 +1,7 @@
 """Which chains of a sweep live in Slurm, as far as the store, squeue and (where there is one) sacct tell.
 
 Not being listed is no proof of death: a controller that was just restarted, or that forgets finished jobs early, lists
-less than there is. Then the heartbeat of the chain's locks decides, and the age of its submission.
+less than there is. It is asked again, and then the heartbeat of the chain's locks decides.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from davinci.launching.lock import BEAT_SECONDS, beats
-from davinci.planning.plan import Chain, Plan
+from davinci.planning.plan import Plan
 from davinci.store import Store, read_json
 
-# A job nobody lists counts as alive for so long after its submission.
+# A job submitted less than so long ago is not given up after one look at squeue, which a controller that was just
+# restarted answers with less than there is.
 GRACE_SECONDS = 60.0
+# For how long it is looked for.
+SEARCH_SECONDS = 5.0
 # How long a job may take to leave the state in which Slurm cleans up after it.
 COMPLETING_SECONDS = 10.0
 
@@ -62,7 +65,7 @@ def live(plan: Plan, store: Store, order: Sequence[str]) -> dict[str, str]:
         job, after = book[name], chains[name].after
         state = states.get(job)
         if state is None:
-            if not _may_live(chains[name], job, store, plan.sweep):
+            if not any(beats(store.node(node), 2.5 * BEAT_SECONDS) for node in chains[name].nodes):
                 continue
         elif state in _ENDED:
             continue
@@ -77,11 +80,14 @@ def live(plan: Plan, store: Store, order: Sequence[str]) -> dict[str, str]:
 
 def _states(sweep: str, store: Store, book: Mapping[str, str]) -> dict[str, str]:
     """Slurm's word for the state of each job that it knows."""
-    until = time.monotonic() + COMPLETING_SECONDS
+    began = time.monotonic()
     known = set(book.values())
+    young = {job for job in known if _age(job, store, sweep) < GRACE_SECONDS}
     while True:
         found, strangers = _squeue(sweep, store, known)
-        if not any(found.get(job) == "COMPLETING" for job in known) or time.monotonic() > until:
+        waited = time.monotonic() - began
+        is_completing = any(found.get(job) == "COMPLETING" for job in known) and waited < COMPLETING_SECONDS
+        if not is_completing and (found.keys() >= young or waited > SEARCH_SECONDS):
             break
         time.sleep(0.5)
     if strangers:
@@ -117,10 +123,9 @@ def _sacct(jobs: Collection[str]) -> dict[str, str]:
     return {pair[0]: pair[1].split()[0] for pair in pairs if pair[0] in jobs and pair[1]}
 
 
-def _may_live(chain: Chain, job: str, store: Store, sweep: str) -> bool:
-    """Whether a job that Slurm does not list may be alive all the same."""
+def _age(job: str, store: Store, sweep: str) -> float:
+    """Seconds since a job was submitted."""
     try:
-        age = time.time() - (store.jobs(sweep) / "slurm" / f"{job}_submitted.pkl").stat().st_mtime
+        return time.time() - (store.jobs(sweep) / "slurm" / f"{job}_submitted.pkl").stat().st_mtime
     except FileNotFoundError:
-        age = GRACE_SECONDS
-    return age < GRACE_SECONDS or any(beats(store.node(node), 2.5 * BEAT_SECONDS) for node in chain.nodes)
+        return GRACE_SECONDS

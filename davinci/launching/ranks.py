@@ -96,7 +96,7 @@ def main() -> int:
     job = read_job(path)
     outcome = together(job, stop.is_set, lambda ranks: perform(path, lambda event: None, stop.is_set, ranks))
     print(f"{outcome.state}: {outcome.error or job.chain} (log: {outcome.log})", flush=True)
-    return {"done": DONE, "failed": FAILED, "stopped": STOPPED}[outcome.state]
+    return {"done": DONE, "failed": FAILED, "cancelled": FAILED, "stopped": STOPPED}[outcome.state]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from davinci.launching.cancelled import reason
 from davinci.launching.forecast import finish_times, pace, seconds_left, tail
 from davinci.launching.glance import glance
 from davinci.launching.job import failure_path, log_path
-from davinci.launching.lock import holder
+from davinci.launching.lock import holder, is_silent
 from davinci.launching.presence import launchers
 from davinci.launching.queued import read_book
 from davinci.launching.slurm_queue import queue
@@ -129,7 +129,11 @@ class _Reader:
         self._first_open: dict[str, str] = {}
         for node in open_nodes:
             self._first_open.setdefault(self._chain_of[node], node)
-        self._holders = {name: who for name in open_nodes if (who := holder(store.node(name))) is not None}
+        self._holders = {
+            name: who
+            for name in open_nodes
+            if (who := holder(folder := store.node(name))) is not None and not is_silent(folder, store.root)
+        }
         self._running = {name: tail(store.records(name)) for name in self._holders}
         active = {self._chain_of[name] for name in self._running}
         idle = [name for name in self._first_open if name not in active]

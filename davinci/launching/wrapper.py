@@ -7,6 +7,7 @@ matter how the processes came to their end: they may be killed with their step.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ WARNING_SECONDS = 90
 # A job may start before the launcher has noted its id.
 BOOK_SECONDS = 15.0
 
+# A disk or a quota that is full: to start again would end the same way.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -64,7 +68,7 @@ class ChainJob:
         job = read_job(Path(self._path))
         notes = attempts.attempts_path(Store(Path(job.store)), job.sweep, job.chain)
         is_first = os.environ.get("SLURM_PROCID", "0") == "0"
-        if is_first and (found := attempts.begin(notes)).count > job.cluster.max_retries:
+        if is_first and (found := attempts.begin(notes, excused=_slurm_took_it)).count > job.cluster.max_retries:
             _give_up(job, found)
             sys.exit(FAILED)
         outcome: list[Outcome] = []
@@ -72,6 +76,10 @@ class ChainJob:
         def work() -> None:
             try:
                 outcome.append(_work(Path(self._path), job, stop))
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                outcome.append(_note_failure(job, str(error)))
             finally:
                 ended.set()
 
@@ -84,15 +92,15 @@ class ChainJob:
                 if is_first:
                     attempts.end(notes)  # Slurm may not leave the time to do it afterwards.
             if deadline is not None and time.monotonic() > deadline:
-                print("no step ended in time: going on from the checkpoint before", flush=True)
+                _say("no step ended in time: going on from the checkpoint before")
                 os._exit(STOPPED)
         if not outcome:
             os._exit(128)  # The thread's traceback is in the log: `perform` itself went wrong.
         if is_first:
             attempts.end(notes)
         if outcome[0].state != "done":
-            print(f"{outcome[0].state}: {outcome[0].error} (log: {outcome[0].log})", flush=True)
-            sys.exit(FAILED if outcome[0].state == "failed" else STOPPED)
+            _say(f"{outcome[0].state}: {outcome[0].error} (log: {outcome[0].log})")
+            sys.exit(STOPPED if outcome[0].state == "stopped" else FAILED)
 
     def checkpoint(self) -> Any:
         """For a signal that comes before `__call__`: nothing is done yet, so only be queued again."""
@@ -116,7 +124,7 @@ def _lead(path: Path, job: Job, stop: threading.Event, ranks: Ranks | None) -> O
     slots = store.jobs(job.sweep) / "slots"
     count = job.cluster.max_parallel
     try:
-        with Slot(slots, count, lambda: print(f"waiting: {count} jobs of the sweep run", flush=True), stop.is_set):
+        with Slot(slots, count, lambda: _say(f"waiting: {count} jobs of the sweep run"), stop.is_set):
             return perform(path, lambda event: None, stop.is_set, ranks)
     except WaitAbandoned:
         return Outcome(state="stopped", log=str(log_path(store, job.sweep, job.chain)))
@@ -129,7 +137,7 @@ def after(jobs: Path, status: int) -> int:
     """
     job = _this_job(jobs)
     if job is None:
-        print(f"{jobs}: no word of this job; launch the sweep again", flush=True)
+        _say(f"{jobs}: no word of this job; launch the sweep again")
         return status
     store = Store(Path(job.store))
     if status == FAILED:
@@ -140,7 +148,7 @@ def after(jobs: Path, status: int) -> int:
         return status  # Cancelled, or being queued again by Slurm itself.
     if status != STOPPED:
         found = attempts.died(attempts.attempts_path(store, job.sweep, job.chain), _words(status))
-        print(f"death {found.count} of {job.chain}: {found.reason}", flush=True)
+        _say(f"death {found.count} of {job.chain}: {found.reason}")
         if found.count > job.cluster.max_retries:
             _give_up(job, found)
             return FAILED
@@ -190,6 +198,32 @@ def _is_running() -> bool:
     return bool(found.returncode) or found.stdout.strip() == "RUNNING"
 
 
+def _say(text: str) -> None:
+    """Print where Slurm keeps what the job says. A full disk must not end what comes after, nor change how it exits."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+
+
+def _slurm_took_it() -> bool:
+    """Whether accounting says that Slurm itself ended this job's run before this one, for another job or by hand.
+
+    It may have done so with SIGKILL alone, where GraceTime and KillWait are 0. False where there is no accounting.
+    """
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
+        return False
+    command = ["sacct", "--duplicates", "-X", "-n", "-P", "-o", "Start,State", "-j", _my_id()]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    runs = sorted(line.split("|") for line in told.stdout.splitlines() if "|" in line)
+    return len(runs) > 1 and runs[-2][1].split()[:1] in (["PREEMPTED"], ["REQUEUED"])
+
+
 def _words(status: int) -> str:
     return f"killed by signal {status - 128}" if status > 128 else f"exit status {status}"
 
@@ -198,10 +232,12 @@ def _give_up(job: Job, found: attempts.Attempts) -> None:
     _note_failure(job, f"the job died {found.count} times, at last: {found.reason}")
 
 
-def _note_failure(job: Job, error: str) -> None:
+def _note_failure(job: Job, error: str) -> Outcome:
     store = Store(Path(job.store))
     outcome = Outcome(state="failed", error=error, log=str(log_path(store, job.sweep, job.chain)))
-    write_json(failure_path(store, job.sweep, job.chain), outcome.model_dump())
+    with suppress(OSError):  # A full disk: the job fails all the same.
+        write_json(failure_path(store, job.sweep, job.chain), outcome.model_dump())
+    return outcome
 
 
 if __name__ == "__main__":
