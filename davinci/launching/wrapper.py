@@ -68,7 +68,7 @@ class ChainJob:
         job = read_job(Path(self._path))
         notes = attempts.attempts_path(Store(Path(job.store)), job.sweep, job.chain)
         is_first = os.environ.get("SLURM_PROCID", "0") == "0"
-        if is_first and (found := attempts.begin(notes, excused=_slurm_took_it)).count > job.cluster.max_retries:
+        if is_first and (found := attempts.begin(notes, excused=was_taken)).count > job.cluster.max_retries:
             _give_up(job, found)
             sys.exit(FAILED)
         outcome: list[Outcome] = []
@@ -92,14 +92,14 @@ class ChainJob:
                 if is_first:
                     attempts.end(notes)  # Slurm may not leave the time to do it afterwards.
             if deadline is not None and time.monotonic() > deadline:
-                _say("no step ended in time: going on from the checkpoint before")
+                say("no step ended in time: going on from the checkpoint before")
                 os._exit(STOPPED)
         if not outcome:
             os._exit(128)  # The thread's traceback is in the log: `perform` itself went wrong.
         if is_first:
             attempts.end(notes)
         if outcome[0].state != "done":
-            _say(f"{outcome[0].state}: {outcome[0].error} (log: {outcome[0].log})")
+            say(f"{outcome[0].state}: {outcome[0].error} (log: {outcome[0].log})")
             sys.exit(STOPPED if outcome[0].state == "stopped" else FAILED)
 
     def checkpoint(self) -> Any:
@@ -124,7 +124,7 @@ def _lead(path: Path, job: Job, stop: threading.Event, ranks: Ranks | None) -> O
     slots = store.jobs(job.sweep) / "slots"
     count = job.cluster.max_parallel
     try:
-        with Slot(slots, count, lambda: _say(f"waiting: {count} jobs of the sweep run"), stop.is_set):
+        with Slot(slots, count, lambda: say(f"waiting: {count} jobs of the sweep run"), stop.is_set):
             return perform(path, lambda event: None, stop.is_set, ranks)
     except WaitAbandoned:
         return Outcome(state="stopped", log=str(log_path(store, job.sweep, job.chain)))
@@ -137,7 +137,7 @@ def after(jobs: Path, status: int) -> int:
     """
     job = _this_job(jobs)
     if job is None:
-        _say(f"{jobs}: no word of this job; launch the sweep again")
+        say(f"{jobs}: no word of this job; launch the sweep again")
         return status
     store = Store(Path(job.store))
     if status == FAILED:
@@ -148,7 +148,7 @@ def after(jobs: Path, status: int) -> int:
         return status  # Cancelled, or being queued again by Slurm itself.
     if status != STOPPED:
         found = attempts.died(attempts.attempts_path(store, job.sweep, job.chain), _words(status))
-        _say(f"death {found.count} of {job.chain}: {found.reason}")
+        say(f"death {found.count} of {job.chain}: {found.reason}")
         if found.count > job.cluster.max_retries:
             _give_up(job, found)
             return FAILED
@@ -198,7 +198,7 @@ def _is_running() -> bool:
     return bool(found.returncode) or found.stdout.strip() == "RUNNING"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print where Slurm keeps what the job says. A full disk must not end what comes after, nor change how it exits."""
     try:
         print(text, flush=True)
@@ -208,7 +208,7 @@ def _say(text: str) -> None:
         os.close(nowhere)
 
 
-def _slurm_took_it() -> bool:
+def was_taken() -> bool:
     """Whether accounting says that Slurm itself ended this job's run before this one, for another job or by hand.
 
     It may have done so with SIGKILL alone, where GraceTime and KillWait are 0. False where there is no accounting.

@@ -43,7 +43,6 @@ class Report:
     runs: int
     status_checks: int
     seconds: float
-    log: list[str]
     wrong: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -129,7 +128,6 @@ def conduct(scene: Scene, plan: Sequence[tuple[float, Fault]], dice: Random, lim
         runs=len(scene.plan.runs),
         status_checks=checks + 1,
         seconds=time.monotonic() - began,
-        log=scene.ledger.log,
         wrong=wrong,
     )
 

@@ -68,7 +68,6 @@ def main() -> int:
         if undisturbed.wait():
             raise UserError(f"the undisturbed sweep failed; see {folder / 'quiet.log'}")
         report.wrong += onlooker.differences(scene, quiet)
-    print("\n".join(report.log))
     print(report.text())
     return 1 if report.wrong else 0
 

@@ -56,7 +56,6 @@ class Ledger:
     killed: set[str] = field(default_factory=set)
     requeued: set[str] = field(default_factory=set)
     damaged: set[str] = field(default_factory=set)
-    log: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     def note(self, fault: str, chains: Iterable[str], words: str = "", count: int = 1) -> None:
@@ -66,7 +65,7 @@ class Ledger:
         self.say(f"{fault}: {words or ', '.join(chains)}")
 
     def say(self, words: str) -> None:
-        self.log.append(f"{time.monotonic() - self.began:6.1f} s  {words}")
+        print(f"{time.monotonic() - self.began:6.1f} s  {words}", flush=True)
 
 
 @dataclass

@@ -49,7 +49,6 @@ def test_a_sweep_in_chaos_ends_as_undisturbed(tmp_path: Path, monkeypatch: pytes
             assert undisturbed.wait(timeout=300) == 0
             report.wrong += onlooker.differences(scene, quiet)
             print(report.text())
-            print("\n".join(report.log))
             assert not report.wrong
             assert report.runs == 24
     except PermissionError as error:

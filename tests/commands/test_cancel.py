@@ -104,8 +104,10 @@ def test_a_running_run_finds_its_mark(tmp_path: Path, control: Path, start: Star
     stands(control, "c1-s0", 4)
     assert holder(store.node("c1-s0")) is not None
     assert main(["cancel", "arm1-s0", "--store", str(store.root)]) == 0
-    launcher.communicate(timeout=60)
+    said, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
+    assert b"runs: 1 done, 1 cancelled" in said and b"failed" not in said
+    assert b"\ncancelled: arm1 seed 0: cancelled by " in said
     assert states(store) == {"arm0-s0": "done", "arm1-s0": "cancelled"}
     assert store.checkpoint("c1-s0", 160 + 5 * 8).is_dir()
     log = (store.jobs("fake") / "c1-s0.log").read_text()

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import launch_fakes
@@ -17,7 +18,7 @@ from davinci.__main__ import main
 from davinci.commands import status as status_command
 from davinci.commands.status_page import StatusPage
 from davinci.launching.job import failure_path
-from davinci.launching.lock import Lock
+from davinci.launching.lock import SILENCE_SECONDS, Lock, this_process
 from davinci.launching.presence import present
 from davinci.launching.status import SweepState, sweep_state
 from davinci.planning.plan import Plan, load_plan
@@ -63,6 +64,18 @@ def test_running_with_progress_and_time_to_go(store: Store, capsys: pytest.Captu
     assert lines[3].startswith("training 50%: c of arm1 seed 0, 0 tokens/s (process ")
     assert "nobody works" not in "".join(lines)
     assert "ETA 1:2" in lines[-1]
+
+
+def test_a_holder_elsewhere_that_fell_silent_does_not_run(store: Store) -> None:
+    """By the clock of the file system, whatever time it is here."""
+    elsewhere = asdict(replace(this_process(), machine="elsewhere", host="elsewhere"))
+    path = store.node("c1-s0") / "lock.000001"
+    path.parent.mkdir()
+    path.write_text(json.dumps(elsewhere))
+    assert [run.state for run in state_of(store).runs] == ["done", "running"]
+    modified = path.stat().st_mtime
+    os.utime(path, (modified, modified - 2 * SILENCE_SECONDS))
+    assert [run.state for run in state_of(store).runs] == ["done", "waiting"]
 
 
 def test_waiting_runs_have_a_time_to_go_while_somebody_works(tmp_path: Path, work: Work) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import davinci
-from davinci.launching import attempts, lock
+from davinci.launching import attempts, lock, wrapper
 from davinci.launching.lock import Lock, WaitAbandoned, beats, holder, this_process
 from davinci.launching.slots import Slot
 from davinci.launching.snapshot import code_folder, snapshot
@@ -80,6 +80,34 @@ def test_a_job_that_left_no_word_died(tmp_path: Path) -> None:
     assert attempts.begin(path) == attempts.Attempts(count=2, reason="killed by signal 9")
     path.write_text("torn")
     assert attempts.begin(path).count == 0
+
+
+@pytest.mark.parametrize(
+    ("restarts", "last", "deaths"),
+    [("1", "PREEMPTED", 0), ("1", "REQUEUED", 0), ("1", "NODE_FAIL", 1), ("1", None, 1), ("0", "PREEMPTED", 1)],
+)
+def test_what_slurm_took_without_a_word_did_not_die(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: str, last: str | None, deaths: int
+) -> None:
+    """Accounting lists every run of a job; the one before this one counts. Where there is none, it died."""
+    sacct = tmp_path / "sacct"
+    runs = f"2026-01-01T00:00:00|NODE_FAIL\n2026-01-02T00:00:00|{last} by 0\n2026-01-03T00:00:00|RUNNING"
+    if last is not None:
+        sacct.write_text(f'#!/bin/sh\n[ "$1 $8" = "--duplicates 7_1" ] && echo "{runs}"\n')
+        sacct.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/bin", "SLURM_RESTART_COUNT": restarts}
+    for name, value in {**variables, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "chain.attempts.json"
+    attempts.begin(path)
+    assert attempts.begin(path, excused=wrapper.was_taken).count == deaths
+    assert attempts.read_attempts(path).open
+
+
+def test_what_a_job_says_on_a_full_disk_does_not_change_how_it_exits() -> None:
+    code = "import sys; from davinci.launching.wrapper import say; say('stopped: asked to'); sys.exit(75)"
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stdout=full, check=False).returncode == 75
 
 
 def test_a_snapshot_is_the_package_and_is_made_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -160,6 +161,30 @@ def test_a_job_that_squeue_does_not_list_is_alive_while_its_lock_is_held(
         assert "submitted 0 jobs; 1 were queued already" in capsys.readouterr().out
         assert jobs(store) == ids
     wait_for_all(store)
+
+
+def test_a_job_that_is_gone_before_it_was_young_is_submitted_again(
+    store: Store, control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled by hand, on a controller that forgets at once: it is looked for, and no minute is waited."""
+    plan = launch_fakes.make_plan(arms=1, seeds=1, cluster=SLURM)
+    (control / "a-s0.8.awaits-stop").touch()
+    assert submit(plan, store) == 0
+    (job,) = jobs(store).values()
+    subprocess.run(["scancel", job], check=True)
+    wait_for_all(store)
+    (control / "a-s0.8.awaits-stop").unlink()
+    forgetful = tmp_path / "forgetful"
+    forgetful.mkdir()
+    squeue = shutil.which("squeue")
+    (forgetful / "squeue").write_text(f'#!/bin/sh\n{squeue} "$@" | grep -v "^{job}|"\nexit 0\n')
+    (forgetful / "squeue").chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{forgetful}:{os.environ['PATH']}")
+        assert submit(plan, store) == 0
+    assert jobs(store)["c0-s0"] != job
+    wait_for_all(store)
+    assert is_done(store)
 
 
 def test_no_slurm_is_one_clear_message(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
