@@ -108,7 +108,10 @@ def node_failed(scene: Scene, dice: Random) -> Iterator[None]:
             host = dice.choice(hosts)
             there = [job for job in _running(scene) if job.host == host]
             scene.on_cluster("fail", host)
-            scene.ledger.requeued |= {job.id for job in there}
+            before = {job.id for job in there}
+            # What came to its end in the same moment needs no second start.
+            lost = [job for job in scene.queue() if job.id in before and job.state not in ("COMPLETED", "FAILED")]
+            scene.ledger.requeued |= {job.id for job in lost}
             scene.ledger.note("slurmd stopped with its jobs", [job.chain for job in there if job.chain], host)
             while any(job.host == host for job in _running(scene)):
                 yield

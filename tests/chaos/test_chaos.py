@@ -20,6 +20,17 @@ from scene import Scene
 
 SEED = 4
 MEGABYTES = 48
+KINDS = {
+    "launcher killed",
+    "two launchers at once",
+    "job killed",
+    "batch script killed",
+    "job preempted",
+    "slurmd stopped with its jobs",
+    "slurmd restarted",
+    "checkpoint truncated",
+    "disk filled",
+}
 
 pytestmark = [
     pytest.mark.slurm,
@@ -45,12 +56,13 @@ def test_a_sweep_in_chaos_ends_as_undisturbed(tmp_path: Path, monkeypatch: pytes
             )
             scene = Scene(plan, store, [*python, str(store.root)], tmp_path / "slurm", environment, tmp_path)
             dice = Random(SEED)
-            report = conductor.conduct(scene, conductor.schedule(len(plan.chains()), dice), dice, limit=400)
-            assert undisturbed.wait(timeout=300) == 0
+            report = conductor.conduct(scene, conductor.schedule(len(plan.chains()), dice), dice, limit=900)
+            assert undisturbed.wait(timeout=600) == 0
             report.wrong += onlooker.differences(scene, quiet)
             print(report.text())
             assert not report.wrong
-            assert report.runs == 24
+            assert set(report.faults) == KINDS
+            assert (report.runs, report.faults["job killed"]) == (24, 6)
     except PermissionError as error:
         pytest.skip(str(error))
     finally:
