@@ -122,6 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("name", metavar="SWEEP|RUN", help=f"a sweep, or {RUN}")
     where.add_argument("--json", action="store_true", help="one JSON object")
 
+    realised = commands.add(
+        "realised",
+        "what a run's adaptive stages came to, as a fixed curriculum",
+        "Trained as such it gives the same weights.",
+    )
+    realised.add_argument("run", metavar="RUN", help=RUN)
+    realised.add_argument("-o", "--output", metavar="FILE", help="write it there, such as conf/curriculum/NAME.yaml")
+    realised.add_argument("--json", action="store_true", help="one JSON object")
+
     gc = commands.add(
         "gc",
         "remove checkpoints that no launched sweep needs",

@@ -3,7 +3,8 @@
 STORE/
   archives/                     package archives the embedded pool is built from
   pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
-  nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/
+  nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/,
+                                realised.json (what an adaptive stage came to)
   sweeps/<sweep>/               plan.json (as planned last), launched.json (as launched last), report/,
                                 runs/<run id>.json (a run is a manifest of node ranges)
   jobs/<sweep>/                 frozen job files and their logs; on Slurm also the book of job ids, deaths and places
@@ -64,6 +65,9 @@ class Store:
 
     def records(self, node_id: str) -> Path:
         return self.node(node_id) / "records.jsonl"
+
+    def realised(self, node_id: str) -> Path:
+        return self.node(node_id) / "realised.json"
 
     def checkpoint(self, node_id: str, tokens: int) -> Path:
         """Folder of the checkpoint taken `tokens` tokens after initialisation (run-cumulative)."""

@@ -5,8 +5,9 @@ the key, the file it was set in and what is accepted. Units: tokens are counted 
 otherwise; proportions are fractions of 1; learning rates are absolute.
 """
 
+from davinci.config.adaptive import Adapt, Until
 from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
-from davinci.config.curriculum import Averages, BatchStep, Curriculum, Stage
+from davinci.config.curriculum import Averages, BatchStep, Curriculum, MixtureStep, Stage
 from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint
 from davinci.config.learning_rate import LearningRate, LearningRatePiece
 from davinci.config.model import Model, Optimizer
@@ -18,6 +19,7 @@ from davinci.config.run import Run, Scale
 
 __all__ = [
     "PROPORTION_TOLERANCE",
+    "Adapt",
     "Averages",
     "BatchStep",
     "Benchmark",
@@ -31,6 +33,7 @@ __all__ = [
     "LearningRatePiece",
     "Level",
     "Mixture",
+    "MixtureStep",
     "Model",
     "Node",
     "NotNegative",
@@ -45,5 +48,6 @@ __all__ = [
     "SourceUse",
     "Stage",
     "Tracking",
+    "Until",
     "parse",
 ]

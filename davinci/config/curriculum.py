@@ -7,10 +7,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from davinci.config.adaptive import Adapt, Until
 from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat
 from davinci.config.learning_rate import LearningRate
 from davinci.config.pool import Depth, Mixture
 from davinci.schedules import Piece, StepGrid
+
+# Learning rates that do not depend on where the stage ends.
+ENDLESS = ("constant", "warmup_constant")
 
 
 class BatchStep(Frozen):
@@ -18,6 +22,13 @@ class BatchStep(Frozen):
 
     from_tokens: NotNegative
     sequences: Positive
+
+
+class MixtureStep(Frozen):
+    """From the first step at or after `from_tokens` (stage-relative) on, the stage reads `mixture`."""
+
+    from_tokens: Positive
+    mixture: Mixture
 
 
 class Averages(Frozen):
@@ -48,6 +59,8 @@ class Stage(Frozen):
     stage does not carry over from the one before it resets where it begins: AdamW's moments (`optimizer_state`), how
     far each source was read (`data_cursors`; reset reads them from their beginning again, in the same order), the
     average (`averages.state`), the learning rate (`lr.start`).
+    `mixtures` replace `mixture` later in the stage. `until` may end the stage before its `tokens`, and `adapt` moves
+    its mixture as it trains (docs/adaptive.md).
     """
 
     tokens: Positive
@@ -61,6 +74,9 @@ class Stage(Frozen):
     optimizer_state: Literal["carry", "reset"]
     data_cursors: Literal["carry", "reset"] = "carry"
     averages: Averages | None = None
+    mixtures: tuple[MixtureStep, ...] = ()
+    until: Until | None = None
+    adapt: Adapt | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -76,7 +92,52 @@ class Stage(Frozen):
             raise ValueError(problem)
         if self.grid.steps == 0:
             raise ValueError(f"tokens {self.tokens} do not hold one step of {self.batch_size[0].sequences} sequences")
+        moves = [step.from_tokens for step in self.mixtures]
+        if moves != sorted(set(moves)):
+            raise ValueError(f"mixtures must rise in from_tokens, got {moves}")
+        self._require_policies_fit()
         return self
+
+    def _require_policies_fit(self) -> None:
+        for name, policy in (("until", self.until), ("adapt", self.adapt)):
+            if policy is not None and policy.earliest >= self.grid.tokens_used:
+                raise ValueError(
+                    f"{name} decides after {policy.earliest} tokens at the earliest (window x the interval of its "
+                    f"checks, or min_tokens), which the stage's {self.grid.tokens_used} tokens do not reach"
+                )
+        if self.until is not None and self.lr.shape not in ENDLESS:
+            raise ValueError(
+                f"lr.shape {self.lr.shape} needs to know where the stage ends, which until decides as it trains; "
+                f"{' and '.join(ENDLESS)} are accepted, and a decay in a stage of its own after this one"
+            )
+        if self.until is not None and self.until.earliest < self.lr.warmup_tokens:
+            raise ValueError(
+                f"until may end the stage after {self.until.earliest} tokens, inside lr.warmup_tokens "
+                f"{self.lr.warmup_tokens}; until.min_tokens of {self.lr.warmup_tokens} or more is accepted"
+            )
+        if self.adapt is not None and self.mixtures:
+            raise ValueError("mixtures and adapt both move the mixture; give one of them")
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether something of the stage is decided as it trains."""
+        return self.until is not None or self.adapt is not None
+
+    @property
+    def mixture_spans(self) -> list[tuple[int, int, Mixture]]:
+        """``(begin, end, mixture)`` of each stretch of one mixture, in tokens of the stage, on step boundaries."""
+        grid = self.grid
+        found: list[tuple[int, int, Mixture]] = []
+        begin, mixture = 0, self.mixture
+        for step in self.mixtures:
+            done = grid.step_at(step.from_tokens)
+            since = grid.tokens_at(min(done + (grid.tokens_at(done) < step.from_tokens), grid.steps))
+            if begin < since:
+                found.append((begin, since, mixture))
+            begin, mixture = since, step.mixture
+        if begin < grid.tokens_used:
+            found.append((begin, grid.tokens_used, mixture))
+        return found
 
     @property
     def grid(self) -> StepGrid:

@@ -26,8 +26,13 @@ class Node(Frozen):
 
     `begin` and `end` are tokens since initialisation, `end` after the last whole step; `stage_begin` is where the stage
     itself starts. `sources` holds only sources with a positive integer weight. `mixture_position` is how many sequences
-    of this mixture's order were consumed before the stage began: not 0 only where the stage before had the same
-    mixture, so that cutting a stage in two changes nothing. A node is frozen as JSON in the store.
+    of this mixture's order were consumed before `mixture_begin`, the tokens since which the stage reads this mixture
+    (null: since it began): not 0 only where the stage before had the same mixture, so that cutting a stage in two
+    changes nothing. `watched` are the digests of the held-out text, by domain, that the stage's policies watch. A node
+    is frozen as JSON in the store.
+
+    All tokens are places on the axis of the plan. Where a stage ended early, that axis has a gap up to its planned end,
+    and a state holds fewer tokens than its place says (docs/adaptive.md).
     """
 
     id: str
@@ -47,6 +52,8 @@ class Node(Frozen):
     tokenizer_digest: str | None
     vocab_size: Positive
     checkpoint_every_tokens: Positive
+    mixture_begin: NotNegative | None = None
+    watched: Annotated[dict[str, str | None], Field(default={})]
 
     @property
     def steps(self) -> range:

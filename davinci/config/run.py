@@ -11,7 +11,7 @@ from davinci.config.curriculum import Curriculum
 from davinci.config.evaluation import Evaluation
 from davinci.config.model import Model, Optimizer
 from davinci.config.placement import Cluster, Tracking
-from davinci.config.pool import Depth, Pool
+from davinci.config.pool import Depth, Mixture, Pool
 from davinci.errors import nearest
 
 
@@ -64,18 +64,15 @@ class Run(Frozen):
                     f"{where}.sequence_length: {stage.sequence_length} exceeds model.max_position_embeddings "
                     f"{self.model.max_position_embeddings}"
                 )
-            for domain in stage.mixture.domains:
-                if domain not in self.pool.domains:
-                    raise ValueError(
-                        f"{where}.mixture.domains: pool {self.pool.name} has no domain {domain!r}"
-                        + nearest(domain, self.pool.domains)
-                    )
-            for source in stage.mixture.sources:
-                if source not in self.pool.sources:
-                    raise ValueError(
-                        f"{where}.mixture.sources: pool {self.pool.name} has no source {source!r}"
-                        + nearest(source, self.pool.sources)
-                    )
+            self._require_known("mixture", where, stage.mixture)
+            for index, step in enumerate(stage.mixtures):
+                self._require_known(f"mixtures.{index}.mixture", where, step.mixture)
+            if stage.until is not None and stage.until.domain not in self.pool.domains:
+                domain = stage.until.domain
+                raise ValueError(
+                    f"{where}.until.domain: pool {self.pool.name} has no domain {domain!r}"
+                    + nearest(domain, self.pool.domains)
+                )
         stages = list(self.curriculum.stages)
         for index, point in enumerate(self.evaluation.at):
             if point.stage not in stages:
@@ -93,6 +90,17 @@ class Run(Frozen):
                 f"seeds_from: the curriculum has no stage {self.seeds_from!r}" + nearest(self.seeds_from, stages)
             )
         return self
+
+    def _require_known(self, key: str, where: str, mixture: Mixture) -> None:
+        for what, names, known in (
+            ("domain", mixture.domains, self.pool.domains),
+            ("source", mixture.sources, list(self.pool.sources)),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"{where}.{key}.{what}s: pool {self.pool.name} has no {what} {name!r}" + nearest(name, known)
+                    )
 
     @model_validator(mode="after")
     def _local_runs_take_one_gpu(self) -> Self:

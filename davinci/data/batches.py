@@ -35,7 +35,7 @@ class Batches:
     Args:
         node: says mixture, steps, sequence length and seed. Its sources are put in order of name.
         store: where the pool is.
-        cursors: draws of each source before the node's stage began (absent: 0).
+        cursors: draws of each source before the stage began to read this mixture (absent: 0).
         rank, world: this reader takes rows rank, rank + world, … of each batch.
 
     Raises:
@@ -70,17 +70,20 @@ class Batches:
         return Batch(tokens, mask, self._domain[sources])
 
     def cursors_at(self, step: int) -> dict[str, int]:
-        """Draws of every source after `step` steps of the stage; those not in this stage keep theirs."""
+        """Draws of every source after `step` steps of the stage; those not in this mixture keep theirs."""
         before = self._order.counts(self._node.mixture_position)
         after = self._order.counts(self._node.mixture_position + self._sequences_before(step))
         drawn = {name: after[index] - before[index] for index, name in enumerate(self._names)}
         return {name: self._cursors.get(name, 0) + drawn.get(name, 0) for name in {*self._cursors, *drawn}}
 
     def _sequences_before(self, step: int) -> int:
-        return self._node.stage.grid.tokens_at(step) // self._node.stage.sequence_length
+        """Sequences of this mixture that the stage has read before `step`."""
+        begin = self._node.stage_begin if self._node.mixture_begin is None else self._node.mixture_begin
+        tokens = self._node.stage.grid.tokens_at(step) - (begin - self._node.stage_begin)
+        return tokens // self._node.stage.sequence_length
 
     def _sequences(self, start: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Source and chunk of `count` sequences from the stage's `start`-th on."""
+        """Source and chunk of `count` sequences from the `start`-th of this mixture in the stage on."""
         parts = []
         for window in range(start // _WINDOW, (start + count - 1) // _WINDOW + 1):
             sources, chunks = self._read_window(window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,6 +56,16 @@ def measured_level(levels: Iterable[str]) -> str:
     """
     found = sorted(levels)
     return max((level for level in found if level <= "L2"), default=found[0])
+
+
+def heldout_digest(card: PoolCard, domain: str) -> str:
+    """A digest of the text that `domain` is measured on: of the contents of its sources at the level measured."""
+    rows = []
+    for name, source in sorted(card.sources.items()):
+        if source.domain == domain:
+            level = measured_level(source.variants)
+            rows.append(f"{name} {level} {source.variants[level].digest}\n")
+    return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 def read_card(store: Store, pool: str) -> PoolCard | None:

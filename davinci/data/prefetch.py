@@ -51,6 +51,14 @@ class Prefetch(Generic[Made]):
         self._order()
         return made
 
+    def turn(self, make: Callable[[int], Made], steps: Iterable[int]) -> None:
+        """Go on with ``make(step)`` for each of `steps` instead; what was made early is dropped."""
+        for _, future in self._coming:
+            future.cancel()
+        self._coming.clear()
+        self._make, self._steps = make, iter(steps)
+        self._order()
+
     def _order(self) -> None:
         while len(self._coming) < self._ahead and (step := next(self._steps, None)) is not None:
             self._coming.append((step, self._thread.submit(self._make, step)))

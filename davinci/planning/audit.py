@@ -14,6 +14,7 @@ from typing import Any, Literal
 from davinci.config import Node
 from davinci.data.cards import PoolCard
 from davinci.errors import nearest
+from davinci.planning import adaptive
 from davinci.planning.differences import ABSENT, differences, leaves
 from davinci.planning.plan import Audit, Finding, PlannedRun
 from davinci.planning.sweep import Arm, Budget, Sweep
@@ -57,6 +58,7 @@ def audit(
     findings += _sources(compared, planned_runs, nodes, problem)
     findings += _budgets(sweep, planned_runs, nodes, flops_by_arm, problem)
     noted = [*_tokenizers(sweep, cards), *_masks(sweep), *_trunk(sweep), *_placement(compared), *_replicates(sweep)]
+    noted += adaptive.notes(sweep)
     findings += [Finding(level="noted", text=text) for text in noted]
     rank = ("refused", "warned", "noted")
     return Audit(

@@ -123,7 +123,8 @@ def _absorb(into: _Branch, other: _Branch) -> None:
 
 
 def _stages(nodes: Sequence[Node]) -> str:
-    """``s1_1 → s1_2``; a stage that is not trained whole says from and to which of its tokens."""
+    """``s1_1 → s1_2``; a stage that is not trained whole says from and to which of its tokens, one that may end before
+    its tokens that these are a maximum."""
     parts: list[tuple[str, list[Node]]] = []
     for node in nodes:
         if parts and parts[-1][0] == node.stage_name:
@@ -137,6 +138,7 @@ def _stages(nodes: Sequence[Node]) -> str:
             name
             + (f" from {short(begin)}" if begin else "")
             + (f" to {short(end)}" if end < own[-1].stage.grid.tokens_used else "")
+            + (" (at most)" if own[-1].stage.until else "")
         )
     return " → ".join(texts)
 

@@ -229,6 +229,8 @@ def _node(
         stage=span.stage,
         sources=span.sources,
         mixture_position=position,
+        mixture_begin=None if span.begin == span.stage_begin else span.begin,
+        watched=span.watched,
         initialisation_seed=history.initialisation_seed,
         data_seed=history.data_seed_at(begin),
         model=span.model,
@@ -266,4 +268,4 @@ def _stop(config: Run, wanted: EvaluationPoint, span: StageSpan) -> _Stop:
             f"{grid.batch_at(0) * span.stage.sequence_length} tokens"
         )
     label = paper_label(asked / config.scale.tokens_per_trillion * 1e12)
-    return _Stop(span.begin + stage_tokens, span.name, stage_tokens, label)
+    return _Stop(span.stage_begin + stage_tokens, span.name, stage_tokens, label)

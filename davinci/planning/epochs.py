@@ -44,19 +44,24 @@ class _Ledger:
     def _used(self, key: tuple[str, str, str, int], stage: Stage) -> dict[str, tuple[str, int, float]]:
         """Source -> (domain, tokens held, tokens demanded) of one stage."""
         if key not in self.uses:
-            pool, name, _, tokens = key
+            pool, name, *_ = key
             view = PoolView(self.pools[pool], stage.depth, self.cards.get(self.pools[pool].name))
-            uses = view.weigh(stage.mixture, name)
-            parts = sum(use.weight for use in uses.values())
-            self.uses[key] = {
-                source: (use.domain, view.tokens(source), tokens * use.weight / parts) for source, use in uses.items()
-            }
+            found: dict[str, tuple[str, int, float]] = {}
+            for begin, end, mixture in stage.mixture_spans:
+                uses = view.weigh(mixture, name)
+                parts = sum(use.weight for use in uses.values())
+                for source, use in uses.items():
+                    before = found[source][2] if source in found else 0.0
+                    share = (end - begin) * use.weight / parts
+                    found[source] = use.domain, view.tokens(source), before + share
+            self.uses[key] = found
         return self.uses[key]
 
 
 def _reads(stage: Stage) -> str:
     """What of a stage decides how its tokens are spread over sources."""
-    return stage.mixture.model_dump_json() + stage.depth.model_dump_json()
+    mixtures = (f"{begin} {mixture.model_dump_json()}" for begin, _, mixture in stage.mixture_spans)
+    return " ".join(mixtures) + stage.depth.model_dump_json()
 
 
 def _accumulate(stages: Iterable[tuple[str, Mapping[str, tuple[str, int, float]]]]) -> Iterable[Line]:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from davinci.config import Model, Run, SourceUse, Stage
-from davinci.data.cards import PoolCard
+from davinci.config import Mixture, Model, Run, SourceUse, Stage
+from davinci.data.cards import PoolCard, heldout_digest
 from davinci.errors import UserError
 from davinci.planning.identity import Course, History, StageSpan, average_begin
 from davinci.planning.mixtures import PoolView
@@ -34,7 +34,7 @@ class Histories:
         self._seen: dict[int, tuple[BaseModel, BaseModel]] = {}
         self._equal: dict[str, Any] = {}
         self._sources: dict[tuple[int, int, str], dict[str, SourceUse]] = {}
-        self._spans: dict[tuple[str, int, int, int, int, int | None], StageSpan] = {}
+        self._spans: dict[tuple[Any, ...], StageSpan] = {}
         self._courses: dict[tuple[Any, ...], Course] = {}
 
     def of(self, config: Run, seeds: Iterable[int]) -> list[History]:
@@ -61,7 +61,11 @@ class Histories:
             kept = average_begin(stage.averages, position, position, kept)
             theta = stage.rope_theta or config.model.rope_theta
             model = self._one(config.model.model_copy(update={"rope_theta": theta}))
-            spans.append(self._span(name, stage, position, self._weigh(config, card, name, stage), model, kept))
+            watched = _watched(config, card, stage)
+            for begin, end, mixture in stage.mixture_spans:
+                sources = self._weigh(config, card, name, stage, mixture)
+                place = position + begin, position + end
+                spans.append(self._span(name, stage, place, sources, position, model, kept, watched))
             position = spans[-1].end
         model, optimizer = spans[0].model, self._one(config.optimizer)
         key = (id(model), id(optimizer), config.pool.name, *map(id, spans))
@@ -76,16 +80,25 @@ class Histories:
         return self._courses[key]
 
     def _span(
-        self, name: str, stage: Stage, begin: int, sources: dict[str, SourceUse], model: Model, kept: int | None
+        self,
+        name: str,
+        stage: Stage,
+        place: tuple[int, int],
+        sources: dict[str, SourceUse],
+        begin: int,
+        model: Model,
+        kept: int | None,
+        watched: dict[str, str | None],
     ) -> StageSpan:
-        key = name, id(stage), begin, id(sources), id(model), kept
+        key = name, id(stage), place, id(sources), begin, id(model), kept, str(watched)
         if key not in self._spans:
-            end = begin + stage.grid.tokens_used
-            self._spans[key] = StageSpan(name, stage, begin, end, sources, begin, model, kept)
+            self._spans[key] = StageSpan(name, stage, *place, sources, begin, model, kept, watched)
         return self._spans[key]
 
-    def _weigh(self, config: Run, card: PoolCard | None, name: str, stage: Stage) -> dict[str, SourceUse]:
-        pool, mixture, depth = self._one(config.pool), self._one(stage.mixture), self._one(stage.depth)
+    def _weigh(
+        self, config: Run, card: PoolCard | None, name: str, stage: Stage, mixture: Mixture
+    ) -> dict[str, SourceUse]:
+        pool, mixture, depth = self._one(config.pool), self._one(mixture), self._one(stage.depth)
         key = id(pool), id(mixture), f"{id(depth)} {name}"
         if key not in self._sources:
             self._sources[key] = PoolView(pool, depth, card).weigh(mixture, name)
@@ -104,6 +117,14 @@ def own_seed(seed: int, replicate: int) -> int:
     if replicate == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {replicate}".encode()).digest()[:6], "big")
+
+
+def _watched(config: Run, card: PoolCard | None, stage: Stage) -> dict[str, str | None]:
+    """Digest of the held-out text of every domain that the stage's policies watch; None where it is not known here."""
+    domains = {stage.until.domain} if stage.until else set()
+    if stage.adapt:
+        domains |= {domain for domain, share in stage.mixture.domains.items() if share > 0}
+    return {domain: heldout_digest(card, domain) if card else None for domain in sorted(domains)}
 
 
 def _vocabulary(config: Run, card: PoolCard | None) -> int:

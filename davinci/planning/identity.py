@@ -3,7 +3,8 @@
 The history is written as events over tokens (learning rate, batch size, sequence length, mixture, mask, data seed,
 optimizer resets) plus what holds throughout (model, optimizer, tokenizer, initialisation seed). An event that changes
 nothing is left out, so an id does not depend on how training was cut into stages, nor on anything after the token
-count. Placement (store, cluster, tracking, evaluation, labels) never enters.
+count. Of an adaptive stage the policies and what they watch are written, not what they come to: an id is known before
+anything is trained. Placement (store, cluster, tracking, evaluation, labels) never enters.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ NUMERICS = 1
 
 CHANNELS = ("batch_size", "lr", "mask_questions", "mixture", "optimizer_resets", "sequence_length")
 # Channels that came later: there only where something happens on them, so that older ids stay.
-LATER_CHANNELS = ("averages", "data_resets", "rope_theta")
+LATER_CHANNELS = ("averages", "data_resets", "policies", "rope_theta")
 # Differences shown of two histories; the rest is counted.
 SHOWN = 4
 
@@ -51,7 +52,7 @@ class StageSpan:
     """Part of a stage placed on the token axis of a run, from `begin` to `end` since initialisation.
 
     `stage_begin` is where the stage itself begins, `average_begin` where the average that it keeps does; `model` has
-    the RoPE base that holds there.
+    the RoPE base that holds there; `watched` is what the policies of the stage watch (see `Node`).
     """
 
     name: str
@@ -62,6 +63,7 @@ class StageSpan:
     stage_begin: int
     model: Model
     average_begin: int | None
+    watched: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
@@ -94,7 +96,7 @@ class Course:
     @cached_property
     def events(self) -> tuple[Event, ...]:
         """Every change, in the order of its tokens."""
-        last: dict[str, Any] = {"averages": None, "rope_theta": self.model.rope_theta}
+        last: dict[str, Any] = {"averages": None, "policies": None, "rope_theta": self.model.rope_theta}
         found = []
         for span in self.spans:
             for event in span.events:
@@ -185,7 +187,7 @@ def history_of_nodes(nodes: Sequence[Node]) -> History:
             node.stage.averages, node.begin, node.stage_begin, spans[-1].average_begin if spans else None
         )
         place = node.stage_name, node.stage, node.begin, node.end, node.sources, node.stage_begin
-        spans.append(StageSpan(*place, node.model, since))
+        spans.append(StageSpan(*place, node.model, since, node.watched))
     seeds: list[tuple[int, int]] = []
     for node in nodes:
         if not seeds or seeds[-1][1] != node.data_seed:
@@ -305,6 +307,16 @@ def _require_plain(value: Any, key: str) -> None:
         )
 
 
+def _policies(span: StageSpan) -> dict[str, Any]:
+    """What a stage decides as it trains, and by which text; where it ends at the latest is not part of it."""
+    stage = span.stage
+    named = {"until": stage.until, "adapt": stage.adapt}
+    found: dict[str, Any] = {name: _plain(one) for name, one in named.items() if one is not None}
+    if stage.adapt is not None:
+        found["own"] = dict(sorted(stage.mixture.domains.items()))
+    return found | {"heldout": dict(span.watched)}
+
+
 def _changes(span: StageSpan) -> Iterator[tuple[int, str, Any, Any]]:
     """An event but for its text, of everything a span sets."""
     stage, begin, end = span.stage, span.begin, span.end
@@ -321,6 +333,11 @@ def _changes(span: StageSpan) -> Iterator[tuple[int, str, Any, Any]]:
         ("rope_theta", span.model.rope_theta),
     ):
         yield begin, channel, [begin, value], value
+    if stage.is_adaptive:
+        policies = _policies(span)
+        yield begin, "policies", [span.stage_begin, policies], encode([span.stage_begin, policies])
+    else:
+        yield begin, "policies", [begin, None], None
     in_force = [step for step in stage.batch_size if span.stage_begin + step.from_tokens <= begin][-1]
     for step in stage.batch_size:
         since = span.stage_begin + step.from_tokens

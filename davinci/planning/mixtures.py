@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from davinci.config import Depth, Level, Mixture, Pool, Source, SourceUse
 from davinci.data.cards import PoolCard, VariantCard
 from davinci.errors import UserError, nearest
-
-# Weights are whole parts of this many: fine enough for a source of 0.0001% of a mixture.
-PARTS = 10**9
+from davinci.proportions import integer_weights
 
 
 @dataclass(frozen=True)
@@ -78,28 +75,23 @@ class PoolView:
         """The sources of `stage` with their integer weights, in name order.
 
         A domain's proportion is split over its sources by the mixture's weights where it names any of them, else by the
-        tokens of those its substage draws on. Weights are whole parts of `PARTS`, divided by their common divisor.
+        tokens of those its substage draws on; see `proportions.integer_weights`.
 
         Raises:
             UserError: if a domain with a positive proportion has no source in this stage, or none at its depth.
         """
-        parts: dict[str, int] = {}
-        for domain, proportion in mixture.domains.items():
-            if proportion == 0:
-                continue
-            shares = self._shares(domain, mixture, stage)
-            total = math.fsum(shares.values())
-            for name, share in shares.items():
-                parts[name] = max(1, round(PARTS * proportion * share / total))
-        divisor = math.gcd(*parts.values())
+        shares = {
+            domain: self._shares(domain, mixture, stage) for domain, proportion in mixture.domains.items() if proportion
+        }
+        weights = integer_weights(mixture.domains, shares)
         return {
             name: SourceUse(
                 domain=self.pool.sources[name].domain,
                 depth=self.level(self.pool.sources[name]),
                 digest=self.digest(name),
-                weight=parts[name] // divisor,
+                weight=weight,
             )
-            for name in sorted(parts)
+            for name, weight in weights.items()
         }
 
     def _shares(self, domain: str, mixture: Mixture, stage: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ from davinci.config import Frozen
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.weights import AVERAGE, STATE, WEIGHTS
+from davinci.realised import Trail
 from davinci.store import Store, file_digest, link, sync, write_json
 from davinci.training.spikes import Recent
 
@@ -33,7 +34,8 @@ class State(Frozen):
     nats and target counts of each domain since the last train record. A `rolling` checkpoint goes once a later one
     stands. `numerics` describes the process that wrote it. `average_begin` are the tokens at which the average of the
     weights began, null where none is kept. `recent` is what
-    spikes are told by; `read` the tokens read of each source (null in a checkpoint from before it was counted).
+    spikes are told by; `read` the tokens read of each source (null in a checkpoint from before it was counted). `trail`
+    is there from the first adaptive stage on.
     """
 
     version: int
@@ -48,6 +50,7 @@ class State(Frozen):
     average_begin: int | None = None
     recent: Recent = Recent()
     read: dict[str, int] | None = None
+    trail: Trail | None = None
 
 
 class NewerCheckpoint(UserError):

@@ -32,11 +32,13 @@ def load(node: Node, store: Store, sequences: int) -> list[HeldOut]:
     """Up to `sequences` sequences of every domain of the node's pool, those it does not train on included."""
     card = read_card(store, node.pool)
     domains = sorted({source.domain for source in card.sources.values()}) if card else []
-    loaded = []
-    for domain in domains:
-        held = heldout(store.pool(node.pool), domain, sequences, node.stage.sequence_length)
-        loaded.append(HeldOut(domain, torch.from_numpy(held.tokens), int(held.target_bytes.sum())))
-    return loaded
+    return [load_domain(node, store, domain, sequences) for domain in domains]
+
+
+def load_domain(node: Node, store: Store, domain: str, sequences: int) -> HeldOut:
+    """Up to `sequences` sequences of one domain of the node's pool."""
+    held = heldout(store.pool(node.pool), domain, sequences, node.stage.sequence_length)
+    return HeldOut(domain, torch.from_numpy(held.tokens), int(held.target_bytes.sum()))
 
 
 @torch.inference_mode()

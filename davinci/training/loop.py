@@ -23,11 +23,13 @@ from davinci.data.prefetch import Prefetch
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.weights import load_weights
+from davinci.realised import Trail
 from davinci.schedules import value_at
 from davinci.store import Store
 from davinci.tracking.records import Writer
 from davinci.training import averaging, heldout, numerics, optimizer
 from davinci.training import checkpoints as saved
+from davinci.training.adaptive import Adaptation
 from davinci.training.averaging import Average
 from davinci.training.distributed import ALONE, Ranks, require_rows
 from davinci.training.instruments import Epochs, update_ratios, utilisation
@@ -122,6 +124,7 @@ class _Position:
     average: Average | None = None
     read: dict[str, int] = field(default_factory=dict)
     spikes: Detector = field(default_factory=Detector)
+    trail: Trail | None = None
 
 
 def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
@@ -160,7 +163,8 @@ def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
     read = {name: draws * node.stage.sequence_length for name, draws in state.cursors.items()}
     read = read if state.read is None else state.read
     spikes = Detector.of(state.recent)
-    return _Position(model, adamw, state.tokens, state.global_step, cursors, window, average, read, spikes)
+    at = state.tokens, state.global_step
+    return _Position(model, adamw, *at, cursors, window, average, read, spikes, state.trail)
 
 
 def _shared(position: _Position | None, node: Node, ranks: Ranks) -> _Position | None:
@@ -173,12 +177,13 @@ def _shared(position: _Position | None, node: Node, ranks: Ranks) -> _Position |
             position.cursors,
             position.window.sums,
             position.spikes.recent,
+            position.trail,
             bool(position.adamw.state),
         )
     )
     if told is None or ranks.world == 1:
         return position
-    tokens, step, cursors, sums, recent, has_moments = told
+    tokens, step, cursors, sums, recent, trail, has_moments = told
     if position is None:
         model = Decoder(node.model, node.vocab_size)
         position = _Position(
@@ -189,6 +194,7 @@ def _shared(position: _Position | None, node: Node, ranks: Ranks) -> _Position |
             cursors,
             Window(sums),
             spikes=Detector.of(recent),
+            trail=trail,
         )
     if has_moments:
         ours = optimizer.state_tensors(position.model, position.adamw) or optimizer.empty_tensors(position.model)
@@ -215,8 +221,14 @@ class _Training:
         self._node, self._store, self._due, self._records, self._at = node, store, due, records, position
         self._ranks = ranks
         self._objective = ranks.wrap(Objective(position.model), EXAMPLE)
-        self._steps = range(_step_at(node, position.tokens), node.steps.stop)
-        self._batches = _batches(node, store, position.cursors, self._steps.start, ranks)
+        self._adaptation: Adaptation | None = None
+        begin, end = _step_at(node, position.tokens), node.steps.stop
+        if node.stage.is_adaptive or position.trail is not None:
+            adaptation = Adaptation(node, store, position.trail, position.tokens, position.model, ranks)
+            self._adaptation, node = adaptation, adaptation.node
+            begin, end = adaptation.step, end if adaptation.ended is None else adaptation.step
+        self._steps = range(begin, end)
+        self._batches = _batches(node, store, position.cursors, begin, ranks)
         self._ahead = Prefetch(self._batches.batch, self._steps)
         self._epochs = Epochs(node, store, position.read, position.cursors)
         self._heldout = heldout.load(node, store, heldout_sequences)
@@ -236,7 +248,8 @@ class _Training:
             loss, values = self._step(step)
             seconds, waited = time.perf_counter() - started, self._ahead.waited - waited
             speed.add(node.stage.grid.batch_at(step) * node.stage.sequence_length, seconds, waited)
-            is_end = at.tokens == node.end
+            has_ended = self._adapt(step)
+            is_end = has_ended or at.tokens == node.end
             if at.step % RECORD_EVERY == 0 or is_end:
                 values |= at.window.losses() | {"tokens_per_second": round(speed.rate(), 1)}
                 values["data_wait"] = round(speed.waiting(), 4)
@@ -254,6 +267,29 @@ class _Training:
             rolled = at.tokens // every
             if is_stopping:
                 raise Stopped(f"node {node.id} stopped after {at.tokens} tokens")
+            if has_ended:
+                break
+        self._skip_to_end()
+
+    def _adapt(self, step: int) -> bool:
+        """Decide what is due after `step`; whether the stage ended with it, before its last step."""
+        at, adaptation = self._at, self._adaptation
+        if adaptation is None:
+            return False
+        if adaptation.after(at.tokens, self._record):
+            at.cursors |= self._batches.cursors_at(step + 1)
+            self._batches = _batches(adaptation.node, self._store, at.cursors, step + 1, self._ranks)
+            self._ahead.turn(self._batches.batch, range(step + 1, self._steps.stop))
+        return adaptation.ended is not None
+
+    def _skip_to_end(self) -> None:
+        """Leave the state in which the stage ended early at the places of the plan that come later in it."""
+        for tokens in sorted(tokens for tokens in self._due if tokens > self._at.tokens):
+            if self._at.average is not None:  # which counts what was seen since it began
+                self._at.average.begin += tokens - self._at.tokens
+            self._at.tokens = tokens
+            self._measure()
+            self._save(rolling=False)
 
     def _step(self, step: int) -> tuple[float, dict[str, float]]:
         """Train one step of the stage; its loss, and what a record says of it."""
@@ -291,7 +327,9 @@ class _Training:
     def _record(self, kind: str, values: Mapping[str, Any]) -> None:
         if self._records is not None:
             world = {"world": self._ranks.world} if self._ranks.world > 1 else {}
-            self._records.write(kind, self._at.tokens, self._at.step, **values, **world)
+            skipped = self._adaptation.skipped(self._at.tokens) if self._adaptation else 0
+            seen = {"seen": self._at.tokens - skipped} if skipped else {}
+            self._records.write(kind, self._at.tokens, self._at.step, **values, **world, **seen)
 
     def _measure(self) -> None:
         for held in self._heldout:
@@ -310,7 +348,9 @@ class _Training:
         node, at = self._node, self._at
         # A checkpoint promises the records up to it.
         records.commit()
-        cursors = at.cursors | self._batches.cursors_at(_step_at(node, at.tokens))
+        adaptation = self._adaptation
+        step = _step_at(node, at.tokens) if adaptation is None else adaptation.step
+        cursors = at.cursors | self._batches.cursors_at(step)
         state = saved.State(
             version=saved.VERSION,
             node=node.id,
@@ -324,6 +364,7 @@ class _Training:
             average_begin=None if at.average is None else at.average.begin,
             recent=at.spikes.recent,
             read=self._epochs.read_at(cursors),
+            trail=adaptation.trail(at.tokens) if adaptation else None,
         )
         folder = self._store.checkpoint(node.id, at.tokens)
         average = None if at.average is None else at.average.model

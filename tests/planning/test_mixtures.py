@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from davinci.config import Depth, Mixture, Pool, parse
 from davinci.errors import UserError
 from davinci.planning.histories import history_of
-from davinci.planning.mixtures import PARTS, PoolView
+from davinci.planning.mixtures import PoolView
+from davinci.proportions import PARTS
 
 POOL = {
     "name": "small",
