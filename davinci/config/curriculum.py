@@ -55,6 +55,11 @@ class Averages(Frozen):
 class Stage(Frozen):
     """One stretch of training. Budgets and `from_tokens` count tokens seen, from the start of the stage.
 
+    Sequences are cut from documents laid end to end. With `attention: packed` a token attends to all before it in its
+    sequence, with `documents` only to those of its own document, which begins with the end-of-text token before it:
+    what is predicted after that token is predicted from it alone. Positions are not restarted, since rotary attention
+    depends on their differences; what is in the loss is the same.
+
     `rope_theta` is the base of the rotary positions, null the model's own. `averages` are kept of the weights. What a
     stage does not carry over from the one before it resets where it begins: AdamW's moments (`optimizer_state`), how
     far each source was read (`data_cursors`; reset reads them from their beginning again, in the same order), the
@@ -66,6 +71,7 @@ class Stage(Frozen):
     tokens: Positive
     depth: Depth = Depth()
     sequence_length: Positive
+    attention: Literal["packed", "documents"] = "packed"
     rope_theta: PositiveFloat | None = None
     batch_size: Annotated[tuple[BatchStep, ...], Field(min_length=1)]
     lr: LearningRate

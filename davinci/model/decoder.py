@@ -135,18 +135,23 @@ class Decoder(nn.Module):
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
-    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
         """Normalised last hidden states [B, T, H], in the model's precision, of tokens int64[B, T].
 
-        With a cache the tokens continue its rows, and its lengths grow by T. Raises ValueError past
-        ``max_position_embeddings`` or the cache's capacity.
+        With a cache the tokens continue its rows, and its lengths grow by T. With `documents` int64[B, T] (no cache) a
+        token attends only to earlier ones of the same number; positions count through, since rotary attention sees
+        only their differences. Raises ValueError past ``max_position_embeddings`` or the cache's capacity.
         """
+        if cache is not None and documents is not None:
+            raise ValueError("documents packed in a row are read whole, without a cache")
         count = tokens.shape[1]
         limit = self.config.max_position_embeddings
         mask = None
         if cache is None:
             last = count
             places: Tensor | slice = slice(0, count)
+            if documents is not None:
+                mask = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
         else:
             last = int(cache.lengths.max()) + count
             limit = min(limit, cache.capacity)

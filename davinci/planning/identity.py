@@ -28,7 +28,7 @@ NUMERICS = 1
 
 CHANNELS = ("batch_size", "lr", "mask_questions", "mixture", "optimizer_resets", "sequence_length")
 # Channels that came later: there only where something happens on them, so that older ids stay.
-LATER_CHANNELS = ("averages", "data_resets", "policies", "rope_theta")
+LATER_CHANNELS = ("attention", "averages", "data_resets", "policies", "rope_theta")
 # Differences shown of two histories; the rest is counted.
 SHOWN = 4
 
@@ -96,7 +96,12 @@ class Course:
     @cached_property
     def events(self) -> tuple[Event, ...]:
         """Every change, in the order of its tokens."""
-        last: dict[str, Any] = {"averages": None, "policies": None, "rope_theta": self.model.rope_theta}
+        last: dict[str, Any] = {
+            "attention": "packed",
+            "averages": None,
+            "policies": None,
+            "rope_theta": self.model.rope_theta,
+        }
         found = []
         for span in self.spans:
             for event in span.events:
@@ -330,6 +335,7 @@ def _changes(span: StageSpan) -> Iterator[tuple[int, str, Any, Any]]:
         ("sequence_length", stage.sequence_length),
         ("mask_questions", stage.mask_questions),
         ("mixture", mixture_key(span.sources)),
+        ("attention", stage.attention),
         ("rope_theta", span.model.rope_theta),
     ):
         yield begin, channel, [begin, value], value

@@ -16,16 +16,20 @@ from davinci.model.decoder import Decoder
 from davinci.store import Store
 from davinci.training.distributed import ALONE, Ranks
 from davinci.training.loss import token_losses
-from davinci.training.step import micro_rows
+from davinci.training.step import documents_of, micro_rows, separator_of
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out sequences of one domain: tokens int64[N, T+1], and the bytes of text that the N*T targets stand for."""
+    """Held-out sequences of one domain: tokens int64[N, T+1], and the bytes of text that the N*T targets stand for.
+
+    `separator` opens a document where the stage tells documents apart: it is measured as it is trained.
+    """
 
     domain: str
     tokens: Tensor
     target_bytes: int
+    separator: int | None = None
 
 
 def load(node: Node, store: Store, sequences: int) -> list[HeldOut]:
@@ -38,7 +42,8 @@ def load(node: Node, store: Store, sequences: int) -> list[HeldOut]:
 def load_domain(node: Node, store: Store, domain: str, sequences: int) -> HeldOut:
     """Up to `sequences` sequences of one domain of the node's pool."""
     held = heldout(store.pool(node.pool), domain, sequences, node.stage.sequence_length)
-    return HeldOut(domain, torch.from_numpy(held.tokens), int(held.target_bytes.sum()))
+    tokens, target_bytes = torch.from_numpy(held.tokens), int(held.target_bytes.sum())
+    return HeldOut(domain, tokens, target_bytes, separator_of(node.stage))
 
 
 @torch.inference_mode()
@@ -51,7 +56,8 @@ def measure(model: Decoder, held: HeldOut, ranks: Ranks = ALONE) -> dict[str, fl
     parts = held.tokens.split(micro_rows(length))
     mine = []
     for part in parts[ranks.rank :: ranks.world]:
-        hidden = model.hidden(part[:, :-1]).flatten(0, 1)
+        inputs = part[:, :-1]
+        hidden = model.hidden(inputs, documents=documents_of(inputs, held.separator)).flatten(0, 1)
         losses = token_losses(hidden, model.unembedding, part[:, 1:].flatten())
         mine.append(losses.sum(dtype=torch.float64).item())
     nats = sum(ranks.interleave(np.array(mine), len(parts)).tolist())

@@ -34,7 +34,7 @@ from davinci.training.averaging import Average
 from davinci.training.distributed import ALONE, Ranks, require_rows
 from davinci.training.instruments import Epochs, update_ratios, utilisation
 from davinci.training.spikes import Detector
-from davinci.training.step import EXAMPLE, Objective, Window, gradients, move
+from davinci.training.step import EXAMPLE, Objective, Window, gradients, move, separator_of
 
 # Steps from one train record to the next, counted from initialisation.
 RECORD_EVERY = 10
@@ -220,7 +220,7 @@ class _Training:
     ) -> None:
         self._node, self._store, self._due, self._records, self._at = node, store, due, records, position
         self._ranks = ranks
-        self._objective = ranks.wrap(Objective(position.model), EXAMPLE)
+        self._objective = ranks.wrap(Objective(position.model, separator_of(node.stage)), EXAMPLE)
         self._adaptation: Adaptation | None = None
         begin, end = _step_at(node, position.tokens), node.steps.stop
         if node.stage.is_adaptive or position.trail is not None:

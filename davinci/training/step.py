@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from davinci.config import Stage
+from davinci.data.tokenizer import END_OF_TEXT_ID
 from davinci.model.decoder import Decoder
 from davinci.training.distributed import ALONE, Ranks
 from davinci.training.loss import linear_cross_entropy
@@ -34,16 +36,34 @@ class Batch(Protocol):
 
 
 class Objective(nn.Module):
-    """The decoder and its loss as one module, which is what a wrapper over several ranks has to see."""
+    """The decoder and its loss as one module, which is what a wrapper over several ranks has to see.
 
-    def __init__(self, decoder: Decoder) -> None:
+    Args:
+        decoder: what is trained.
+        separator: the token that opens a document, beyond which nothing attends; None where documents are not told
+            apart.
+    """
+
+    def __init__(self, decoder: Decoder, separator: int | None = None) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.separator = decoder, separator
 
     def forward(self, tokens: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Losses of tokens int64[B, T + 1] weighted by share float32[B, T]: their sum, and each, float32[B * T]."""
-        hidden = self.decoder.hidden(tokens[:, :-1]).flatten(0, 1)
+        inputs = tokens[:, :-1]
+        hidden = self.decoder.hidden(inputs, documents=documents_of(inputs, self.separator)).flatten(0, 1)
         return linear_cross_entropy(hidden, self.decoder.unembedding, tokens[:, 1:].flatten(), share.flatten())
+
+
+def documents_of(tokens: Tensor, separator: int | None) -> Tensor | None:
+    """The number of each token's document in its row, int64[B, T], a `separator` being the first of one; None where
+    documents are not told apart."""
+    return None if separator is None else (tokens == separator).cumsum(dim=1)
+
+
+def separator_of(stage: Stage) -> int | None:
+    """The token that opens a document in a stage that tells documents apart."""
+    return END_OF_TEXT_ID if stage.attention == "documents" else None
 
 
 # An input of `Objective` that teaches nothing.

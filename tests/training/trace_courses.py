@@ -59,6 +59,7 @@ def courses() -> dict[str, list[dict[str, Any]]]:
         ],
         "longer_sequences_other_rope_base": [stage(part), stage(rest, **longer)],
         "masked_questions": [stage(whole, mask_questions=True)],
+        "documents_apart": [stage(part), stage(rest, attention="documents")],
         "another_mixture": [stage(part), stage(rest)],
         "ema": [stage(part, averages=EMA), stage(rest, averages=EMA)],
         "polyak": [stage(part), stage(rest, averages={"kind": "polyak"})],
