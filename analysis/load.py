@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.realised import realised_notes
 from davinci.config import Benchmark, Node
 from davinci.launching.reconcile import done_mark
 from davinci.planning.plan import Plan, PlannedRun, Point, load_plan
@@ -104,6 +105,7 @@ def load(store: Store, name: str) -> Sweep:
     for node in plan.nodes:
         if (mark := done_mark(node, store)) is not None:
             sweep.done[node] = mark
+    sweep.notes += realised_notes(plan, store)
     return sweep
 
 
