@@ -22,7 +22,7 @@ def realised_notes(plan: Plan, store: Store) -> list[str]:
                 came_to = f"all of {tokens(most)}" if ended is None else f"{tokens(ended)} of at most {tokens(most)}"
                 found.setdefault((run.arm, name), []).append(f"{came_to} (seed {run.seed})")
     return [
-        f"{arm}: {name} ends on a plateau: it trained {', '.join(places)} tokens; points from there on keep their place "
-        "in the plan, where fewer tokens were seen"
+        f"{arm}: {name} ends on a plateau: it trained {', '.join(places)} tokens; points from there on keep their "
+        "place in the plan, where fewer tokens were seen"
         for (arm, name), places in found.items()
     ]
