@@ -24,7 +24,14 @@ from davinci.tracking.records import read
 from davinci.training import numerics
 
 STEP = 2 * LENGTH
-UNTIL = {"domain": "code", "check_every": 2 * STEP, "window": 3, "min_slope": 0.13, "sequences": 4}
+UNTIL = {
+    "domain": "code",
+    "check_every": 2 * STEP,
+    "window": 3,
+    "min_slope": 1.0,
+    "min_tokens": 12 * STEP,
+    "sequences": 4,
+}
 ADAPT = {"every": 3 * STEP, "window": 2, "sequences": 4}
 
 
