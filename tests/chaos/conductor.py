@@ -26,7 +26,7 @@ from davinci.tracking.records import read
 
 LOOK_SECONDS = 0.2
 # The last fault strikes at the latest when this much of the sweep is trained: there must be something to strike.
-LAST = 0.8
+LAST = 0.7
 KILLED = 0.2
 
 
@@ -63,7 +63,7 @@ def schedule(chains: int, dice: Random, extra: Sequence[Fault] = ()) -> list[tup
     """Faults with the share of the sweep's tokens from which they are looked for: a fifth of the jobs are killed, every
     other fault comes at least once. The launchers' come first of all."""
     kinds = [faults.job_killed] * math.ceil(KILLED * chains)
-    kinds += [faults.preempted, faults.preempted, faults.node_failed, faults.daemon_restarted, faults.batch_killed]
+    kinds += [faults.preempted, faults.node_failed, faults.daemon_restarted, faults.batch_killed]
     kinds += [faults.checkpoint_truncated, faults.disk_filled, *extra]
     dice.shuffle(kinds)
     return list(zip(sorted(dice.uniform(0, LAST) for _ in kinds), kinds, strict=True))
@@ -78,7 +78,7 @@ def conduct(scene: Scene, plan: Sequence[tuple[float, Fault]], dice: Random, lim
     began, relaunches, checks = time.monotonic(), 0, 0
     restarts: dict[str, int] = {}
     wrong: list[str] = []
-    launchers = [*dice.choices([faults.launcher_killed], k=3), faults.two_launchers]
+    launchers = [*[faults.launcher_killed] * 3, faults.two_launchers]
     active = [_one_after_another([fault(scene, dice) for fault in launchers])]
     due = list(plan)
     launcher: subprocess.Popen[bytes] | None = None

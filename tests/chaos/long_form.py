@@ -34,6 +34,7 @@ SWEEP = "qa_ratio_stage2_2"
 OVERRIDES = ("scale=smoke", "scale.tokens_per_trillion=12_000", "evaluation.limit=40", "seed=range(8)")
 SLURM = ("cluster=slurm", "cluster.time_minutes=30", "cluster.cpus_per_task=1", "cluster.memory_gb=1")
 PARALLEL = "cluster.max_parallel=8"
+EXTRA = (faults.parent_truncated, faults.preempted, faults.preempted, faults.node_failed)
 MEGABYTES = 1000
 LIMIT_SECONDS = 2 * 3600
 
@@ -63,7 +64,7 @@ def main() -> int:
         plan = parse(Plan, read_json(path), where=lambda key: f"{path}:{key}")
         scene = Scene(plan, store, command, run / "slurm", environment, run)
         dice = Random(options.seed)
-        schedule = conductor.schedule(len(plan.chains()), dice, [faults.parent_truncated])
+        schedule = conductor.schedule(len(plan.chains()), dice, EXTRA)
         report = conductor.conduct(scene, schedule, dice, LIMIT_SECONDS)
         if undisturbed.wait():
             raise UserError(f"the undisturbed sweep failed; see {folder / 'quiet.log'}")

@@ -42,7 +42,7 @@ pytestmark = [
 def test_a_sweep_in_chaos_ends_as_undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in small_sweep.stand_ins().items():
         monkeypatch.setitem(sys.modules, name, module)
-    environment = small_sweep.environment(tmp_path / "site", pause=0.02)
+    environment = small_sweep.environment(tmp_path / "site", pause=0.03)
     python = [sys.executable, "-m", "davinci", "retry", small_sweep.NAME, "--store"]
     quiet, _ = small_sweep.filled(tmp_path / "quiet", kind="local", workers=1)
     undisturbed = subprocess.Popen(
