@@ -1,6 +1,6 @@
 """Carries out a chaos run: faults strike as the sweep gets on, launches repeat until nothing is left, all is counted.
 
-Which fault strikes whom and at which share of the sweep's tokens comes from a seed; that it strikes depends on what is
+Which fault strikes whom, and from which progress of the sweep on, comes from a seed; that it strikes depends on what is
 seen (`faults`), never on time.
 """
 
@@ -60,7 +60,7 @@ class Report:
 
 
 def schedule(chains: int, dice: Random, extra: Sequence[Fault] = ()) -> list[tuple[float, Fault]]:
-    """Faults with the share of the sweep's tokens from which they are looked for: a fifth of the jobs are killed, every
+    """Faults with the progress of the sweep from which they are looked for: a fifth of the jobs are killed, every
     other fault comes at least once. The launchers' come first of all."""
     kinds = [faults.job_killed] * math.ceil(KILLED * chains)
     kinds += [faults.preempted, faults.node_failed, faults.daemon_restarted, faults.batch_killed]
@@ -82,6 +82,7 @@ def conduct(scene: Scene, plan: Sequence[tuple[float, Fault]], dice: Random, lim
     active = [_one_after_another([fault(scene, dice) for fault in launchers])]
     due = list(plan)
     launcher: subprocess.Popen[bytes] | None = None
+    idle = 0  # Faults that were under way when all was done, as the last look saw it.
     while active or due or not scene.is_finished():
         if time.monotonic() - began > limit:
             waiting = [fault.__name__ for _, fault in due]
@@ -104,9 +105,11 @@ def conduct(scene: Scene, plan: Sequence[tuple[float, Fault]], dice: Random, lim
             wrong, checks = wrong + found, checks + 1
             if not all(map(scene.is_done, scene.plan.nodes)):
                 launcher, relaunches = scene.launch(), relaunches + 1
-            elif due:
-                wrong.append(f"the sweep was over before these struck: {[fault.__name__ for _, fault in due]}")
+            elif due or idle == len(active) > 0:
+                left = [*(fault.__name__ for _, fault in due), *(fault.__name__ for fault in active)]
+                wrong.append(f"the sweep was over before these struck: {', '.join(left)}")
                 break
+            idle = len(active)
         elif dice.random() < 0.05:
             wrong, checks = wrong + onlooker.wrong_statuses(scene), checks + 1
         time.sleep(LOOK_SECONDS)
