@@ -64,19 +64,23 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def wrong_statuses(scene: Scene) -> list[str]:
     """What ``status --json`` says of a run that is not so, neither just before nor just after it was asked."""
-    before = truth(scene)
-    command = [sys.executable, "-m", "davinci", "status", scene.plan.sweep, "--json", "--store", str(scene.store.root)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, env=scene.environment)
-    after = truth(scene)
+    before, told, after = truth(scene), ask(scene), truth(scene)
     try:
-        said = {run["id"]: run["state"] for run in json.loads(told.stdout)["runs"]}
+        said = {run["id"]: run["state"] for run in json.loads(told)["runs"]}
     except ValueError:
-        return [f"status --json: {told.stderr.strip()[-300:]}"]
+        return [f"status --json: {told.strip()[-300:]}"]
     return [
         f"run {run}: status says {said.get(run)}, but it is {state}"
         for run, state in before.items()
         if after[run] == state != said.get(run)
     ]
+
+
+def ask(scene: Scene) -> str:
+    """What ``status --json`` prints."""
+    command = [sys.executable, "-m", "davinci", "status", scene.plan.sweep, "--json", "--store", str(scene.store.root)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, env=scene.environment)
+    return told.stdout or told.stderr
 
 
 def truth(scene: Scene) -> dict[str, str]:
