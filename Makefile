@@ -27,7 +27,7 @@ test-all: setup
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 slurm-test: setup
-	@tests/slurm/cluster.sh install
+	@SLURM_ACCOUNTING=1 tests/slurm/cluster.sh install
 	@$(BIN)/python -m pytest -m slurm
 
 lint: setup

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A real Slurm of a few nodes on this machine's loopback, as root, without systemd, munge, cgroups or database.
 #
-#   cluster.sh install             install Debian's packages
+#   cluster.sh install             install Debian's packages (with SLURM_ACCOUNTING=1 those of accounting too)
 #   cluster.sh start DIR [NODES]   configuration, state and logs in DIR; prints nothing, returns once all nodes are idle
 #   cluster.sh fail DIR NODE       kill the node's daemon and what runs on it, as a power cut does
 #   cluster.sh recover DIR NODE    start the node's daemon again
@@ -10,13 +10,19 @@
 # Every node has 4 cores and 2 accelerators (which are /dev/null). Partition `main` is preempted by requeue from
 # partition `urgent`, after SLURM_GRACE (15) seconds and the signal the job asked for. There are 2 licences `seat`. An
 # array has at most SLURM_ARRAY (1000) tasks.
-# Clients need SLURM_CONF=DIR/slurm.conf. SLURM_PORT (default 17817) is the first of NODES + 2 ports.
+# With SLURM_ACCOUNTING=1 at its start there is accounting (sacct), through a slurmdbd and a MariaDB of its own.
+# Clients need SLURM_CONF=DIR/slurm.conf. SLURM_PORT (default 17817) is the first of NODES + 2 ports; accounting takes 2 more.
 set -eu
 
 install_packages() {
-    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && exit 0
+    packages="" accounting=""
+    { command -v slurmctld && command -v slurmd; } >/dev/null || packages="slurm-wlm slurm-client"
+    [ -z "${SLURM_ACCOUNTING:-}" ] || { command -v slurmdbd && command -v mariadbd; } >/dev/null ||
+        accounting="slurmdbd mariadb-server"
+    [ -n "$packages$accounting" ] || exit 0
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm slurm-client
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages $accounting
 }
 
 write_configuration() {
@@ -62,9 +68,56 @@ EOF
     done >> "$SLURM_CONF"
 }
 
+until_true() {
+    for _ in $(seq 300); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.1
+    done
+    echo "never came true: $*; see $dir" >&2
+    exit 1
+}
+
+# A database daemon and Slurm's in front of it; the cluster is entered there by the controller itself.
+start_accounting() {
+    data=$((port + nodes + 3))
+    mysql="mariadb --no-defaults --socket=$dir/mysql.sock"
+    mariadb-install-db --no-defaults --user=root --datadir="$dir/mysql" --skip-test-db \
+        --auth-root-authentication-method=socket >"$dir/start.log" 2>&1
+    setsid mariadbd --no-defaults --user=root --datadir="$dir/mysql" --socket="$dir/mysql.sock" \
+        --bind-address=127.0.0.1 --port="$data" --pid-file="$dir/mysql.pid" --innodb-buffer-pool-size=64M \
+        --innodb-lock-wait-timeout=900 --innodb-flush-log-at-trx-commit=0 >>"$dir/start.log" 2>&1 </dev/null &
+    until_true $mysql -e "select 1"
+    $mysql -e "create user slurm@'127.0.0.1' identified by 'slurm'; create user slurm@localhost identified by 'slurm';
+        grant all on slurm_acct_db.* to slurm@'127.0.0.1'; grant all on slurm_acct_db.* to slurm@localhost"
+    cat > "$dir/slurmdbd.conf" <<EOF
+AuthType=auth/none
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort=$((data - 1))
+SlurmUser=root
+PidFile=$dir/slurmdbd.pid
+LogFile=$dir/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=$data
+StorageUser=slurm
+StoragePass=slurm
+EOF
+    chmod 600 "$dir/slurmdbd.conf"
+    cat >> "$SLURM_CONF" <<EOF
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=localhost
+AccountingStoragePort=$((data - 1))
+EOF
+    slurmdbd >>"$dir/start.log" 2>&1 </dev/null
+    until_true sacctmgr --noheader list cluster
+    sacctmgr --immediate --quiet add cluster local >>"$dir/start.log" 2>&1 || true
+}
+
 start() {
     mkdir -p "$dir/state" "$dir/spool"
     write_configuration
+    [ -z "${SLURM_ACCOUNTING:-}" ] || start_accounting
     # The daemons leave for the background, but would keep a caller's pipe open.
     slurmctld >"$dir/start.log" 2>&1 </dev/null
     for node in $(seq "$nodes"); do
