@@ -92,7 +92,7 @@ def load(store: Store, name: str) -> Sweep:
             point,
             benchmark,
             suites[run.arm].benchmarks[benchmark],
-            evaluations[point.node].get((point.tokens, keys[run.arm], benchmark)),
+            evaluations[point.node].get((point.tokens, point.asks(keys[run.arm]), benchmark)),
             "not evaluated at this point" if rows[point.node] else "the node has no records",
         )
         for run in plan.runs

@@ -101,17 +101,27 @@ class Grid:
         return {arm.config.evaluation.key for arm in self.sweep.plan.arms}
 
     @cached_property
+    def _asked(self) -> dict[int, set[str]]:
+        """What is asked at each token count: a suite, of the weights there or of an average."""
+        keys = {arm.label: arm.config.evaluation.key for arm in self.sweep.plan.arms}
+        found: dict[int, set[str]] = defaultdict(set)
+        for run in self.sweep.plan.runs:
+            for point in run.points:
+                found[point.tokens].add(point.asks(keys[run.arm]))
+        return found
+
+    @cached_property
     def moments(self) -> list[Moment]:
         """The demanded token counts, ascending."""
         arms = len(self.sweep.plan.arms)
-        one_suite = len(self.suites) == 1
         last_stage = self._at[max(self._at)][0].stage
         found = []
         for tokens, rows in sorted(self._at.items()):
             arms_of_node: dict[str, set[str]] = defaultdict(set)
             for row in rows:
                 arms_of_node[row.node].add(row.arm)
-            shared = arms > 1 and one_suite and all(len(some) == arms for some in arms_of_node.values())
+            one_question = len(self._asked[tokens]) == 1
+            shared = arms > 1 and one_question and all(len(some) == arms for some in arms_of_node.values())
             first = rows[0]
             name = first.label if first.stage == last_stage else f"{first.stage} {first.label}"
             if len({(row.stage, row.stage_tokens) for row in rows}) > 1:

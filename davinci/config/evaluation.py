@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from davinci.config.base import Frozen, NotNegative, Positive
 
@@ -28,10 +28,26 @@ class Benchmark(Frozen):
 
 
 class EvaluationPoint(Frozen):
-    """A moment to evaluate at: `tokens` into `stage`, rounded down to a whole step; null means the stage's end."""
+    """A moment to evaluate at: `tokens` into `stage`, rounded down to a whole step; null means the stage's end.
+
+    `weights` says which: those trained, or the average that the stage keeps of them. With `average_of` n the mean of n
+    such states is evaluated, the last one there and each of the others `spacing_tokens` before the next (checkpoint
+    averaging, LAWA, arXiv 2209.14981); training then leaves a checkpoint at each of them.
+    """
 
     stage: str
     tokens: Positive | None = None
+    weights: Literal["trained", "average"] = "trained"
+    average_of: Positive = 1
+    spacing_tokens: Positive | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.average_of > 1) != (self.spacing_tokens is not None):
+            raise ValueError(
+                "average_of more than 1 needs spacing_tokens, from one state to the next, and they need it"
+            )
+        return self
 
 
 class Evaluation(Frozen):

@@ -80,6 +80,11 @@ class Run(Frozen):
                     f"evaluation.at.{index}.stage: the curriculum has no stage {point.stage!r}"
                     + nearest(point.stage, stages)
                 )
+            if point.weights == "average" and self.curriculum.stages[point.stage].averages is None:
+                raise ValueError(
+                    f"evaluation.at.{index}.weights: average, but stage {point.stage} keeps none; give it averages, "
+                    "such as {kind: polyak}"
+                )
             budget = self.curriculum.stages[point.stage].tokens
             if point.tokens is not None and point.tokens > budget:
                 raise ValueError(

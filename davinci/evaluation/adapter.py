@@ -7,7 +7,7 @@ context is the end-of-text token. No hub, no transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,11 +217,11 @@ class DecoderLM(TemplateLM):
         return [_cut(decode(tokens), until) for tokens in written]
 
 
-def load(checkpoint: Path, node: Node, store: Store) -> DecoderLM:
-    """A checkpoint of `node` with its pool's tokenizer, on the accelerator where there is one."""
-    from davinci.model.weights import load_model
+def load(weights: Sequence[Path], node: Node, store: Store) -> DecoderLM:
+    """The mean of these files of weights of `node` with its pool's tokenizer, on the accelerator where there is one."""
+    from davinci.model.weights import load_mean
 
-    model = load_model(checkpoint, node.model, node.vocab_size)
+    model = load_mean(weights, node.model, node.vocab_size)
     tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
     return DecoderLM(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def items_file(store: Store, node: Node, key: str) -> Path:
     return store.node(node.id) / "evaluations" / f"{key}.parquet"
 
 
-def evaluate(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store) -> list[Result]:
+def evaluate(
+    checkpoint: Path, node: Node, evaluation: Evaluation, store: Store, weights: Sequence[Path] = ()
+) -> list[Result]:
     """Results of the checkpoint on each benchmark of the suite, in the suite's order.
 
     Args:
@@ -54,18 +57,22 @@ def evaluate(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store)
         node: gives model shape, pool and tokenizer.
         evaluation: the suite; its `at` and `heldout_sequences` play no part here.
         store: where pools are read and results kept.
+        weights: files of weights, in checkpoints, whose mean is evaluated; none means the checkpoint's own.
 
     Raises:
         UserError: an unknown task or metric, or a pool whose benchmark items are missing.
     """
-    key = cache_key(checkpoint, node, evaluation, store)
+    from davinci.model.weights import WEIGHTS
+
+    files = list(weights) or [checkpoint / WEIGHTS]
+    key = cache_key(files, node, evaluation, store)
     path = items_file(store, node, key)
     found = _read(path)
     if found is None:
         from davinci.evaluation import harness  # lm-eval and torch: two seconds that a served result need not pay
 
         settings = settings_digest(node, evaluation, store)
-        scores, frame = harness.run(checkpoint, node, evaluation, store, settings=settings, fewshot_seed=FEWSHOT_SEED)
+        scores, frame = harness.run(files, node, evaluation, store, settings=settings, fewshot_seed=FEWSHOT_SEED)
         _write(path, scores, frame)
         found = scores, frame
     scores, frame = found
@@ -88,11 +95,12 @@ def evaluate(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store)
     return results
 
 
-def cache_key(checkpoint: Path, node: Node, evaluation: Evaluation, store: Store) -> str:
+def cache_key(weights: Sequence[Path], node: Node, evaluation: Evaluation, store: Store) -> str:
     """Digest of everything the scores are a function of, weights included: 24 hex digits."""
     from davinci.model.weights import weights_digest
 
-    return digest([weights_digest(checkpoint), settings_digest(node, evaluation, store)])[:24]
+    digests = [weights_digest(file.parent, file.name) for file in weights]
+    return digest([*digests, settings_digest(node, evaluation, store)])[:24]
 
 
 def _write(path: Path, scores: dict[str, float], frame: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +20,9 @@ from davinci.store import Store
 
 
 def run(
-    checkpoint: Path, node: Node, evaluation: Evaluation, store: Store, *, settings: str, fewshot_seed: int
+    weights: Sequence[Path], node: Node, evaluation: Evaluation, store: Store, *, settings: str, fewshot_seed: int
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Evaluate a checkpoint.
+    """Evaluate the mean of these files of weights of `node`.
 
     `settings` is the digest of all that defines the tasks: those of the same digest are loaded once a process.
 
@@ -36,7 +37,7 @@ def run(
 
     from davinci.evaluation.adapter import load
 
-    lm = load(checkpoint, node, store)
+    lm = load(weights, node, store)
     scores: dict[str, float] = {}
     frames = []
     for name, benchmark in evaluation.benchmarks.items():

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from davinci.config import Evaluation, Frozen, Positive
-from davinci.planning.plan import Plan
+from davinci.planning.plan import Plan, State
 
 
 class Demand(Frozen):
-    """An evaluation of a node's state at `tokens` (since initialisation) on the suite with key `suite`."""
+    """An evaluation of a node's state at `tokens` (since initialisation) on the suite `suite`.
+
+    `weights` and `states` as in `plan.Point`; `suite` is the key of a suite as records name it (`Point.asks`).
+    """
 
     tokens: Positive
     suite: str
+    weights: Literal["trained", "average"] = "trained"
+    states: tuple[State, ...] = ()
 
 
 def demanded(plan: Plan) -> dict[str, tuple[Demand, ...]]:
     """What is asked of each node that anything is asked of, in order of tokens."""
-    suites = {arm.label: arm.config.evaluation.key for arm in plan.arms}
-    asked: dict[str, set[tuple[int, str]]] = {}
+    keys = {arm.label: arm.config.evaluation.key for arm in plan.arms}
+    asked: dict[str, dict[tuple[int, str], Demand]] = {}
     for run in plan.runs:
         for point in run.points:
-            asked.setdefault(point.node, set()).add((point.tokens, suites[run.arm]))
-    return {
-        node: tuple(Demand(tokens=tokens, suite=suite) for tokens, suite in sorted(found))
-        for node, found in asked.items()
-    }
+            demand = Demand(
+                tokens=point.tokens, suite=point.asks(keys[run.arm]), weights=point.weights, states=point.states
+            )
+            asked.setdefault(point.node, {})[demand.tokens, demand.suite] = demand
+    return {node: tuple(found[key] for key in sorted(found)) for node, found in asked.items()}
 
 
 def suites(plan: Plan) -> dict[str, Evaluation]:
-    """The plan's suites by key; `at`, which says when and not what, is left empty."""
+    """The plan's suites by their names in demands and by their keys; `at`, which says when and not what, is left
+    empty."""
     found: dict[str, Evaluation] = {}
+    by_arm: dict[str, Evaluation] = {}
     for arm in plan.arms:
         key = arm.config.evaluation.key
         if key not in found:
             found[key] = arm.config.evaluation.model_copy(update={"at": ()})
+        by_arm[arm.label] = found[key]
+    keys = {label: suite.key for label, suite in by_arm.items()}
+    for run in plan.runs:
+        found |= {point.asks(keys[run.arm]): by_arm[run.arm] for point in run.points}
     return found
 
 

@@ -314,11 +314,14 @@ def _begin(node: Node, mark: dict[str, Any], rows: Sequence[dict[str, Any]]) -> 
 def _evaluate(asked: Asked, node: Node, attempt: int, store: Store) -> None:
     """Evaluate one checkpoint on one suite and append its rows."""
     from davinci.evaluation.evaluate import evaluate, items_file
+    from davinci.model.weights import AVERAGE, WEIGHTS
 
     tokens = asked.demand.tokens
     checkpoint = store.checkpoint(node.id, tokens)
     step = int(read_json(checkpoint / "state.json")["global_step"])
-    results = evaluate(checkpoint, node, asked.evaluation, store)
+    file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
+    folders = [store.checkpoint(state.node, state.tokens) for state in asked.demand.states] or [checkpoint]
+    results = evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders])
     with Writer(store.records(node.id), attempt) as writer:
         for result in results:
             writer.write(

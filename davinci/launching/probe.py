@@ -97,10 +97,10 @@ def _courses(plan: Plan, left: Collection[str], cluster: Cluster, budget: int) -
     weights: dict[Shape, float] = defaultdict(float)
     examples: dict[Shape, Node] = {}
     asked: dict[Model, set[str]] = defaultdict(set)
-    demands = demanded(plan)
+    demands, known = demanded(plan), suites(plan)
     for name in left:
         node = plan.nodes[name]
-        asked[node.model] |= {demand.suite for demand in demands.get(name, ())}
+        asked[node.model] |= {known[demand.suite].key for demand in demands.get(name, ())}
         for shape, count in shapes(node).items():
             weights[shape] += count * step_flops(shape)
             examples[shape] = node
@@ -112,7 +112,6 @@ def _courses(plan: Plan, left: Collection[str], cluster: Cluster, budget: int) -
     steps = {shape: FEWEST + int(spare * weights[shape] / total) for shape in kept}
     if sum(count * step_flops(shape) for shape, count in steps.items()) / rate > PATIENCE:
         steps = dict.fromkeys(kept, FEWEST)
-    known = suites(plan)
     courses = []
     for model in models:
         own = sorted((shape for shape in kept if shape.model == model), key=step_flops)

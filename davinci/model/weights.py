@@ -5,6 +5,7 @@ Where the stage keeps an average of them it is ``average.safetensors``, of the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -35,6 +36,23 @@ def load_model(folder: Path, model: Model, vocab_size: int, file: str = WEIGHTS)
     """The decoder of a checkpoint, on the CPU. Raises UserError where its weights do not fit the shape."""
     decoder = Decoder(model, vocab_size)
     load_weights(decoder, folder, file)
+    return decoder
+
+
+def load_mean(files: Sequence[Path], model: Model, vocab_size: int) -> Decoder:
+    """The decoder whose weights are the mean of those in `files`, each in the folder of a checkpoint.
+
+    Summed in float64, in order. Raises UserError where some do not fit the shape.
+    """
+    decoder = load_model(files[0].parent, model, vocab_size, files[0].name)
+    if len(files) == 1:
+        return decoder
+    sums = {name: parameter.detach().double() for name, parameter in decoder.named_parameters()}
+    for file in files[1:]:
+        load_weights(decoder, file.parent, file.name)
+        for name, parameter in decoder.named_parameters():
+            sums[name] += parameter.detach()
+    decoder.load_state_dict({name: (total / len(files)).float() for name, total in sums.items()})
     return decoder
 
 

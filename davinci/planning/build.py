@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from davinci.config import EvaluationPoint, Node, Run
 from davinci.data.cards import PoolCard
@@ -21,9 +21,10 @@ from davinci.planning.identity import Course, History, StageSpan
 from davinci.planning.noise import power
 from davinci.planning.orphans import orphans
 from davinci.planning.plan import Orphan, Plan, PlannedRun, Point
+from davinci.planning.plan import State as PointState
 from davinci.planning.stored import StoredNodes, finished, launched
 from davinci.planning.sweep import Arm, Sweep
-from davinci.planning.tree import State, Tree
+from davinci.planning.tree import State, Tree, floored
 from davinci.store import Store
 
 
@@ -137,12 +138,14 @@ def missing_sources(nodes: Iterable[Node]) -> tuple[str, ...]:
 
 
 class _Stop(NamedTuple):
-    """An evaluation of an arm, whatever the seed: a `Point` without its node."""
+    """An evaluation of an arm, whatever the seed: a `Point` without its node, `states` by their tokens."""
 
     tokens: int
     stage: str
     stage_tokens: int
     label: str
+    weights: Literal["trained", "average"]
+    states: tuple[int, ...]
 
 
 @dataclass
@@ -169,6 +172,10 @@ class _Tree:
             for seed, history in zip(sweep.seeds, histories.of(arm.config, sweep.seeds), strict=True)
         ]
         tree = Tree([history for _, _, history in wanted])
+        for index, (shared, _, _) in enumerate(wanted):
+            for stop in shared.stops:
+                for tokens in stop.states:  # An end of a node is a checkpoint that stays.
+                    tree.cut(index, tokens)
         stored.cut(tree, [history for _, _, history in wanted])
         planned = iter(
             self._planned(shared, seed, history, tree.states(index))
@@ -195,13 +202,19 @@ class _Tree:
                 self.nodes[state.id] = _node(shared.arm.config, history, state, begin, parent, span, position)
             begin, parent = state
         tokens = [state.tokens for state in states]
+
+        def at(place: int) -> str:
+            return states[bisect_left(tokens, place)].id
+
         points = tuple(
             Point(
-                node=states[bisect_left(tokens, stop.tokens)].id,
+                node=at(stop.tokens),
                 tokens=stop.tokens,
                 stage=stop.stage,
                 stage_tokens=stop.stage_tokens,
                 label=stop.label,
+                weights=stop.weights,
+                states=tuple(PointState(node=at(place), tokens=place) for place in stop.states),
             )
             for stop in shared.stops
         )
@@ -254,11 +267,19 @@ def _mixture_positions(spans: Sequence[StageSpan]) -> tuple[int, ...]:
 
 def _stops(config: Run, course: Course) -> tuple[_Stop, ...]:
     spans = {span.name: span for span in course.spans}
-    stops = [_stop(config, wanted, spans[wanted.stage]) for wanted in config.evaluation.at]
-    return tuple(sorted({stop.tokens: stop for stop in stops}.values()))
+    found: dict[int, _Stop] = {}
+    for wanted in config.evaluation.at:
+        stop = _stop(config, wanted, spans[wanted.stage], course.spans)
+        other = found.setdefault(stop.tokens, stop)
+        if (other.weights, other.states) != (stop.weights, stop.states):
+            raise UserError(
+                f"evaluation.at: asks two kinds of weights of the state {stop.label} into {stop.stage}; make them two "
+                "arms, which share the training"
+            )
+    return tuple(sorted(found.values()))
 
 
-def _stop(config: Run, wanted: EvaluationPoint, span: StageSpan) -> _Stop:
+def _stop(config: Run, wanted: EvaluationPoint, span: StageSpan, spans: Sequence[StageSpan]) -> _Stop:
     grid = span.stage.grid
     asked = span.stage.tokens if wanted.tokens is None else wanted.tokens
     stage_tokens = grid.tokens_at(grid.step_at(asked))
@@ -268,4 +289,25 @@ def _stop(config: Run, wanted: EvaluationPoint, span: StageSpan) -> _Stop:
             f"{grid.batch_at(0) * span.stage.sequence_length} tokens"
         )
     label = paper_label(asked / config.scale.tokens_per_trillion * 1e12)
-    return _Stop(span.stage_begin + stage_tokens, span.name, stage_tokens, label)
+    tokens = span.stage_begin + stage_tokens
+    return _Stop(tokens, span.name, stage_tokens, label, wanted.weights, _averaged(wanted, tokens, spans))
+
+
+def _averaged(wanted: EvaluationPoint, tokens: int, spans: Sequence[StageSpan]) -> tuple[int, ...]:
+    """The states, in tokens since initialisation, whose mean is evaluated; none where it is the state at `tokens`."""
+    if wanted.spacing_tokens is None:
+        return ()
+    places = [tokens - back * wanted.spacing_tokens for back in reversed(range(wanted.average_of))]
+    states = tuple(dict.fromkeys(floored(spans, place) for place in places if place > 0))
+    if len(states) < wanted.average_of or states[0] == 0:
+        raise UserError(
+            f"evaluation.at: {wanted.average_of} states {wanted.spacing_tokens} tokens apart, the last at {tokens} "
+            f"tokens, are only {len([state for state in states if state])} whole steps of training; ask for fewer, or "
+            "another spacing_tokens"
+        )
+    if wanted.weights == "average":
+        without = [span.name for span in spans if span.end >= states[0] and span.begin < tokens]
+        without = [span.name for span in spans if span.name in without and span.stage.averages is None]
+        if without:
+            raise UserError(f"evaluation.at: the states to average reach back to {without[0]}, which keeps no averages")
+    return states

@@ -198,7 +198,8 @@ def _work(
             if name not in work:
                 work[name] = _Work(nodes[name], config)
         for point in run.points:
-            work[point.node].points.setdefault(point.tokens, {})[keys[run.arm]] = config.evaluation
+            asked = work[point.node].points.setdefault(point.tokens, {})
+            asked[point.asks(keys[run.arm])] = config.evaluation
     return work
 
 

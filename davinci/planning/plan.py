@@ -14,10 +14,18 @@ from davinci.planning.sweep import Arm, Budget, Question
 from davinci.store import Store, read_json
 
 
+class State(Frozen):
+    """The state of `node` at `tokens` since initialisation."""
+
+    node: str
+    tokens: int
+
+
 class Point(Frozen):
     """A demanded evaluation: the state of `node` at `tokens` since initialisation, `stage_tokens` into `stage`.
 
-    `label` names the point in tables, in the paper's tokens (``84B``).
+    `label` names the point in tables, in the paper's tokens (``84B``). `weights` are those trained or their average;
+    where `states` are given, the mean of those, the point's own the last.
     """
 
     node: str
@@ -25,6 +33,17 @@ class Point(Frozen):
     stage: str
     stage_tokens: int
     label: str
+    weights: Literal["trained", "average"] = "trained"
+    states: tuple[State, ...] = ()
+
+    def asks(self, suite: str) -> str:
+        """How records name `suite` (its key) asked of these weights: the key itself for a state's trained weights."""
+        parts = [suite]
+        if self.weights != "trained":
+            parts.append(self.weights)
+        if self.states:
+            parts += ["mean", *(str(state.tokens) for state in self.states)]
+        return "-".join(parts)
 
 
 class PlannedRun(Frozen):

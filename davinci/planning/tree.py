@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from davinci.planning.identity import Course, History, encode, state_id
+from davinci.planning.identity import Course, History, StageSpan, encode, state_id
 
 
 class State(NamedTuple):
@@ -60,7 +60,7 @@ class Tree:
 
     def cut(self, index: int, tokens: int) -> None:
         """Cut the run, and all that share it up to there, at the step boundary at or before `tokens`."""
-        tokens = _floored(self._histories[index], tokens)
+        tokens = floored(self._histories[index].spans, tokens)
         for twig, leaves in self._paths[index]:
             if twig.begin < tokens <= leaves:
                 place = bisect_left(twig.cuts, tokens)
@@ -121,9 +121,9 @@ class Tree:
                 self.cut(index, begin)
 
 
-def _floored(history: History, tokens: int) -> int:
-    """The last step boundary of the run at or before `tokens`."""
-    span = next(span for span in history.spans if tokens <= span.end)
+def floored(spans: Sequence[StageSpan], tokens: int) -> int:
+    """The last step boundary of a run of these spans at or before `tokens`."""
+    span = next(span for span in spans if tokens <= span.end)
     if tokens in (span.begin, span.end):
         return tokens
     grid = span.stage.grid

@@ -19,6 +19,7 @@ from davinci.evaluation import embedded, harness, suite
 from davinci.evaluation.evaluate import cache_key, evaluate, items_file
 from davinci.evaluation.settings import settings_digest
 from davinci.model.decoder import Decoder
+from davinci.model.weights import WEIGHTS, load_mean, load_model
 from davinci.store import Store
 from davinci.training import checkpoints
 
@@ -120,18 +121,18 @@ def test_key_changes_with_what_a_score_depends_on(
     store: Store, node: Node, save: Callable[[int], Path], small: Suite
 ) -> None:
     checkpoint = save(1)
-    keys = {"first": cache_key(checkpoint, node, small("code_indentation"), store)}
-    keys["weights"] = cache_key(save(2), node, small("code_indentation"), store)
-    keys["shots"] = cache_key(checkpoint, node, small("code_indentation", num_fewshot=1), store)
-    keys["limit"] = cache_key(checkpoint, node, small("code_indentation", limit=9), store)
-    keys["task"] = cache_key(checkpoint, node, small("code_indentation", task="code_name_order"), store)
+    keys = {"first": cache_key([checkpoint / WEIGHTS], node, small("code_indentation"), store)}
+    keys["weights"] = cache_key([save(2) / WEIGHTS], node, small("code_indentation"), store)
+    keys["shots"] = cache_key([checkpoint / WEIGHTS], node, small("code_indentation", num_fewshot=1), store)
+    keys["limit"] = cache_key([checkpoint / WEIGHTS], node, small("code_indentation", limit=9), store)
+    keys["task"] = cache_key([checkpoint / WEIGHTS], node, small("code_indentation", task="code_name_order"), store)
     shape = node.model_copy(update={"model": node.model.model_copy(update={"rope_theta": 500.0})})
-    keys["shape"] = cache_key(checkpoint, shape, small("code_indentation"), store)
+    keys["shape"] = cache_key([checkpoint / WEIGHTS], shape, small("code_indentation"), store)
     with (store.pool("embedded") / "tasks" / "code_indentation.jsonl").open("a", encoding="utf-8") as file:
         file.write("\n")
-    keys["items"] = cache_key(checkpoint, node, small("code_indentation"), store)
+    keys["items"] = cache_key([checkpoint / WEIGHTS], node, small("code_indentation"), store)
     (store.pool("embedded") / "tokenizer.json").write_text("{}", encoding="utf-8")
-    keys["tokenizer"] = cache_key(checkpoint, node, small("code_indentation"), store)
+    keys["tokenizer"] = cache_key([checkpoint / WEIGHTS], node, small("code_indentation"), store)
     assert len(set(keys.values())) == len(keys)
 
 
@@ -170,3 +171,14 @@ def test_every_task_file_loads_in_lm_eval(file: str, store: Store) -> None:
     tasks = harness._load("embedded", name, str(store.pool("embedded") / "tasks"), "load")["tasks"]
     assert list(tasks) == [name]
     assert len(tasks[name].eval_docs) > 50
+
+
+def test_the_mean_of_several_checkpoints(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
+    files = [save(seed) / WEIGHTS for seed in (1, 2, 3)]
+    parts = [dict(load_model(file.parent, node.model, 512).named_parameters()) for file in files]
+    for name, parameter in load_mean(files, node.model, 512).named_parameters():
+        mean = sum(part[name].double() for part in parts) / 3
+        torch.testing.assert_close(parameter.double(), mean, rtol=1e-6, atol=1e-8)
+    found = evaluate(files[0].parent, node, small("code_indentation", limit=4), store, files)
+    alone = evaluate(files[0].parent, node, small("code_indentation", limit=4), store)
+    assert found[0].key != alone[0].key and found[0].items == 4

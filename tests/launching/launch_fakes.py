@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -176,8 +177,11 @@ def items_file(store: Store, node: Node, key: str) -> Path:
     return store.node(node.id) / "evaluations" / f"{key}.parquet"
 
 
-def evaluate(checkpoint: Path, node: Node, evaluation: Any, store: Store) -> list[Any]:
+def evaluate(checkpoint: Path, node: Node, evaluation: Any, store: Store, weights: Sequence[Path] = ()) -> list[Any]:
+    """The key of what is evaluated names the files, where it is not the checkpoint's own weights."""
     key = weights_digest(checkpoint)[:12] + evaluation.key
+    if [file.name for file in weights] != ["model.safetensors"]:
+        key += "".join(f"-{file.parent.name}.{file.stem}" for file in weights)
     path = items_file(store, node, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("items")
@@ -202,7 +206,9 @@ def stand_ins() -> dict[str, ModuleType]:
         "davinci.training.loop": _module(train=train, Stopped=Stopped),
         "davinci.training.numerics": _module(configure=lambda threads: None),
         "davinci.training.checkpoints": _module(is_valid=is_valid),
-        "davinci.model.weights": _module(weights_digest=weights_digest),
+        "davinci.model.weights": _module(
+            weights_digest=weights_digest, WEIGHTS="model.safetensors", AVERAGE="average.safetensors"
+        ),
         "davinci.evaluation.evaluate": _module(evaluate=evaluate, items_file=items_file),
         "davinci.evaluation.settings": _module(settings_digest=settings_digest),
     }
