@@ -101,7 +101,7 @@ class Grid:
         return {arm.config.evaluation.key for arm in self.sweep.plan.arms}
 
     @cached_property
-    def _asked(self) -> dict[int, set[str]]:
+    def _questions(self) -> dict[int, set[str]]:
         """What is asked at each token count: a suite, of the weights there or of an average."""
         keys = {arm.label: arm.config.evaluation.key for arm in self.sweep.plan.arms}
         found: dict[int, set[str]] = defaultdict(set)
@@ -120,7 +120,7 @@ class Grid:
             arms_of_node: dict[str, set[str]] = defaultdict(set)
             for row in rows:
                 arms_of_node[row.node].add(row.arm)
-            one_question = len(self._asked[tokens]) == 1
+            one_question = len(self._questions[tokens]) == 1
             shared = arms > 1 and one_question and all(len(some) == arms for some in arms_of_node.values())
             first = rows[0]
             name = first.label if first.stage == last_stage else f"{first.stage} {first.label}"
