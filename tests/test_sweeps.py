@@ -140,3 +140,42 @@ def test_a_study_that_the_embedded_pool_cannot_hold_says_so(conf, study):
     with pytest.raises(UserError, match="embedded"):
         expand([f"sweep={study}", "scale=tiny"], conf, SWEEPS)
     assert "Plans at scale=paper alone" in (SWEEPS / f"{study}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scale", ["tiny", "paper"])
+def test_decay_branches_share_the_stable_trunk(conf, scale):
+    sweeps = expand(["sweep=wsd_branches", f"scale={scale}"], conf, SWEEPS).sweeps
+    (plan,) = build_plans(sweeps, cards={"embedded": None, "davinci": None})
+    assert plan.audit.verdict == "controlled", plan.audit.findings
+    stable = [node for node in plan.nodes.values() if node.stage_name == "stable"]
+    longest = max(arm.config.curriculum.stages["stable"].grid.tokens_used for arm in plan.arms)
+    assert sum(node.end - node.begin for node in stable) == longest * len(plan.seeds)
+    assert len([node for node in plan.nodes.values() if node.stage_name == "decay"]) == 3 * len(plan.seeds)
+
+
+@pytest.mark.parametrize("scale", ["tiny", "paper"])
+def test_annealing_is_one_training_asked_three_ways(conf, scale):
+    sweeps = expand(["sweep=annealing", f"scale={scale}"], conf, SWEEPS).sweeps
+    (plan,) = build_plans(sweeps, cards={"embedded": None, "davinci": None})
+    assert plan.audit.verdict == "controlled", plan.audit.findings
+    assert len({run.nodes for run in plan.runs}) == len(plan.seeds)
+    short, long = (next(n for n in plan.nodes.values() if n.stage_name == name) for name in ("short", "long"))
+    assert long.stage.sequence_length == 2 * short.stage.sequence_length
+    assert (short.model.rope_theta, long.model.rope_theta) == (10_000.0, 500_000.0)
+
+
+def test_the_paper_ends_each_stage_with_its_last_whole_step_and_says_so(conf):
+    sweeps = expand(["sweep=qa_masking", "scale=paper"], conf, SWEEPS).sweeps
+    (plan,) = build_plans(sweeps, cards={"davinci": None})
+    (text,) = [one.text for one in plan.audit.findings if "whole step" in one.text]
+    # 1T / 2^24 is 59,604.6 steps.
+    assert f"s2_1 after {59_604 * PAPER_STEP:,} of 1,000,000,000,000 tokens" in text
+
+
+def test_wsd_s_returns_to_the_stable_rate(conf):
+    line = ["curriculum=wsd_s", "scale=tiny", "evaluation.at=[{stage:to_2t},{stage:to_4t},{stage:to_6t}]"]
+    (sweep,) = expand(line, conf, SWEEPS).sweeps
+    stages = list(sweep.arms[0].config.curriculum.resolved.values())
+    for stage in stages:
+        pieces = stage.lr_pieces()
+        assert (pieces[-1].kind, pieces[-1].start, pieces[-1].stop) == ("inverse", 4e-3, 1e-3)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from davinci.config.base import Frozen, NotNegativeFloat, Positive
+from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat
 
 Level = Literal["L0", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9"]
 PROPORTION_TOLERANCE = 1e-9
@@ -18,21 +18,27 @@ class Source(Frozen):
 
     `depths` are the Darwin Levels it exists at, shallow to deep. `tokens` is its size where the pool is not on this
     machine (a built pool's card knows better). `substages` are the substages whose mixtures draw on it (see
-    `Mixture.substage`); null allows all.
+    `Mixture.substage`); null allows all. `max_epochs` is how often a run may see it (see `Pool`).
     """
 
     domain: str
     depths: Annotated[tuple[Level, ...], Field(min_length=1)]
     tokens: Positive | None = None
     substages: tuple[str, ...] | None = None
+    max_epochs: PositiveFloat | None = None
 
 
 class Pool(Frozen):
-    """The sources a run may draw on. `name` is also its folder in the store; `vocab_size` is its tokenizer's."""
+    """The sources a run may draw on. `name` is also its folder in the store; `vocab_size` is its tokenizer's.
+
+    A run that sees a source more than `max_epochs` times (the source's own, if it has one) is refused when planned; 1
+    allows no repetition, null any.
+    """
 
     name: str
     tokenizer: str
     vocab_size: Positive
+    max_epochs: PositiveFloat | None = None
     sources: Annotated[dict[str, Source], Field(min_length=1)]
 
     @property

@@ -57,8 +57,15 @@ def audit(
     findings += [Finding(level=problem, text=text) for text in _lacking_seeds(sweep, planned_runs)]
     findings += _sources(compared, planned_runs, nodes, problem)
     findings += _budgets(sweep, planned_runs, nodes, flops_by_arm, problem)
-    noted = [*_tokenizers(sweep, cards), *_masks(sweep), *_trunk(sweep), *_placement(compared), *_replicates(sweep)]
-    noted += adaptive.notes(sweep)
+    noted = [
+        *_tokenizers(sweep, cards),
+        *_whole_steps(sweep),
+        *_masks(sweep),
+        *_trunk(sweep),
+        *_placement(compared),
+        *_replicates(sweep),
+        *adaptive.notes(sweep),
+    ]
     findings += [Finding(level="noted", text=text) for text in noted]
     rank = ("refused", "warned", "noted")
     return Audit(
@@ -253,6 +260,23 @@ def _tokenizers(sweep: Sweep, cards: Mapping[str, PoolCard | None]) -> list[str]
         return []
     named = "; ".join(f"{name} ({some(arms)})" for name, arms in groups.items())
     return [f"tokenizers differ, so losses per token are not comparable between arms (bits per byte are): {named}"]
+
+
+def _whole_steps(sweep: Sweep) -> list[str]:
+    """Budgets that are no whole number of steps: the stage ends with the last one inside."""
+
+    def ends(arm: Arm) -> tuple[tuple[str, int, int], ...]:
+        stages = arm.config.curriculum.stages.items()
+        return tuple((name, stage.grid.tokens_used, stage.tokens) for name, stage in stages)
+
+    texts = []
+    groups = _by(sweep.arms, ends)
+    for stages, arms in groups.items():
+        who = "" if len(groups) == 1 else f"{some(arms)}: "
+        short = [f"{name} after {used:,} of {budget:,} tokens" for name, used, budget in stages if used < budget]
+        if short:
+            texts.append(f"{who}stages end with their last whole step: {some(short, 4, 400)}")
+    return texts[:4]
 
 
 def _masks(sweep: Sweep) -> list[str]:

@@ -15,7 +15,7 @@ from davinci.data.cards import PoolCard
 from davinci.errors import UserError
 from davinci.planning.audit import audit
 from davinci.planning.cost import Probe, cost, node_flops
-from davinci.planning.epochs import ledger, repetitions
+from davinci.planning.epochs import ledger, refuse_exhausted, repetitions
 from davinci.planning.histories import Histories
 from davinci.planning.identity import Course, History, StageSpan
 from davinci.planning.noise import power
@@ -95,6 +95,7 @@ def _plan(
     left = nodes.keys() - done
     flops_by_arm = {run.arm: sum(flops[node] for node in run.nodes) for run in runs if run.seed == sweep.seeds[0]}
     epochs = ledger(sweep, cards)
+    refuse_exhausted(sweep, epochs)
     return Plan(
         sweep=sweep.name,
         question=sweep.question,

@@ -124,6 +124,25 @@ def ledger(sweep: Sweep, cards: Mapping[str, PoolCard | None]) -> tuple[Epochs, 
     return tuple(rows)
 
 
+def refuse_exhausted(sweep: Sweep, rows: Sequence[Epochs]) -> None:
+    """Raise UserError where an arm sees a source more often than its pool allows (`Pool.max_epochs`)."""
+    configs = {arm.label: arm.config.pool for arm in sweep.arms}
+    for row in rows:
+        if row.source is None:
+            continue
+        for arm in row.arms:
+            pool = configs[arm]
+            own = pool.sources[row.source].max_epochs
+            limit = pool.max_epochs if own is None else own
+            if limit is not None and row.cumulative > limit * (1 + 1e-9):
+                where = "pool" if own is None else f"pool.sources.{row.source}"
+                raise UserError(
+                    f"{where}.max_epochs: source {row.source} is exhausted in stage {row.stage} of arm {arm}: by its "
+                    f"end {row.cumulative:.3g} epochs are asked for, and {limit:g} allowed; lower its share or the "
+                    "stage's tokens, or allow more"
+                )
+
+
 def repetitions(rows: Sequence[Epochs], max_epochs: float) -> tuple[str, ...]:
     """A warning for every source that some arm sees more than `max_epochs` times since initialisation.
 

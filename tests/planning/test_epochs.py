@@ -10,7 +10,7 @@ from planned import make_sweep
 from davinci.composition import resolvers
 from davinci.config import Mixture, Run, parse
 from davinci.errors import UserError
-from davinci.planning.epochs import ledger, repetitions
+from davinci.planning.epochs import ledger, refuse_exhausted, repetitions
 
 SECOND = "curriculum.stages.second.mixture.domains"
 
@@ -160,3 +160,17 @@ def test_the_printed_row_of_stage_2_2_is_refused():
     with pytest.raises(UserError, match=r"domains: proportions must sum to 1, .* science 0\.0885 .* \(100\.30%\)"):
         parse(Mixture, printed)
     parse(Mixture, {"domains": printed["domains"] | {"science": 0.0855}})
+
+
+@pytest.mark.parametrize("key", ["pool.max_epochs", "pool.sources.books.max_epochs"])
+def test_a_source_that_must_not_repeat_is_refused_when_exhausted(make_run, card, key):
+    """The two stages take a good fifth of the books."""
+    allowed = make_sweep({"base": make_run({key: 0.5})})
+    refuse_exhausted(allowed, ledger(allowed, {"small": card}))
+    sweep = make_sweep({"base": make_run({key: 0.1})})
+    with pytest.raises(UserError) as told:
+        refuse_exhausted(sweep, ledger(sweep, {"small": card}))
+    assert str(told.value).startswith(f"{key}: source ") and "is exhausted in stage first of arm base" in str(
+        told.value
+    )
+    assert "\n" not in str(told.value)
