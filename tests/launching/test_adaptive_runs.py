@@ -112,7 +112,7 @@ def test_a_longer_maximum_goes_on_from_the_shorter_one(store: Store) -> None:
     assert rest.stage_name == "s" and not [row for row in read(store.records(rest.id)) if row["kind"] == "train"]
 
 
-def test_a_job_stopped_at_every_step_comes_to_the_same(store: Store, tmp_path: Path) -> None:
+def test_a_job_stopped_every_few_steps_comes_to_the_same(store: Store, tmp_path: Path) -> None:
     plan = planned(store, adaptive("one", 1e-4))
     run_all(plan, store)
     other = filled(tmp_path / "other")
@@ -126,7 +126,7 @@ def test_a_job_stopped_at_every_step_comes_to_the_same(store: Store, tmp_path: P
             break
         except Interrupted:
             stops += 1
-    assert stops > 4
+    assert stops > 3
     for node in plan.nodes:
         assert read_decisions(other, node) == read_decisions(store, node)
     assert weights(plan, other, "one") == weights(plan, store, "one")
