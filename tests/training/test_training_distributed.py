@@ -20,6 +20,7 @@ from davinci.config import Node
 from davinci.data.batches import Batch
 from davinci.errors import RankLost, UserError
 from davinci.model.decoder import Decoder
+from davinci.realised import read_decisions
 from davinci.store import Store
 from davinci.tracking.records import read
 from davinci.training import checkpoints as saved
@@ -162,6 +163,22 @@ def test_a_stage_goes_on_from_its_parent(four: Gang, stores: dict[int, Store]) -
     run(four, 2, stores[2], trunk)
     assert order(run(four, 4, stores[2], branch)) == run(four, 1, stores[1], branch)[0].rows
     assert_close(stores[1], stores[2], branch)
+
+
+def test_ranks_decide_alike(four: Gang, stores: dict[int, Store]) -> None:
+    """An adaptive stage reads and ends alike on any number of ranks; a training of others replays it."""
+    until = {"domain": "code", "check_every": 12 * LENGTH, "window": 3, "min_slope": 1.0, "min_tokens": 60 * LENGTH}
+    rules = {"until": until | {"sequences": 8}, "adapt": {"every": 16 * LENGTH, "window": 2, "sequences": 4}}
+    constant = {"shape": "constant", "start": 3e-3, "stop": None, "warmup_tokens": 0}
+    one = node()
+    stage = one.stage.model_dump(mode="json") | rules
+    one = tiny_node(stage=stage | {"lr": stage["lr"] | constant})
+    seen = {world: run(four, world, stores[world], one) for world in (1, 2)}
+    assert order(seen[2]) == seen[1][0].rows
+    decisions = [read_decisions(stores[world], one.id) for world in (1, 2)]
+    assert decisions[0] is not None and decisions[1] is not None
+    assert decisions[0].ended == decisions[1].ended is not None and decisions[0].moves
+    assert_close(stores[1], stores[2], one)
 
 
 def test_more_ranks_than_sequences_are_refused(four: Gang, stores: dict[int, Store]) -> None:
