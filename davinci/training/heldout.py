@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,9 +43,18 @@ def load(node: Node, store: Store, sequences: int) -> list[HeldOut]:
 
 def load_domain(node: Node, store: Store, domain: str, sequences: int) -> HeldOut:
     """Up to `sequences` sequences of one domain of the node's pool."""
-    held = heldout(store.pool(node.pool), domain, sequences, node.stage.sequence_length)
-    tokens, target_bytes = torch.from_numpy(held.tokens), int(held.target_bytes.sum())
+    folder = store.pool(node.pool)
+    card = folder / "card.json"
+    stamp = card.stat().st_mtime_ns if card.is_file() else 0
+    tokens, target_bytes = _read(folder, stamp, domain, sequences, node.stage.sequence_length)
     return HeldOut(domain, tokens, target_bytes, separator_of(node.stage))
+
+
+@lru_cache(maxsize=16)
+def _read(folder: Path, stamp: int, domain: str, sequences: int, length: int) -> tuple[Tensor, int]:
+    """What runs that follow each other in one process share; `stamp` changes when the pool is built again."""
+    held = heldout(folder, domain, sequences, length)
+    return torch.from_numpy(held.tokens), int(held.target_bytes.sum())
 
 
 @torch.inference_mode()
