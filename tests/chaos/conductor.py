@@ -110,7 +110,7 @@ def conduct(scene: Scene, plan: Sequence[tuple[float, Fault]], dice: Random, lim
                 wrong.append(f"the sweep was over before these struck: {', '.join(left)}")
                 break
             idle = len(active)
-        elif dice.random() < 0.05:
+        elif dice.random() < 0.02:
             wrong, checks = wrong + onlooker.wrong_statuses(scene), checks + 1
         time.sleep(LOOK_SECONDS)
     wrong += onlooker.wrong_statuses(scene)
