@@ -35,20 +35,23 @@ def main() -> None:
 
 
 class Turns:
-    """The clock of a contender: `step` is called with the loss after every step, and waits while others have theirs."""
+    """The clock of a contender: `step` is called with the loss after every step, and waits while others have theirs.
+
+    The first step is nobody's turn: with it everything is built and allocated.
+    """
 
     def __init__(self, answers: Any) -> None:
-        self._answers, self._left = answers, 0
+        self._answers, self._left = answers, 1
         self._begun = (0.0, 0.0)
-
-    def begin(self) -> None:
-        """Everything is built: wait for the first turn."""
-        print("ready", file=self._answers)
-        self._wait()
+        self._is_ready = False
 
     def step(self, loss: Callable[[], float]) -> None:
         self._left -= 1
-        if self._left == 0:
+        if not self._is_ready:
+            self._is_ready = True
+            print("ready", file=self._answers)
+            self._wait()
+        elif self._left == 0:
             wall, cpu = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
             print(wall, cpu, loss(), file=self._answers)
             self._wait()
@@ -78,16 +81,14 @@ def adamw(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=LR, betas=BETAS, eps=EPS, fused=True)
 
 
-def plain_loop(race: dict[str, Any], folder: Path, turns: Turns, model: nn.Module, logits: Any) -> None:
+def plain_loop(race: dict[str, Any], folder: Path, turns: Turns, model: nn.Module) -> None:
     """nanoGPT's loop: whole batch, backward, clip, fused AdamW, a look at the loss every ten steps."""
     optimizer = adamw(model)
-    forward = torch.compile(logits) if race["compile"] else logits
     batches = read(folder)
-    turns.begin()
     step, log = 0, sys.stderr
     while True:
         tokens = next(batches)
-        scores = forward(tokens[:, :-1])
+        scores = model(tokens[:, :-1])
         loss = functional.cross_entropy(scores.flatten(0, 1), tokens[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -184,7 +185,7 @@ def plain(race: dict[str, Any], folder: Path, turns: Turns) -> None:
             state[f"{new}{other}.weight"] = given[f"{old}{name}.weight"]
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and set(missing) == {"cosines", "sines"}
-    plain_loop(race, folder, turns, model, model)
+    plain_loop(race, folder, turns, model)
 
 
 def qwen2(race: dict[str, Any], folder: Path) -> Any:
@@ -229,9 +230,6 @@ def transformers(race: dict[str, Any], folder: Path, turns: Turns) -> None:
             return {"input_ids": tokens[:-1], "shift_labels": tokens[1:], "labels": tokens[1:]}
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            turns.begin()
-
         def on_step_end(self, *_: Any, **__: Any) -> None:
             turns.step(lambda: float(trainer.last_loss))
 
@@ -265,7 +263,6 @@ def transformers(race: dict[str, Any], folder: Path, turns: Turns) -> None:
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        torch_compile=race["compile"],
     )
     trainer = Timed(qwen2(race, folder), arguments, train_dataset=Rows(), callbacks=[Clock()])
     trainer.train()
@@ -298,7 +295,7 @@ def litgpt(race: dict[str, Any], folder: Path, turns: Turns) -> None:
     model = GPT(config)
     model.lm_head.weight = model.transformer.wte.weight
     nn.init.normal_(model.lm_head.weight, std=m["initializer_range"])
-    plain_loop(race, folder, turns, model, model)
+    plain_loop(race, folder, turns, model)
 
 
 def davinci(race: dict[str, Any], folder: Path, turns: Turns) -> None:
@@ -309,17 +306,14 @@ def davinci(race: dict[str, Any], folder: Path, turns: Turns) -> None:
 
     numerics.configure(race["threads"])
     store, node = Store(folder / "store"), parse(Node, race["node"])
-    seen: dict[str, Any] = {"loss": 0.0, "begun": False}
+    loop.PROGRESS_EVERY = 0.0  # it tells its loss after every step
+    seen = {"loss": 0.0}
 
     def progress(tokens: int, speed: float, loss: float) -> None:
         seen["loss"] = loss
 
     def after_step() -> bool:
-        if seen["begun"]:
-            turns.step(lambda: float(seen["loss"]))
-        else:  # the first step is nobody's: everything is built only now
-            seen["begun"] = True
-            turns.begin()
+        turns.step(lambda: seen["loss"])
         return False
 
     loop.train(node, store, checkpoints=(), attempt=1, progress=progress, should_stop=after_step)
@@ -343,7 +337,6 @@ def bare(race: dict[str, Any], folder: Path, turns: Turns) -> None:
     share = torch.full((len(tokens), race["length"]), 1.0 / (len(tokens) * race["length"]))
     rows = micro_rows(race["length"])
     parts = list(zip(tokens.split(rows), share.split(rows), strict=True))
-    turns.begin()
     while True:
         objective.zero_grad(set_to_none=True)
         for part, weights in parts:
