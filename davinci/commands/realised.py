@@ -75,7 +75,7 @@ def _fixed(node: Node, decisions: Decisions) -> dict[str, Any]:
     changes: dict[str, Any] = {} if decisions.ended is None else {"tokens": decisions.ended}
     if decisions.moves:
         changes["mixtures"] = [
-            {"from_tokens": move.tokens, "mixture": {"domains": move.domains, "sources": own}}
+            {"from_tokens": move.tokens, "mixture": {"domains": move.domains, "sources": dict(own)}}
             for move in decisions.moves
         ]
     return changes
