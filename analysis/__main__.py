@@ -28,9 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     report.add_argument("sweep", metavar="SWEEP", help="name of the sweep, as in sweeps/SWEEP.yaml")
     report.add_argument("--store", default="store", metavar="PATH", help="folder of its records (default: store)")
+    emergence = commands.add_parser(
+        "emergence",
+        help="print when a sweep's capabilities emerged, and draw the timeline",
+        description="When each capability that a sweep probes rose above chance for good: a table and a timeline.",
+        epilog="example: python -m analysis emergence qa_ratio_stage2_2 --store ./store",
+    )
+    emergence.add_argument("sweep", metavar="SWEEP", help="name of the sweep, as in sweeps/SWEEP.yaml")
+    emergence.add_argument("--store", default="store", metavar="PATH", help="folder of its records (default: store)")
     options = parser.parse_args(arguments)
+    command = {"report": _report, "emergence": _emergence}[options.command]
     try:
-        return _report(options.sweep, Store(Path(options.store)))
+        return command(options.sweep, Store(Path(options.store)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -57,6 +66,24 @@ def _report(name: str, store: Store) -> int:
     paths = write(found, store.sweep(name) / "report")
     console.print(Text.assemble(("Report ", "bold"), str(paths[0])))
     console.print(Text(f"       {', '.join(path.name for path in paths[1:])}", style="bright_black"))
+    return 0
+
+
+def _emergence(name: str, store: Store) -> int:
+    from analysis import emergence
+    from analysis.load import load
+    from analysis.report import save_timeline
+    from analysis.tables import render_terminal
+
+    sweep = load(store, name)
+    found = emergence.courses(sweep)
+    if not found:
+        raise UserError(f"sweep {name!r} has no probes; launch it with evaluation.probes.every_tokens=N")
+    console = Console(highlight=False)
+    console = Console(highlight=False, width=min(console.width, WIDTH) if console.is_terminal else WIDTH)
+    render_terminal(emergence.table(found), console)
+    paths = save_timeline(sweep, found, store.sweep(name) / "report")
+    console.print(Text.assemble(("Timeline ", "bold"), ", ".join(str(path) for path in paths)))
     return 0
 
 

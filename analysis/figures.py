@@ -41,7 +41,7 @@ def save(panels: Sequence[Panel], stem: Path, columns: int, stamp: str = "") -> 
     """Write `panels` in a grid as ``stem.pdf`` and ``stem.png``, with one legend above and `stamp` below."""
     if not panels:
         return []
-    with _style():
+    with style():
         from matplotlib.backends.backend_pdf import FigureCanvasPdf  # noqa: F401 (loads with the style set)
         from matplotlib.figure import Figure
 
@@ -57,11 +57,11 @@ def save(panels: Sequence[Panel], stem: Path, columns: int, stamp: str = "") -> 
         for index, panel in enumerate(panels):
             axes = figure.add_subplot(rows, columns, index + 1)
             draw(axes, panel)
-            axes.set_title(_plain(panel.title), loc="left", fontsize=10, fontweight="bold", color=INK, pad=14)
+            axes.set_title(plain(panel.title), loc="left", fontsize=10, fontweight="bold", color=INK, pad=14)
         _legend(figure, panels, across)
         if stamp:
             place: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8.5, "color": WARNING}
-            figure.text(1 - 0.06 / width, 0.03 / height, _plain(stamp), **place)
+            figure.text(1 - 0.06 / width, 0.03 / height, plain(stamp), **place)
         paths = [stem.with_suffix(".pdf"), stem.with_suffix(".png")]
         with atomic_file(paths[0]) as temporary:
             figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
@@ -72,7 +72,7 @@ def save(panels: Sequence[Panel], stem: Path, columns: int, stamp: str = "") -> 
 
 def svg(panel: Panel, prefix: str) -> str:
     """One panel as an inline ``<svg>`` without title; `prefix` keeps its ids apart from those of other panels."""
-    with _style({"svg.hashsalt": prefix}):
+    with style({"svg.hashsalt": prefix}):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(4.1, 2.7))
@@ -80,7 +80,11 @@ def svg(panel: Panel, prefix: str) -> str:
         draw(figure.add_subplot(), panel)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
+    return inline(out.getvalue(), prefix)
+
+
+def inline(text: str, prefix: str) -> str:
+    """A saved SVG as an element of the page, its ids apart from those of others by `prefix`."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
@@ -103,11 +107,13 @@ def draw(axes: Axes, panel: Panel) -> None:
     for tokens, stage in panel.boundaries:
         axes.axvline(tokens, color="#9aa3ab", linewidth=0.9, dashes=(4, 3), zorder=1)
         place: dict[str, Any] = {"xy": (tokens, 1.0), "xycoords": ("data", "axes fraction"), "xytext": (3, 1)}
-        axes.annotate(_plain(stage), **place, **_SMALL, va="bottom")
+        axes.annotate(plain(stage), **place, **_SMALL, va="bottom")
     if panel.guide and low <= panel.guide[0] <= high:
         axes.axhline(panel.guide[0], color="#9aa3ab", linewidth=0.9, dashes=(1, 2), zorder=1)
         place = {"xy": (1.0, panel.guide[0]), "xycoords": ("axes fraction", "data"), "xytext": (-2, 2)}
         axes.annotate(panel.guide[1], **place, **_SMALL, ha="right")
+    for tokens, colour in panel.spikes:  # a tick at the foot of the plot
+        axes.plot([tokens, tokens], [0.0, 0.035], transform=axes.get_xaxis_transform(), color=colour, linewidth=0.9)
     axes.set_ylim(low, high)
     axes.set_xlabel(panel.x_label, fontsize=8.5)
     axes.set_ylabel(panel.y_label, fontsize=8.5)
@@ -127,7 +133,7 @@ def _x_axis(axes: Axes, panel: Panel) -> None:
     pad = 0.04 * (high - low) or 1.0
     axes.set_xlim(low - pad, high + pad)
     ticks = list(panel.ticks) or token_ticks(low, high)
-    axes.set_xticks([x for x, _ in ticks], [_plain(name) for _, name in ticks])
+    axes.set_xticks([x for x, _ in ticks], [plain(name) for _, name in ticks])
 
 
 def _legend_columns(names: Sequence[str], width: float) -> int:
@@ -148,18 +154,19 @@ def _legend(figure: Figure, panels: Sequence[Panel], across: int) -> None:
         Line2D([], [], color=line.colour, marker=line.marker, linewidth=1.7, markersize=4.5, markeredgecolor="white")
         for line in lines.values()
     ]
-    names = [_plain(label) for label in lines]
+    names = [plain(label) for label in lines]
     look = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6, "columnspacing": 1.6}
     figure.legend(handles, names, loc="upper left", ncols=across, bbox_to_anchor=(0.0, 1.0), **look)
 
 
-def _style(extra: dict[str, Any] | None = None) -> Any:
+def style(extra: dict[str, Any] | None = None) -> Any:
+    """A context in which matplotlib draws as all figures here do."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
     return matplotlib.rc_context({**_RC, **(extra or {})})
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib must not read as mathematics."""
     return text.replace("$", r"\$")

@@ -48,6 +48,8 @@ class Sweep:
         scores: a row a (run, point, benchmark), `COLUMNS`; `tokens` since initialisation, `score` 0 to 1 or NaN.
         items: per-item results by (node, key, benchmark), where readable.
         train: node -> DataFrame(tokens, loss) of the training loss in nats a token.
+        spikes: node -> token counts of the steps whose loss or gradient norm was a spike (`training.spikes`).
+        probes: node -> its probe rows as recorded.
         heldout: DataFrame(node, tokens, domain, loss, bits_per_byte).
         spent: node -> `Spent`, for nodes with records.
         done: node -> content of its done.json.
@@ -59,6 +61,8 @@ class Sweep:
     scores: pd.DataFrame
     items: dict[tuple[str, str, str], Items] = field(default_factory=dict)
     train: dict[str, pd.DataFrame] = field(default_factory=dict)
+    spikes: dict[str, list[int]] = field(default_factory=dict)
+    probes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     heldout: pd.DataFrame = field(default_factory=pd.DataFrame)
     spent: dict[str, Spent] = field(default_factory=dict)
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -206,6 +210,8 @@ def _read_curves(sweep: Sweep, rows: dict[str, list[dict[str, Any]]]) -> None:
             for row in found
             if row["kind"] == "heldout"
         ]
+        sweep.spikes[node] = [row["tokens"] for row in found if row["kind"] == "spike"]
+        sweep.probes[node] = [row for row in found if row["kind"] == "probe"]
         times: dict[int, list[float]] = {}
         for row in found:
             if "time" in row:

@@ -38,7 +38,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot. `boundaries` are stage starts (tokens, stage); `ticks` overrides the x axis; `guide` is (y, label)."""
+    """One plot. `boundaries` are stage starts (tokens, stage); `ticks` overrides the x axis; `guide` is (y, label);
+    `spikes` are (tokens, colour) of steps to be marked."""
 
     title: str
     x_label: str
@@ -47,6 +48,7 @@ class Panel:
     boundaries: tuple[tuple[int, str], ...]
     ticks: tuple[tuple[int, str], ...] = ()
     guide: tuple[float, str] | None = None
+    spikes: tuple[tuple[float, str], ...] = ()
 
 
 def styles(sweep: Sweep) -> dict[str, tuple[str, str]]:
@@ -90,7 +92,7 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
                 x_label=x_label,
                 y_label="score, %",
                 lines=tuple(line for line in lines if line.x.size),
-                boundaries=_boundaries(grid.sweep, ticks[0][0]),
+                boundaries=boundaries(grid.sweep, ticks[0][0]),
                 ticks=tuple(ticks) if len(ticks) <= 6 else (),
                 guide=(100 * chances[0], "chance") if len(chances) == 1 else None,
             )
@@ -104,10 +106,11 @@ def loss_panels(sweep: Sweep) -> list[Panel]:
     training = _training_lines(sweep)
     panels = []
     if training and fork:
-        panels.append(_panel(sweep, "Training loss, whole run", "nats per token", training, 0))
+        panels.append(_panel(sweep, "Training loss, whole run", "nats per token", training, 0, _spikes(sweep, 0)))
     if training:
         title = "Training loss, where arms differ" if fork else "Training loss"
-        panels.append(_panel(sweep, title, "nats per token", [_after(line, fork) for line in training], fork))
+        own = [_after(line, fork) for line in training]
+        panels.append(_panel(sweep, title, "nats per token", own, fork, _spikes(sweep, fork)))
     for domain in sorted(set(sweep.heldout["domain"].dropna()), key=_domain_order):
         lines = _heldout_lines(sweep, domain)
         panels.append(_panel(sweep, f"Held-out {domain}", "bits per byte", [_after(one, fork) for one in lines], fork))
@@ -119,9 +122,16 @@ def _domain_order(domain: str) -> tuple[int, str]:
     return (DOMAINS.index(domain) if domain in DOMAINS else len(DOMAINS), domain)
 
 
-def _panel(sweep: Sweep, title: str, y_label: str, lines: Iterable[Line], begin: int) -> Panel:
+def _panel(
+    sweep: Sweep,
+    title: str,
+    y_label: str,
+    lines: Iterable[Line],
+    begin: int,
+    spikes: Iterable[tuple[float, str]] = (),
+) -> Panel:
     kept = tuple(line for line in lines if line.x.size)
-    return Panel(title, "tokens since initialisation", y_label, kept, _boundaries(sweep, begin))
+    return Panel(title, "tokens since initialisation", y_label, kept, boundaries(sweep, begin), spikes=tuple(spikes))
 
 
 def _line(label: str, colour: str, marker: str, points: Sequence[tuple[int, list[float]]], scale: float) -> Line:
@@ -141,7 +151,7 @@ def _after(line: Line, begin: int) -> Line:
     return Line(line.label, line.colour, line.marker, line.x[keep], line.mean[keep], line.low[keep], line.high[keep])
 
 
-def _boundaries(sweep: Sweep, begin: int) -> tuple[tuple[int, str], ...]:
+def boundaries(sweep: Sweep, begin: int) -> tuple[tuple[int, str], ...]:
     """Where stages start at or after `begin`; a run's very start is no boundary.
 
     By the arms' curricula: nodes are also cut inside a stage, and one node may be part of stages of different names.
@@ -186,6 +196,17 @@ def _grouped(sweep: Sweep) -> list[tuple[str, str, str, list[str]]]:
         own = [node for node, arms in owners.items() if arm in arms and node not in shared]
         groups.append((arm, colour, marker, own))
     return groups
+
+
+def _spikes(sweep: Sweep, begin: int) -> list[tuple[float, str]]:
+    """Tokens and colour of each step from `begin` on whose loss or gradient norm was a spike."""
+    return [
+        (float(tokens), colour)
+        for _, colour, _, nodes in _grouped(sweep)
+        for node in nodes
+        for tokens in sweep.spikes.get(node, ())
+        if tokens >= begin
+    ]
 
 
 def _training_lines(sweep: Sweep) -> list[Line]:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from analysis import figures, layout, panels, published, tables
+from analysis import emergence, figures, layout, panels, published, tables, timeline
 from analysis.comparison import AboveChance, Cell, Comparison, Verdict, above_chance, compare, judge
 from analysis.load import Sweep, load
 from analysis.replicates import Floor, floor
@@ -37,6 +37,7 @@ class Findings:
     verdict: Verdict | None
     chance: tuple[AboveChance, ...]
     floor: Floor | None
+    courses: tuple[emergence.Course, ...]
 
 
 def study(store: Store, name: str) -> Findings:
@@ -66,6 +67,7 @@ def study(store: Store, name: str) -> Findings:
         verdict=judge(grid, (main, domains, benchmarks)),
         chance=tuple(chance),
         floor=noise,
+        courses=tuple(emergence.courses(sweep)),
     )
 
 
@@ -87,11 +89,18 @@ def write(found: Findings, folder: Path) -> list[Path]:
         + tables.render_markdown(found.benchmark_table),
         "scores.csv": tables.render_csv([row._asdict() | {"audit": verdict} for row in found.grid.all_rows]),
     }
+    if found.courses:
+        texts["emergence.csv"] = tables.render_csv(emergence.table(found.courses).data)
     for name, text in texts.items():
         write_text(folder / name, text)
     drawn = figures.save(panels.score_panels(found.grid, found.main), folder / "figure", columns=2, stamp=stamp)
     drawn += figures.save(panels.loss_panels(found.sweep), folder / "loss", columns=2, stamp=stamp)
-    return [folder / name for name in texts] + drawn
+    return [folder / name for name in texts] + drawn + save_timeline(found.sweep, found.courses, folder, stamp)
+
+
+def save_timeline(sweep: Sweep, courses: Sequence[emergence.Course], folder: Path, stamp: str = "") -> list[Path]:
+    """Draw the timeline of capabilities into `folder`; nothing where nothing was probed."""
+    return timeline.save(courses, panels.styles(sweep), panels.boundaries(sweep, 0), folder / "emergence", stamp)
 
 
 def verdict_text(found: Findings) -> str | None:
@@ -138,6 +147,9 @@ def page(found: Findings) -> str:
         published_source=published.SOURCE,
         score_panels=drawn(score_panels, "score"),
         loss_panels=drawn(loss_panels, "loss"),
+        spikes=sum(len(found.sweep.spikes.get(node, ())) for node in plan.nodes),
+        emergence_table=emergence.table(found.courses),
+        timeline=Markup(_timeline(found)) if found.courses else "",
         legend=list({line.label: line for panel in score_panels + loss_panels for line in panel.lines}.values()),
         groups=_groups(found),
         complete=_complete(found),
@@ -146,6 +158,11 @@ def page(found: Findings) -> str:
         epochs=_epochs(found.sweep),
         environment=_environment(),
     )
+
+
+def _timeline(found: Findings) -> str:
+    sweep = found.sweep
+    return timeline.svg(found.courses, panels.styles(sweep), panels.boundaries(sweep, 0), "timeline")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from davinci.composition.grammar import package_of, parse_overrides
 from davinci.composition.template import Template, leaves_of
 from davinci.config import Curriculum, Run, parse
 from davinci.errors import UserError
+from davinci.evaluation.probe_items import with_digest
 from davinci.evaluation.suite import check
 
 CONF = "conf/config.yaml"
@@ -197,6 +198,7 @@ def to_run(data: dict[str, Any], origin: Callable[[str], str]) -> Run:
     run = parse(Run, data, where=origin)
     try:
         check(run.evaluation)
+        run = with_digest(run)
     except UserError as error:
         raise UserError(f"{origin(str(error).partition(':')[0])}: {error}") from None
     return run

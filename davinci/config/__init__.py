@@ -8,7 +8,7 @@ otherwise; proportions are fractions of 1; learning rates are absolute.
 from davinci.config.adaptive import Adapt, Until
 from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
 from davinci.config.curriculum import Averages, BatchStep, Curriculum, MixtureStep, Stage
-from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint
+from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint, Probes
 from davinci.config.learning_rate import LearningRate, LearningRatePiece
 from davinci.config.model import Model, Optimizer
 from davinci.config.node import Node, SourceUse
@@ -42,6 +42,7 @@ __all__ = [
     "Pool",
     "Positive",
     "PositiveFloat",
+    "Probes",
     "Run",
     "Scale",
     "Source",

@@ -50,6 +50,18 @@ class EvaluationPoint(Frozen):
         return self
 
 
+class Probes(Frozen):
+    """Cheap likelihood items scored while a run trains: at initialisation, and whenever a step passes a multiple of
+    `every_tokens` since then.
+
+    `file` is a JSONL of one's own; null means the embedded set. `digest` is the file's, filled in when it is read.
+    """
+
+    every_tokens: Positive
+    file: str | None = None
+    digest: str | None = None
+
+
 class Evaluation(Frozen):
     """What is evaluated, and when. `harness` says whose task files the task names are."""
 
@@ -59,6 +71,7 @@ class Evaluation(Frozen):
     at: tuple[EvaluationPoint, ...]
     limit: Positive | None
     heldout_sequences: Positive
+    probes: Probes | None = None
 
     @property
     def key(self) -> str:

@@ -60,3 +60,16 @@ class Node(Frozen):
         """The stage's steps that this node trains."""
         grid = self.stage.grid
         return range(grid.step_at(self.begin - self.stage_begin), grid.step_at(self.end - self.stage_begin))
+
+    def probed_at(self, every_tokens: int) -> list[int]:
+        """Where the node's probes are scored, in tokens since initialisation: at initialisation itself, and after each
+        step that reaches or passes a multiple of `every_tokens`. The same however training is cut into nodes."""
+        grid, first = self.stage.grid, self.begin // every_tokens + 1
+        found = [] if self.begin else [0]
+        for multiple in range(first * every_tokens, self.end + 1, every_tokens):
+            step = grid.step_at(multiple - self.stage_begin)
+            passed = grid.tokens_at(step) + self.stage_begin < multiple
+            reached = grid.tokens_at(step + passed) + self.stage_begin
+            if reached <= self.end and reached not in found[-1:]:
+                found.append(reached)
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from davinci.config import Evaluation, Frozen, Positive
+from davinci.evaluation.probe_key import set_key
 from davinci.planning.plan import Plan, State
 
 
@@ -31,6 +32,31 @@ def demanded(plan: Plan) -> dict[str, tuple[Demand, ...]]:
             )
             asked.setdefault(point.node, {})[demand.tokens, demand.suite] = demand
     return {node: tuple(found[key] for key in sorted(found)) for node, found in asked.items()}
+
+
+class Probing(Frozen):
+    """Probes of a node: the items of the set `key`, whenever a step passes a multiple of `every_tokens`."""
+
+    key: str
+    every_tokens: Positive
+
+
+def probed(plan: Plan) -> dict[str, tuple[Probing, ...]]:
+    """What probes are asked of each node that any are asked of: nodes are shared, and so are their probes."""
+    settings = {
+        arm.label: (set_key(arm.config.evaluation.probes), arm.config.evaluation.probes.every_tokens)
+        for arm in plan.arms
+        if arm.config.evaluation.probes is not None
+    }
+    asked: dict[str, set[tuple[str, int]]] = {}
+    for run in plan.runs:
+        if run.arm in settings:
+            for node in run.nodes:
+                asked.setdefault(node, set()).add(settings[run.arm])
+    return {
+        node: tuple(Probing(key=key, every_tokens=every) for key, every in sorted(found))
+        for node, found in asked.items()
+    }
 
 
 def suites(plan: Plan) -> dict[str, Evaluation]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from davinci.config import Node
-from davinci.launching.demands import demanded, suites
+from davinci.launching.demands import demanded, probed, suites
 from davinci.launching.forecast import tail
 from davinci.launching.reconcile import (
     Asked,
@@ -29,17 +29,17 @@ from davinci.store import Store
 
 def glance(plan: Plan, store: Store) -> dict[str, Remaining]:
     """What every node of the plan still lacks, by node id."""
-    demands, known = demanded(plan), suites(plan)
+    demands, known, probing = demanded(plan), suites(plan), probed(plan)
     settings: Settings = {}
     left = {}
     for node in plan.nodes.values():
         asked = asked_of(node, demands.get(node.id, ()), known, store, settings)
         if done_mark(node.id, store) is None:
             left[node.id] = _unmarked(node, asked, store)
-        elif is_settled(node, asked, store):
+        elif is_settled(node, asked, store, probes := probing.get(node.id, ())):
             left[node.id] = Remaining(train=False, discard=(), start=node.end, evaluations=(), marked=True)
         else:
-            left[node.id] = remaining(node, asked, store)
+            left[node.id] = remaining(node, asked, store, probing=probes)
     return left
 
 

@@ -17,14 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from davinci.config import Cluster, Evaluation, Frozen, Node, Positive, parse
 from davinci.errors import RankLost, UserError
 from davinci.launching.cancelled import Cancelled, Watch
-from davinci.launching.demands import Demand
+from davinci.launching.demands import Demand, Probing
 from davinci.launching.donors import Donor, take_over
 from davinci.launching.lock import Lock, WaitAbandoned
 from davinci.launching.reconcile import (
     Asked,
+    Remaining,
     asked_of,
     done_mark,
     evaluation_files,
@@ -32,11 +35,13 @@ from davinci.launching.reconcile import (
     remaining,
     rows_lost,
     train_rows,
+    unprobed,
 )
 from davinci.store import Store, read_json, write_json
 from davinci.tracking.records import Writer, read
 
 if TYPE_CHECKING:
+    from davinci.evaluation.probes import Probe
     from davinci.training.distributed import Ranks
 
 REPORT_SECONDS = 0.3
@@ -47,7 +52,7 @@ class Job(Frozen):
 
     `after` names the chain it starts from. `cluster` is where it runs, on the snapshot `code` of the program (None:
     what is installed). `demands` gives, by node, what is evaluated; `suites` the suites by their key. `donors` gives,
-    by node, others that hold states of it (see `donors`).
+    by node, others that hold states of it (see `donors`). `probes` gives, by node, what is scored while it trains.
     """
 
     version: Literal[3] = 3
@@ -62,6 +67,7 @@ class Job(Frozen):
     suites: dict[str, Evaluation]
     heldout_sequences: Positive
     donors: dict[str, tuple[Donor, ...]]
+    probes: dict[str, tuple[Probing, ...]] = Field(default_factory=dict)
 
 
 class Outcome(Frozen):
@@ -159,8 +165,8 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ra
         def on_wait(owner: object, node: Node = node) -> None:
             report({"event": "phase", "node": node.id, "phase": f"waiting for {owner}, which holds this node"})
 
-        asked = _asked(job, node, store)
-        if not (is_settled(node, asked, store) or remaining(node, asked, store).finished):
+        asked, probing = _asked(job, node, store), job.probes.get(node.id, ())
+        if not (is_settled(node, asked, store, probing) or remaining(node, asked, store, probing=probing).finished):
             while True:
                 lock = Lock(store.node(node.id), on_wait, should_stop)
                 try:
@@ -190,9 +196,9 @@ def _run_node(
     from davinci.training.checkpoints import is_valid
     from davinci.training.loop import train
 
-    asked = _asked(job, node, store)
+    asked, probing = _asked(job, node, store), job.probes.get(node.id, ())
     due = {node.end, *(one.demand.tokens for one in asked)}
-    left = remaining(node, asked, store, is_valid)  # Again: who held the lock may have finished it.
+    left = remaining(node, asked, store, is_valid, probing)  # Again: who held the lock may have finished it.
     if left.finished:
         return
     previous = done_mark(node.id, store)
@@ -207,7 +213,7 @@ def _run_node(
             (store.node(node.id) / "done.json").unlink()  # What it vouched for is gone.
         if node.id in job.donors:
             take_over(node, job.donors[node.id], due, attempt, store)
-            left = remaining(node, asked, store, is_valid)
+            left = remaining(node, asked, store, is_valid, probing)
     if left.train:
         if left.start == node.begin:
             _check_parent(node, store)
@@ -221,9 +227,10 @@ def _run_node(
             progress=_Throttled(node.id, report),
             should_stop=should_stop,
             heldout_sequences=job.heldout_sequences,
+            probes=probes(job, node, store, left),
             **({} if ranks is None else {"ranks": _called(ranks, node, checkpoints)}),
         )
-        left = remaining(node, asked, store, is_valid)
+        left = remaining(node, asked, store, is_valid, probing)
         if left.train:
             raise RuntimeError(f"training of {node.id} ended without all it was asked for: {left}")
     for one in asked:
@@ -241,7 +248,17 @@ def _run_node(
             f"{digest[:12]} now): torch or the machine changed",
             flush=True,
         )
-    mark_done(node, asked, previous, digest, attempt, store)
+    mark_done(node, asked, previous, digest, attempt, store, probing)
+
+
+def probes(job: Job, node: Node, store: Store, left: Remaining | None = None) -> list[Probe]:
+    """The probes of a node, for its training, and where of `left` they are lacking."""
+    if not job.probes.get(node.id):
+        return []
+    from davinci.evaluation.probes import Probe
+
+    lacking = {} if left is None else left.probes
+    return [Probe(one.key, one.every_tokens, lacking.get(one.key, ()), node, store) for one in job.probes[node.id]]
 
 
 def _called(ranks: Ranks, node: Node, checkpoints: Sequence[int]) -> Ranks:
@@ -252,7 +269,13 @@ def _called(ranks: Ranks, node: Node, checkpoints: Sequence[int]) -> Ranks:
 
 
 def mark_done(
-    node: Node, asked: Sequence[Asked], previous: dict[str, Any] | None, digest: str, attempt: int, store: Store
+    node: Node,
+    asked: Sequence[Asked],
+    previous: dict[str, Any] | None,
+    digest: str,
+    attempt: int,
+    store: Store,
+    probing: Sequence[Probing] = (),
 ) -> None:
     """Write done.json: what was asked and is there, and the size of the records that say so (see `reconcile`)."""
     size = store.records(node.id).stat().st_size  # Before reading: what comes later is not vouched for.
@@ -284,8 +307,15 @@ def mark_done(
             "records_bytes": size,
             "heldout": sorted({row["tokens"] for row in rows if row["kind"] == "heldout"}),
             "evaluated": evaluated + _still_evaluated(previous, evaluated, rows),
+            "probed": [one.model_dump() for one in _probed(previous, probing) if not unprobed(node, (one,), rows)],
         },
     )
+
+
+def _probed(previous: dict[str, Any] | None, probing: Sequence[Probing]) -> list[Probing]:
+    """What probes are asked of a node, and were before by another sweep."""
+    before = [parse(Probing, one) for one in (previous or {}).get("probed", [])]
+    return [*probing, *(one for one in before if one not in probing)]
 
 
 def _still_evaluated(

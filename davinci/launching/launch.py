@@ -13,7 +13,7 @@ from davinci.config import Cluster, Node, Tracking
 from davinci.errors import UserError
 from davinci.launching.board import Board, duration
 from davinci.launching.cancelling import clear_marks
-from davinci.launching.demands import demanded, heldout_sequences, suites
+from davinci.launching.demands import demanded, heldout_sequences, probed, suites
 from davinci.launching.donors import donors
 from davinci.launching.job import Job, Outcome, job_path
 from davinci.launching.local import Pool
@@ -48,6 +48,7 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     """
     started = time.monotonic()
     store = Store(store.root.absolute())  # Jobs may start in another folder.
+    _prepare_probes(plan, store)
     record(plan, store)
     left = plan_remaining(plan, store)
     chains = [chain for chain in plan.chains() if only is None or chain.name in only]
@@ -91,6 +92,16 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     return status
 
 
+def _prepare_probes(plan: Plan, store: Store) -> None:
+    """Put the items that the plan's probes ask for into the store."""
+    from davinci.evaluation.probe_set import prepare
+
+    asked = {(arm.config.pool.name, arm.config.evaluation.probes) for arm in plan.arms}
+    for pool, wanted in asked:
+        if wanted is not None:
+            prepare(store, pool, wanted)
+
+
 def _work(node: Node, left: Remaining) -> int:
     """Remaining work in tokens; what needs no training still counts as something."""
     return 0 if left.finished else 1 + len(left.evaluations) + node.end - left.start
@@ -124,7 +135,7 @@ def freeze(plan: Plan, store: Store, names: Collection[str], code: str | None = 
     if not names:
         return {}
     wanted = set(names)
-    asked, known = demanded(plan), suites(plan)
+    asked, known, probing = demanded(plan), suites(plan), probed(plan)
     places, sequences = clusters(plan, names), heldout_sequences(plan)
     chains = [chain for chain in plan.chains() if chain.name in wanted]
     given = donors(plan, (node for chain in chains for node in chain.nodes), store)
@@ -144,6 +155,7 @@ def freeze(plan: Plan, store: Store, names: Collection[str], code: str | None = 
             suites={key: suite for key, suite in known.items() if key in used},
             heldout_sequences=sequences,
             donors={node: given[node] for node in chain.nodes if node in given},
+            probes={node: probing[node] for node in chain.nodes if node in probing},
         )
         write_json(job_path(store, plan.sweep, chain.name), jobs[chain.name].model_dump(mode="json"))
     return jobs

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from davinci.errors import RankLost, UserError
-from davinci.launching.job import Job, Outcome, log_path, perform, read_job
+from davinci.launching.job import Job, Outcome, log_path, perform, probes, read_job
 from davinci.store import Store
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def _assist(job: Job, ranks: Ranks, should_stop: Callable[[], bool], log: str) -
                     progress=lambda tokens, speed, loss: None,
                     should_stop=should_stop,
                     heldout_sequences=job.heldout_sequences,
+                    probes=probes(job, nodes[node], Store(Path(job.store))),
                     ranks=ranks,
                 )
     except RankLost:

@@ -1,21 +1,22 @@
 """What a node still lacks, relative to what a plan demands of it. Reads files only: no torch, no frames.
 
 A node is finished when its end checkpoint is there, `records.jsonl` holds what was recorded when it was marked done,
-and every demanded token count has held-out rows and an evaluation row a benchmark of the demanded suite, made under the
-present settings. done.json says what was so when it was written, and the size of `records.jsonl`: while that size and
-the files it names stand, it is believed and no row is read. Whatever it does not vouch for is looked up in the rows.
+every demanded token count has held-out rows and an evaluation row a benchmark of the demanded suite, made under the
+present settings, and probes are scored wherever they are demanded. done.json says what was so when it was written, and
+the size of `records.jsonl`: while that size and the files it names stand, it is believed and no row is read. Whatever
+it does not vouch for is looked up in the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from davinci.config import Evaluation, Model, Node
 from davinci.errors import UserError
-from davinci.launching.demands import Demand, demanded, suites
+from davinci.launching.demands import Demand, Probing, demanded, probed, suites
 from davinci.planning.plan import Plan
 from davinci.store import Store, read_json
 from davinci.tracking.records import read
@@ -33,6 +34,7 @@ class Remaining:
         start: tokens since initialisation at which training will go on.
         evaluations: what must still be evaluated, in order of tokens.
         marked: it was marked done before.
+        probes: where probes are not scored yet, by set.
     """
 
     train: bool
@@ -40,6 +42,7 @@ class Remaining:
     start: int
     evaluations: tuple[Demand, ...]
     marked: bool
+    probes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -89,7 +92,11 @@ def done_mark(node: str, store: Store) -> dict[str, Any] | None:
 
 
 def remaining(
-    node: Node, asked: Sequence[Asked], store: Store, is_whole: Callable[[Path], bool] = looks_whole
+    node: Node,
+    asked: Sequence[Asked],
+    store: Store,
+    is_whole: Callable[[Path], bool] = looks_whole,
+    probing: Sequence[Probing] = (),
 ) -> Remaining:
     """Compare the store with what is asked of `node`, row by row.
 
@@ -110,14 +117,35 @@ def remaining(
     if mark is not None and rows_lost(mark, node, rows):
         absent.insert(0, node.begin)
         discard = tuple(there)
-    train = bool(absent) or not is_whole(store.checkpoint(node.id, node.end))
+    lacking = unprobed(node, probing, rows)
+    train = bool(absent or lacking) or not is_whole(store.checkpoint(node.id, node.end))
     # Training goes on from the newest checkpoint before the first thing that is absent.
-    first = min(absent, default=node.end)
+    first = min((*absent, *(tokens for found in lacking.values() for tokens in found)), default=node.end)
     start = max((one for one in there if one < first), default=node.begin) if train else node.end
-    return Remaining(train, discard, start, unevaluated, mark is not None)
+    return Remaining(train, discard, start, unevaluated, mark is not None, lacking)
 
 
-def is_settled(node: Node, asked: Sequence[Asked], store: Store) -> bool:
+def unprobed(node: Node, probing: Sequence[Probing], rows: Collection[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
+    """Where the node's probes are not scored, by set; sets that are scored wherever they should be are left out.
+
+    A pass that was cut short left fewer rows than it says it has.
+    """
+    found: dict[tuple[str, int], int] = {}
+    whole: dict[tuple[str, int], int] = {}
+    for row in rows:
+        if row["kind"] == "probe":
+            place = str(row["suite"]), int(row["tokens"])
+            found[place] = found.get(place, 0) + 1
+            whole[place] = int(row["capabilities"])
+    lacking: dict[str, set[int]] = {}
+    for one in probing:
+        for tokens in node.probed_at(one.every_tokens):
+            if found.get((one.key, tokens), 0) < whole.get((one.key, tokens), 1):
+                lacking.setdefault(one.key, set()).add(tokens)
+    return {key: tuple(sorted(tokens)) for key, tokens in lacking.items()}
+
+
+def is_settled(node: Node, asked: Sequence[Asked], store: Store, probing: Sequence[Probing] = ()) -> bool:
     """Whether done.json vouches for all that is asked of `node`; False says nothing, and `remaining` must look."""
     mark = done_mark(node.id, store)
     if mark is None or mark["begin"] > node.begin or mark["end"] != node.end:
@@ -134,6 +162,8 @@ def is_settled(node: Node, asked: Sequence[Asked], store: Store) -> bool:
                 return False
             if not all((folder / file).is_file() for file in found):
                 return False
+        if not all(one.model_dump() in mark.get("probed", ()) for one in probing):
+            return False
     except (OSError, KeyError, TypeError):  # no records, or a mark that says less
         return False
     return looks_whole(store.checkpoint(node.id, node.end))
@@ -141,12 +171,14 @@ def is_settled(node: Node, asked: Sequence[Asked], store: Store) -> bool:
 
 def plan_remaining(plan: Plan, store: Store) -> dict[str, Remaining]:
     """What every node of the plan still lacks, by node id."""
-    demands, known = demanded(plan), suites(plan)
+    demands, known, probing = demanded(plan), suites(plan), probed(plan)
     settings: Settings = {}
     left = {}
     for node in plan.nodes.values():
         asked = asked_of(node, demands.get(node.id, ()), known, store, settings)
-        left[node.id] = _nothing(node) if is_settled(node, asked, store) else remaining(node, asked, store)
+        probes = probing.get(node.id, ())
+        settled = is_settled(node, asked, store, probes)
+        left[node.id] = _nothing(node) if settled else remaining(node, asked, store, probing=probes)
     return left
 
 

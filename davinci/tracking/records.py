@@ -8,6 +8,8 @@ Every row has ``kind``, ``attempt``, ``tokens`` (since initialisation), ``step``
   known), world (ranks that trained together, where more than one; heldout rows too).
 - ``spike``, a row a step that is one: loss, grad_norm, loss_limit, grad_norm_limit, skipped.
 - ``heldout``, a row a domain: domain, loss (nats a token), bits_per_byte, sequences.
+- ``probe``, a row a capability: capability, suite (key of the set of items), items, chance, accuracy, margin (nats,
+  right choice above the best wrong one), nats (of the right choice), capabilities (rows of the pass), items_per_second.
 - ``evaluation``, a row a benchmark: benchmark, domain, protocol, metric, score (0 to 1), items, chance, key,
   items_file, suite (`config.Evaluation.key` of the suite that asked), settings (digest of what a score depends on
   beside the weights).
@@ -27,7 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 # What tells two rows of one kind at one step apart.
-_KEYS = ("kind", "step", "tokens", "domain", "benchmark", "protocol", "suite")
+_KEYS = ("kind", "step", "tokens", "domain", "benchmark", "protocol", "suite", "capability")
 
 
 class Writer:
@@ -80,8 +82,8 @@ class Writer:
 def read(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Rows of `path` sorted by tokens, those of one kind if it is given; empty when there is no such file.
 
-    Of rows alike in kind, step, tokens, domain, benchmark, protocol and suite the one of the highest attempt is kept,
-    the last one of that attempt. Torn lines are skipped.
+    Of rows alike in kind, step, tokens, domain, benchmark, protocol, suite and capability the one of the highest
+    attempt is kept, the last one of that attempt. Torn lines are skipped.
     """
     try:
         lines = path.read_bytes().split(b"\n")

@@ -127,6 +127,8 @@ def _metrics(row: dict[str, Any]) -> dict[str, float]:
             found = {f"spike/{name}": row[name] for name in ("loss", "grad_norm")}
         case "heldout":
             found = {f"heldout/{row['domain']}/{name}": row[name] for name in ("loss", "bits_per_byte")}
+        case "probe":
+            found = {f"probe/{row['capability']}/{name}": row[name] for name in ("accuracy", "margin")}
         case "evaluation":
             found = {f"eval/{row['benchmark']}": row["score"]}
         case _:

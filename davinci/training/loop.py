@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch.optim import AdamW
 
@@ -44,6 +44,21 @@ PROGRESS_EVERY = 0.25
 Progress = Callable[[int, float, float], None]
 
 
+class Probe(Protocol):
+    """What is scored while a node trains, whenever a step passes a multiple of `every_tokens`.
+
+    `lacking` are token counts, below the node's end, at which it must be scored though a checkpoint stands there.
+    """
+
+    @property
+    def every_tokens(self) -> int: ...
+    @property
+    def lacking(self) -> Sequence[int]: ...
+    def score(self, model: Decoder, ranks: Ranks) -> Sequence[Mapping[str, Any]]:
+        """The values of each row of kind ``probe``; every rank takes part."""
+        ...
+
+
 class Stopped(Exception):
     """Training was asked to stop: a checkpoint of the step it had reached is written."""
 
@@ -61,6 +76,7 @@ def train(
     progress: Progress,
     should_stop: Callable[[], bool],
     heldout_sequences: int = 64,
+    probes: Sequence[Probe] = (),
     ranks: Ranks = ALONE,
 ) -> None:
     """Train `node` to its end, leaving a checkpoint and held-out losses there and at each of `checkpoints`.
@@ -76,6 +92,7 @@ def train(
             rank only.
         should_stop: asked after each step; one rank that says so stops all, at the same step.
         heldout_sequences: sequences a domain of the held-out loss.
+        probes: scored on the way; where one is lacking, training starts before that.
         ranks: the processes that train this node together.
 
     Raises:
@@ -91,12 +108,12 @@ def train(
         if not node.begin < tokens <= node.end or _tokens_at(node, _step_at(node, tokens)) != tokens:
             raise ValueError(f"node {node.id}: {tokens} tokens is no step boundary in ({node.begin}, {node.end}]")
     require_rows(node, ranks.world)
-    position = _shared(_start(node, store, due) if ranks.is_first else None, node, ranks)
+    position = _shared(_start(node, store, due, probes) if ranks.is_first else None, node, ranks)
     if position is None:
         return
     writer = Writer(store.records(node.id), attempt) if ranks.is_first else nullcontext()
     with writer as records, ranks.blamed():
-        _Training(node, store, set(due), records, heldout_sequences, position, ranks).run(progress, should_stop)
+        _Training(node, store, set(due), records, heldout_sequences, probes, position, ranks).run(progress, should_stop)
 
 
 def _stands(folder: Path) -> bool:
@@ -127,13 +144,15 @@ class _Position:
     trail: Trail | None = None
 
 
-def _start(node: Node, store: Store, due: Sequence[int]) -> _Position | None:
-    """The node's own newest checkpoint before the first of `due` that is missing, else its parent's end, else
-    initialisation; None where none is missing.
+def _start(node: Node, store: Store, due: Sequence[int], probes: Sequence[Probe] = ()) -> _Position | None:
+    """The node's own newest checkpoint before the first of `due` that is missing and the first probe that is lacking,
+    else its parent's end, else initialisation; None where nothing is missing.
 
     The folder may hold some from before its begin, of a plan that did not cut the stage there: those do not count.
     """
-    before = next((tokens for tokens in due if not _stands(store.checkpoint(node.id, tokens))), None)
+    missing = [next((tokens for tokens in due if not _stands(store.checkpoint(node.id, tokens))), None)]
+    missing += [min(probe.lacking, default=None) for probe in probes]
+    before = min((tokens for tokens in missing if tokens is not None), default=None)
     if before is None:
         return None
     saved.remove_leftovers(store.checkpoint(node.id, 0).parent)
@@ -215,6 +234,7 @@ class _Training:
         due: set[int],
         records: Writer | None,
         heldout_sequences: int,
+        probes: Sequence[Probe],
         position: _Position,
         ranks: Ranks,
     ) -> None:
@@ -232,6 +252,7 @@ class _Training:
         self._ahead = Prefetch(self._batches.batch, self._steps)
         self._epochs = Epochs(node, store, position.read, position.cursors)
         self._heldout = heldout.load(node, store, heldout_sequences)
+        self._probes = probes
         self._is_skipped = False
         self._pieces = node.stage.lr_pieces(node.stage_begin)
 
@@ -243,8 +264,11 @@ class _Training:
         node, at = self._node, self._at
         every, rolled = node.checkpoint_every_tokens, at.tokens // node.checkpoint_every_tokens
         reported, speed = 0.0, _Speed()
+        if at.tokens == 0:
+            self._probe(None)
         for step in self._steps:
             started, waited = time.perf_counter(), self._ahead.waited
+            begun = at.tokens
             loss, values = self._step(step)
             seconds, waited = time.perf_counter() - started, self._ahead.waited - waited
             speed.add(node.stage.grid.batch_at(step) * node.stage.sequence_length, seconds, waited)
@@ -258,6 +282,7 @@ class _Training:
             if self._ranks.is_first and (is_end or time.monotonic() - reported > PROGRESS_EVERY):
                 reported = time.monotonic()
                 progress(at.tokens, speed.last, loss)
+            self._probe(begun)
             is_stopping = not is_end and self._ranks.any(should_stop())
             if at.tokens in self._due:
                 self._measure()
@@ -330,6 +355,13 @@ class _Training:
             skipped = self._adaptation.skipped(self._at.tokens) if self._adaptation else 0
             seen = {"seen": self._at.tokens - skipped} if skipped else {}
             self._records.write(kind, self._at.tokens, self._at.step, **values, **world, **seen)
+
+    def _probe(self, begun: int | None) -> None:
+        """Score the probes that the step from `begun` on (None: initialisation) makes due."""
+        for probe in self._probes:
+            if begun is None or self._at.tokens // probe.every_tokens > begun // probe.every_tokens:
+                for values in probe.score(self._at.model, self._ranks):
+                    self._record("probe", values)
 
     def _measure(self) -> None:
         for held in self._heldout:
