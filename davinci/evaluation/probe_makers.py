@@ -72,7 +72,7 @@ def _sum(random: Random, sign: str) -> Question | None:
         first, second = random.randint(2, 12), random.randint(2, 12)
     right = {"+": first + second, "-": first - second, "*": first * second}[sign]
     wrong = _numbers(right, random)
-    form = random.choice(("{} {} {} =", "Question: What is {} {} {}?\nAnswer: {} {} {} ="))
+    form = random.choice(("{} {} {} =", "Answer: {} {} {} ="))
     return (
         None if wrong is None else (form.format(*(first, sign, second) * (form.count("{}") // 3)), f" {right}", wrong)
     )
