@@ -312,9 +312,10 @@ class _Training:
         for probe in self._probes:
             later = [tokens for tokens in self._node.probed_at(probe.every_tokens) if tokens > self._at.tokens]
             rows = probe.score(self._at.model, self._ranks) if later else ()
-            for tokens in later if self._records is not None else ():
-                for values in rows:
-                    self._records.write("probe", tokens, self._at.step, **values)
+            if self._records is not None:
+                for tokens in later:
+                    for values in rows:
+                        self._records.write("probe", tokens, self._at.step, **values)
         for tokens in sorted(tokens for tokens in self._due if tokens > self._at.tokens):
             if self._at.average is not None:  # which counts what was seen since it began
                 self._at.average.begin += tokens - self._at.tokens
