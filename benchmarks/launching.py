@@ -141,7 +141,9 @@ def files_of_runs(store: Store, runs: int) -> Counter[str]:
         path.suffix.rstrip("0123456789") + " in " + path.relative_to(store.root).parts[0]
         + ("/runs" if path.parent.name == "runs" else "")
         for path in found
-        if "checkpoints" not in path.parts and path.name not in ("records.jsonl", "node.json", "done.json")
+        if "checkpoints" not in path.parts
+        and path.name not in ("records.jsonl", "node.json", "done.json")
+        and not path.name.startswith("worker")
     )  # fmt: skip
     return Counter({name: count for name, count in named.items() if count >= runs})
 
