@@ -107,10 +107,10 @@ def wilson_low(share: float, items: int) -> float:
 def order(found: Sequence[Course]) -> list[str]:
     """Capabilities as the timeline shows them: the earliest to emerge first, then by how far above chance they end."""
 
-    def rank(capability: str) -> tuple[float, float]:
+    def rank(capability: str) -> tuple[float, float, str]:
         own = [one for one in found if one.capability == capability]
         when = [one.emerged if one.emerged is not None else math.inf for one in own]
-        return min(when), -max(above_chance(one.passes[-1].accuracy, one.chance) for one in own)
+        return min(when), -max(above_chance(one.passes[-1].accuracy, one.chance) for one in own), capability
 
     return sorted({one.capability for one in found}, key=rank)
 
