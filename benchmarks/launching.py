@@ -139,7 +139,6 @@ def files_of_runs(store: Store, runs: int) -> Counter[str]:
     found = [path for part in ("jobs", "sweeps", "nodes") for path in (store.root / part).rglob("*") if path.is_file()]
     named = Counter(
         path.suffix.rstrip("0123456789") + " in " + path.relative_to(store.root).parts[0]
-        + ("/runs" if path.parent.name == "runs" else "")
         for path in found
         if "checkpoints" not in path.parts
         and path.name not in ("records.jsonl", "node.json", "done.json")

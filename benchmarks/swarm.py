@@ -28,7 +28,7 @@ from rich.table import Table
 from davinci.data.build import build
 from davinci.data.cards import read_card
 from davinci.evaluation.embedded import make_tasks
-from davinci.store import Store
+from davinci.store import Store, read_json
 
 sys.path.insert(0, str(ROOT / "tests" / "tracking"))
 from wandb_server import Server, serving
@@ -131,7 +131,7 @@ def swarm(store: Store, server: Server, overrides: list[str]) -> None:
     again = use(launch, **server.environment)
     over = use([*status, "--json"])
     report = use(["-m", "analysis", "report", SWEEP, "--store", str(store.root)])
-    runs = {path.stem for path in (store.sweep(SWEEP) / "runs").glob("*.json")}
+    runs = set(read_json(store.runs(SWEEP)))
     nodes = len(list((store.root / "nodes").iterdir()))
     files = Counter(
         path.relative_to(store.root).parts[0]

@@ -6,7 +6,7 @@ STORE/
   nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/,
                                 realised.json (what an adaptive stage came to)
   sweeps/<sweep>/               plan.json (as planned last), launched.json (as launched last), report/,
-                                runs/<run id>.json (a run is a manifest of node ranges)
+                                runs.json (its runs by id: each a manifest of node ranges)
   jobs/<sweep>/                 frozen job files and their logs; on Slurm also the book of job ids, deaths and places
   code/<digest>/                the program as it was when jobs were submitted
   wandb/                        offline W&B runs
@@ -75,6 +75,9 @@ class Store:
 
     def sweep(self, name: str) -> Path:
         return self.root / "sweeps" / checked_name(name, "sweep")
+
+    def runs(self, sweep: str) -> Path:
+        return self.sweep(sweep) / "runs.json"
 
     def jobs(self, sweep: str) -> Path:
         return self.root / "jobs" / checked_name(sweep, "sweep")

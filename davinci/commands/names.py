@@ -7,7 +7,6 @@ SWEEP/ARM/SEED. Labels of arms may hold slashes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from davinci.errors import UserError, nearest
@@ -28,14 +27,15 @@ def launched_sweeps(store: Store) -> list[str]:
     return sorted(path.parent.name for path in (store.root / "sweeps").glob("*/launched.json"))
 
 
-def manifest_path(store: Store, run: RunName) -> Path:
-    return store.sweep(run.sweep) / "runs" / f"{run.id}.json"
+def read_manifests(store: Store, sweep: str) -> dict[str, dict[str, Any]]:
+    """The manifests of a launched sweep's runs by id: nodes, points and config of each."""
+    manifests: dict[str, dict[str, Any]] = read_json(store.runs(sweep))
+    return manifests
 
 
 def read_manifest(store: Store, run: RunName) -> dict[str, Any]:
     """The run's manifest: its nodes, points and config."""
-    manifest: dict[str, Any] = read_json(manifest_path(store, run))
-    return manifest
+    return read_manifests(store, run.sweep)[run.id]
 
 
 def find(store: Store, name: str) -> str | RunName:
@@ -56,7 +56,7 @@ def find_run(store: Store, name: str) -> RunName:
     """
     sweeps = launched_sweeps(store)
     if name in sweeps:
-        runs = [path.stem for path in _manifests(store, name)]
+        runs = list(read_manifests(store, name))
         raise UserError(f"{name!r} is a sweep; name one of its runs: {some(sorted(runs))}")
     return _find(store, name, sweeps, "run")
 
@@ -65,8 +65,7 @@ def _find(store: Store, name: str, sweeps: list[str], what: str) -> RunName:
     sweep, _, rest = name.partition("/")
     if rest and sweep in sweeps:
         return _within(store, sweep, rest)
-    runs = [RunName(path.parent.parent.name, path.stem) for path in _manifests(store, "*")]
-    runs = [run for run in runs if run.sweep in sweeps]
+    runs = [RunName(one, run) for one in sweeps for run in read_manifests(store, one)]
     found = [run for run in runs if run.id == name] or [run for run in runs if name and run.id.startswith(name)]
     if len(found) > 1:
         raise UserError(f"{name!r} names {len(found)} runs: {some(sorted(f'{run.sweep}/{run.id}' for run in found))}")
@@ -82,14 +81,13 @@ def _find(store: Store, name: str, sweeps: list[str], what: str) -> RunName:
 
 def _within(store: Store, sweep: str, name: str) -> RunName:
     """The run of `sweep` with this id, the beginning of an id, or ARM/SEED."""
-    ids = [path.stem for path in _manifests(store, sweep)]
+    manifests = read_manifests(store, sweep)
+    ids = list(manifests)
     found = [name] if name in ids else [one for one in ids if one.startswith(name)]
     arm, _, seed = name.rpartition("/")
     names = dict.fromkeys(ids, "")
     if not found and arm:
-        for one in ids:
-            manifest = read_manifest(store, RunName(sweep, one))
-            names[one] = f"{manifest['arm']}/{manifest['seed']}"
+        names = {one: f"{manifest['arm']}/{manifest['seed']}" for one, manifest in manifests.items()}
         found = [one for one, called in names.items() if called == f"{arm}/{seed.removeprefix('s')}"]
     if len(found) > 1:
         raise UserError(f"{sweep}/{name} names {len(found)} runs: {some(sorted(found))}")
@@ -102,7 +100,3 @@ def _require_launched(store: Store, name: str) -> None:
     """Say so where `name` is a sweep that was only planned."""
     if "/" not in name and (store.root / "sweeps" / name / "plan.json").is_file():
         raise UserError(f"sweep {name!r} was planned but never launched; launch it without plan_only=true")
-
-
-def _manifests(store: Store, sweep: str) -> list[Path]:
-    return list((store.root / "sweeps").glob(f"{sweep}/runs/*.json"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from davinci.commands.names import RunName, find, manifest_path, read_manifest
+from davinci.commands.names import RunName, find, read_manifest, read_manifests
 from davinci.commands.output import aligned, print_json
 from davinci.store import Store
 
@@ -29,7 +29,7 @@ def _of_sweep(store: Store, sweep: str) -> dict[str, Any]:
         **{name: str(path) if path.is_file() else None for name, path in plans.items()},
         "report": str(folder / "report"),
         "logs": str(store.jobs(sweep)),
-        "runs": sorted(path.stem for path in (folder / "runs").glob("*.json")),
+        "runs": sorted(read_manifests(store, sweep)) if store.runs(sweep).is_file() else [],
     }
 
 
@@ -50,7 +50,7 @@ def _of_run(store: Store, run: RunName) -> dict[str, Any]:
     return {
         "run": run.id,
         "sweep": run.sweep,
-        "manifest": str(manifest_path(store, run)),
+        "manifest": str(store.runs(run.sweep)),
         "logs": str(store.jobs(run.sweep)),
         "nodes": nodes,
     }

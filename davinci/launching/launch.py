@@ -94,11 +94,11 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
 
 def _prepare_probes(plan: Plan, store: Store) -> None:
     """Put the items that the plan's probes ask for into the store."""
-    from davinci.evaluation.probe_set import prepare
+    asked = {(arm.config.pool.name, arm.config.evaluation.probes) for arm in plan.arms if arm.config.evaluation.probes}
+    if asked:
+        from davinci.evaluation.probe_set import prepare  # imports numpy, which a command may not need
 
-    asked = {(arm.config.pool.name, arm.config.evaluation.probes) for arm in plan.arms}
-    for pool, wanted in asked:
-        if wanted is not None:
+        for pool, wanted in asked:
             prepare(store, pool, wanted)
 
 

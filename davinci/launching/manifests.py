@@ -1,4 +1,4 @@
-"""What a launch leaves of its plan in the store: launched.json and a manifest for every run."""
+"""What a launch leaves of its plan in the store: launched.json, and runs.json with a manifest for every run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from davinci.store import Store, write_text
 
 
 def record(plan: Plan, store: Store) -> None:
-    """Write ``launched.json`` and ``runs/<run id>.json`` (id, arm, seed, ranges of nodes, points, config) of the sweep.
+    """Write ``launched.json`` and ``runs.json`` (by run id: arm, seed, ranges of nodes, points, config) of the sweep.
 
-    Manifests of runs that the plan does not hold go; their nodes stay. Files that say so already are not written.
+    One file for all runs, since a store on a shared file system counts its files. Nodes of runs that the plan does not
+    hold stay. Files that say so already are not written.
     """
-    folder = store.sweep(plan.sweep)
-    runs = folder / "runs"
-    there = {path.name for path in runs.glob("*.json")}
-    planned = {f"{run.id}.json" for run in plan.runs}
-    for name in there - planned:  # of another scale, or an arm taken out
-        (runs / name).unlink()
-    if not _write(folder / "launched.json", plan.model_dump_json(indent=1)) and there >= planned:
+    folder, runs = store.sweep(plan.sweep), store.runs(plan.sweep)
+    if not _write(folder / "launched.json", plan.model_dump_json(indent=1)) and runs.is_file():
         return
     arms = {arm.label: arm for arm in plan.arms}
+    lines = []
     for run in plan.runs:
         manifest = run.model_dump(mode="json")
         manifest["sweep"] = plan.sweep
@@ -30,7 +27,8 @@ def record(plan: Plan, store: Store) -> None:
             {"id": node, "begin": plan.nodes[node].begin, "end": plan.nodes[node].end} for node in run.nodes
         ]
         config = arms[run.arm].run(run.seed).model_dump_json()
-        _write(runs / f"{run.id}.json", f'{json.dumps(manifest)[:-1]}, "config": {config}}}')
+        lines.append(f'{json.dumps(run.id)}: {json.dumps(manifest)[:-1]}, "config": {config}}}')
+    _write(runs, "{\n" + ",\n".join(lines) + "\n}")
 
 
 def _write(path: Path, text: str) -> bool:

@@ -30,13 +30,7 @@ def run_ids(store: Store, sweep: str) -> list[str]:
     Raises:
         UserError: the sweep was never launched from this store.
     """
-    folder = store.sweep(sweep) / "runs"
-    if not folder.is_dir():
-        if (folder.parent / "plan.json").is_file():
-            raise UserError(f"sweep {sweep!r} was planned but never launched; launch it without plan_only=true")
-        known = [path.parent.name for path in (store.root / "sweeps").glob("*/runs")]
-        raise UserError(f"store {store.root} has no sweep {sweep!r}" + nearest(sweep, known))
-    return sorted(path.stem for path in folder.glob("*.json"))
+    return sorted(_manifests(store, sweep))
 
 
 def is_finished(store: Store, sweep: str, run: str) -> bool:
@@ -56,8 +50,9 @@ def mirror(store: Store, sweep: str, runs: Sequence[str], log: Callable[[str], N
     Raises:
         Exception: whatever wandb raises; what was sent before is marked.
     """
+    manifests = _manifests(store, sweep)
     for run in runs:
-        manifest = _manifest(store, sweep, run)
+        manifest = manifests[run]
         if manifest["config"]["tracking"]["mode"] == "disabled":
             continue
         stamp = _stamp(store, manifest)  # Before reading: rows that arrive meanwhile make the next pass look again.
@@ -195,12 +190,22 @@ def _remove_leftovers(store: Store, identity: str, folders: Sequence[str]) -> No
             shutil.rmtree(path)
 
 
-def _manifest(store: Store, sweep: str, run: str) -> dict[str, Any]:
-    path = store.sweep(sweep) / "runs" / f"{run}.json"
+def _manifests(store: Store, sweep: str) -> dict[str, dict[str, Any]]:
+    path = store.runs(sweep)
     if not path.is_file():
-        raise UserError(f"sweep {sweep} has no run {run!r}" + nearest(run, run_ids(store, sweep)))
-    manifest: dict[str, Any] = read_json(path)
-    return manifest
+        if (path.parent / "plan.json").is_file():
+            raise UserError(f"sweep {sweep!r} was planned but never launched; launch it without plan_only=true")
+        known = [path.parent.name for path in (store.root / "sweeps").glob("*/runs.json")]
+        raise UserError(f"store {store.root} has no sweep {sweep!r}" + nearest(sweep, known))
+    manifests: dict[str, dict[str, Any]] = read_json(path)
+    return manifests
+
+
+def _manifest(store: Store, sweep: str, run: str) -> dict[str, Any]:
+    manifests = _manifests(store, sweep)
+    if run not in manifests:
+        raise UserError(f"sweep {sweep} has no run {run!r}" + nearest(run, manifests))
+    return manifests[run]
 
 
 def _target(manifest: dict[str, Any]) -> dict[str, Any]:

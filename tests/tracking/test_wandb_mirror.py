@@ -41,9 +41,10 @@ def evaluate(store: Store, node: str, tokens: int, score: float, attempt: int = 
 
 
 def make_sweep(store: Store, mode: str = "offline") -> None:
+    manifests: dict[str, Any] = {}
     for arm in ("30", "50"):
         run, leaf = f"qa-{arm}-s0", f"qa-{arm}-leaf"
-        manifest: dict[str, Any] = {
+        manifests[run] = {
             "id": run,
             "sweep": "qa",
             "arm": f"QA-{arm}%",
@@ -57,10 +58,10 @@ def make_sweep(store: Store, mode: str = "offline") -> None:
                 "curriculum": {"stages": {"s1": {"tokens": 100}}},
             },
         }
-        write_json(store.sweep("qa") / "runs" / f"{run}.json", manifest)
         train(store, leaf)
         evaluate(store, leaf, 200, 0.25)
         evaluate(store, leaf, 200, 0.0, suite="another arm's")
+    write_json(store.runs("qa"), manifests)
     train(store, "trunk")
     # Past the range that the runs share: another sweep's, no part of these.
     with Writer(store.records("trunk"), 1) as writer:
@@ -82,7 +83,7 @@ def sync(store: Store, *extra: str, input: str = "") -> subprocess.CompletedProc
 
 
 def test_history_is_the_whole_curriculum(store: Store) -> None:
-    manifest = json.loads((store.sweep("qa") / "runs" / f"{RUNS[0]}.json").read_text())
+    manifest = json.loads(store.runs("qa").read_text())[RUNS[0]]
     rows = history(store, manifest)
     assert list(rows) == list(range(10, 201, 10))
     assert rows[100] == {
@@ -152,11 +153,10 @@ def test_watching_takes_runs_as_they_finish(store: Store) -> None:
 
 
 def test_another_target_is_mirrored_anew(store: Store) -> None:
-    manifests = {run: store.sweep("qa") / "runs" / f"{run}.json" for run in RUNS}
     marker = store.wandb / "mirrored" / f"{wandb_id('qa', RUNS[0])}.json"
     write_json(marker, {"target": {"mode": "online"}, "records": [], "sent": {}, "folders": []})
     assert not is_mirrored(store, "qa", RUNS[0])
-    assert run_ids(store, "qa") == sorted(manifests)
+    assert run_ids(store, "qa") == sorted(RUNS)
 
 
 def test_unfinished_and_disabled_runs_are_left_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
