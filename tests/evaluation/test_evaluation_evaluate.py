@@ -63,7 +63,7 @@ def small() -> Suite:
     def make(*names: str, limit: int | None = 8, **changes: Any) -> Evaluation:
         data = yaml.safe_load(CONF.read_text(encoding="utf-8"))
         chosen = {name: {**data["benchmarks"][name], **changes} for name in names or data["benchmarks"]}
-        return parse(Evaluation, {**data, "benchmarks": chosen, "limit": limit})
+        return parse(Evaluation, {**data, "benchmarks": chosen, "limit": limit, "probes": None})
 
     return make
 

@@ -18,6 +18,7 @@ CONF = Path(__file__).parents[2] / "conf" / "evaluation"
 
 def load(name: str) -> dict[str, object]:
     data: dict[str, object] = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    data.pop("probes", None)  # its interval is an interpolation, which Hydra resolves
     return data
 
 
