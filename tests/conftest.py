@@ -1,9 +1,13 @@
 """What every folder of tests shares."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Tests compare bits, which a GPU does not promise.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -13,7 +13,7 @@ from davinci.config.learning_rate import LearningRate, LearningRatePiece
 from davinci.config.model import Model, Optimizer
 from davinci.config.node import Node, SourceUse
 from davinci.config.parsing import parse
-from davinci.config.placement import Cluster, Tracking
+from davinci.config.placement import Cluster, Execution, Tracking
 from davinci.config.pool import PROPORTION_TOLERANCE, Depth, Level, Mixture, Pool, Source
 from davinci.config.run import Run, Scale
 
@@ -28,6 +28,7 @@ __all__ = [
     "Depth",
     "Evaluation",
     "EvaluationPoint",
+    "Execution",
     "Frozen",
     "LearningRate",
     "LearningRatePiece",

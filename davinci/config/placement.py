@@ -17,7 +17,23 @@ class Tracking(Frozen):
     entity: str | None
 
 
-class Cluster(Frozen):
+class Execution(Frozen):
+    """How one training is laid out on its machines: what it computes is the same to rounding.
+
+    `parallel` says what several ranks hold: a copy of everything each (``ddp``), or a part of weights, gradients and
+    moments each (``fsdp``). `micro_tokens` tokens of a rank go through the model at once; the gradients of a step's
+    parts are added up. `compile` compiles each block with torch.compile. With `activation_checkpointing`, the backward
+    pass computes all that happened inside a block again (``full``), or all but matrix products and attention
+    (``selective``).
+    """
+
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    micro_tokens: Positive = 2048
+    compile: bool = False
+    activation_checkpointing: Literal["none", "full", "selective"] = "none"
+
+
+class Cluster(Execution):
     """Where jobs run. Never part of a run's identity.
 
     On this machine `workers` null means one a core, or where there are accelerators `runs_per_gpu` on each, which is

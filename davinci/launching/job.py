@@ -228,6 +228,7 @@ def _run_node(
             should_stop=should_stop,
             heldout_sequences=job.heldout_sequences,
             probes=probes(job, node, store, left),
+            execution=job.cluster,
             **({} if ranks is None else {"ranks": _called(ranks, node, checkpoints)}),
         )
         left = remaining(node, asked, store, is_valid, probing)

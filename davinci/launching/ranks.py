@@ -77,6 +77,7 @@ def _assist(job: Job, ranks: Ranks, should_stop: Callable[[], bool], log: str) -
                     heldout_sequences=job.heldout_sequences,
                     probes=probes(job, nodes[node], Store(Path(job.store))),
                     ranks=ranks,
+                    execution=job.cluster,
                 )
     except RankLost:
         raise

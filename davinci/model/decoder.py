@@ -108,7 +108,12 @@ class Decoder(nn.Module):
         self.vocab_size = vocab_size
         self.model = Body(model, vocab_size)
         self.lm_head = None if model.tie_embeddings else nn.Linear(model.hidden_size, vocab_size, bias=False)
-        cosines, sines = angles(model.head_dim, model.max_position_embeddings, model.rope_theta)
+        self.set_angles()
+
+    def set_angles(self) -> None:
+        """Tabulate the rotary angles: the one part of the decoder that is neither trained nor saved."""
+        shape = self.config
+        cosines, sines = angles(shape.head_dim, shape.max_position_embeddings, shape.rope_theta)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
 
@@ -162,7 +167,7 @@ class Decoder(nn.Module):
         cosines, sines = self.cosines[places].unsqueeze(-2), self.sines[places].unsqueeze(-2)
         mixed = self.config.precision == "bfloat16"
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=mixed):
-            x = self.model.embed_tokens(tokens)
+            x = self.model.embed_tokens(tokens).float()  # also where FSDP gives the weights in bfloat16
             for block in self.model.layers:
                 x = block(x, cosines, sines, mask, cache)
             out: Tensor = self.model.norm(x)

@@ -21,6 +21,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # which fuses the chain, and what is around it
+            return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps) * self.weight
         out: Tensor = _Normalise.apply(x, self.weight, self.eps)
         return out
 
@@ -38,6 +40,6 @@ class _Normalise(torch.autograd.Function):
         """dx = inverse * (g w - unit * mean(g w unit)), dw = sum over rows of g unit."""
         unit, inverse, weight = ctx.saved_tensors
         products = (gradients[0] * unit).flatten(0, -2)
-        means = torch.mv(products, weight).div_(-unit.shape[-1]).view(inverse.shape)
+        means = torch.mv(products, weight.to(products.dtype)).div_(-unit.shape[-1]).view(inverse.shape)
         x_gradient = (gradients[0] * weight).addcmul_(unit, means).mul_(inverse)
         return x_gradient, products.sum(dim=0), None

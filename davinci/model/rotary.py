@@ -18,6 +18,10 @@ def angles(head_dim: int, positions: int, theta: float) -> tuple[Tensor, Tensor]
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Rotate feature pairs (i, i + D/2) of x [..., D] by angles whose cosines and sines broadcast to [..., D/2]."""
+    if torch.compiler.is_compiling():  # which fuses this, and what is around it
+        first, second = x.chunk(2, dim=-1)
+        parts = (first * cosines - second * sines, second * cosines + first * sines)
+        return torch.cat(parts, dim=-1).to(x.dtype)
     turned: Tensor = _Rotate.apply(x, cosines, sines)
     return turned
 

@@ -15,12 +15,12 @@ from davinci import adaptive
 from davinci.config import Node
 from davinci.data.cards import heldout_digest, read_card
 from davinci.errors import UserError
-from davinci.model.decoder import Decoder
 from davinci.proportions import integer_weights, source_shares
 from davinci.realised import Check, Decisions, Move, Trail, read_decisions, write_decisions
 from davinci.store import Store
 from davinci.training import heldout
 from davinci.training.distributed import Ranks
+from davinci.training.step import Objective
 
 Record = Callable[[str, Mapping[str, Any]], None]
 
@@ -42,7 +42,7 @@ class Adaptation:
     """
 
     def __init__(
-        self, node: Node, store: Store, trail: Trail | None, tokens: int, model: Decoder, ranks: Ranks
+        self, node: Node, store: Store, trail: Trail | None, tokens: int, model: Objective, ranks: Ranks
     ) -> None:
         place = tokens - node.stage_begin
         self._decisions = Decisions() if trail is None or place == 0 else trail.decisions

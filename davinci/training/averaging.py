@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from torch import nn
 
-from davinci.config import Averages, Node
+from davinci.config import Averages
 from davinci.model.decoder import Decoder
-from davinci.model.weights import AVERAGE, load_weights
-from davinci.training.distributed import Ranks
+from davinci.training.fsdp import local
 
 
 class Average:
@@ -19,12 +15,17 @@ class Average:
     def __init__(self, averages: Averages, begin: int, model: Decoder) -> None:
         self.averages, self.begin, self.model = averages, begin, model
 
+    def copy(self, model: Decoder) -> None:
+        """Begin with the weights of `model`."""
+        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            local(mine).copy_(local(theirs))
+
     @torch.no_grad()
-    def update(self, model: nn.Module, before: int, after: int) -> None:
+    def update(self, model: Decoder, before: int, after: int) -> None:
         """Take in the weights of `model` after the step from `before` to `after` tokens since initialisation."""
         torch._foreach_lerp_(
-            list(self.model.parameters()),
-            [parameter.detach() for parameter in model.parameters()],
+            [local(parameter) for parameter in self.model.parameters()],
+            [local(parameter) for parameter in model.parameters()],
             share(self.averages, self.begin, before, after),
         )
 
@@ -34,29 +35,3 @@ def share(averages: Averages, begin: int, before: int, after: int) -> float:
     if averages.half_life_tokens is not None:
         return 1.0 - 2.0 ** ((before - after) / averages.half_life_tokens)
     return (after - before) / (after - begin)
-
-
-def start(node: Node, model: Decoder, tokens: int, folder: Path | None, saved_begin: int | None) -> Average | None:
-    """The average that `node` keeps, at `tokens`: the one in the checkpoint `folder`, which began at `saved_begin`, or
-    a new one that begins with the weights of `model`; None where the stage keeps none."""
-    averages = node.stage.averages
-    if averages is None:
-        return None
-    kept = Decoder(node.model, node.vocab_size)
-    begins = tokens == node.stage_begin
-    if folder is not None and saved_begin is not None and not (begins and averages.state == "reset"):
-        load_weights(kept, folder, AVERAGE)
-        return Average(averages, saved_begin, kept)
-    kept.load_state_dict(model.state_dict())
-    return Average(averages, tokens, kept)
-
-
-def shared(average: Average | None, node: Node, ranks: Ranks) -> Average | None:
-    """The first rank's average on every rank."""
-    begin = ranks.share(average and average.begin)
-    if begin is None or node.stage.averages is None:
-        return None
-    if average is None:
-        average = Average(node.stage.averages, begin, Decoder(node.model, node.vocab_size))
-    ranks.broadcast({name: parameter.detach() for name, parameter in average.model.named_parameters()})
-    return average

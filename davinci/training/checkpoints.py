@@ -2,12 +2,15 @@
 
 ``model.safetensors`` (float32, Qwen2's names), ``optimizer.safetensors`` (see `optimizer.state_tensors`), where the
 stage keeps an average of the weights ``average.safetensors``, and ``state.json`` (`State`), which is written last and
-holds the SHA-256 of the others.
+holds the SHA-256 of the others. Rolling checkpoints of ranks that each have a part of the weights have another form
+(see `sharded`).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -25,6 +28,8 @@ from davinci.training.spikes import Recent
 
 VERSION = 1
 _OPTIMIZER = "optimizer.safetensors"
+# Index of a checkpoint in parts, by which it is known.
+_INDEX = ".metadata"
 
 
 class State(Frozen):
@@ -45,7 +50,7 @@ class State(Frozen):
     cursors: dict[str, int]
     window: dict[str, tuple[float, int]]
     rolling: bool
-    numerics: dict[str, str | int]
+    numerics: dict[str, str | int | bool]
     digests: dict[str, str]
     average_begin: int | None = None
     recent: Recent = Recent()
@@ -81,7 +86,7 @@ def write(
             before = read_state(folder)
             _require_same(folder, before, state)
             state = state.model_copy(update={"rolling": before.rolling and state.rolling})
-        _write_state(temporary, state)
+        write_state(temporary, state)
         if folder.exists():  # damaged, or the same but perhaps marked rolling: move it out of the way
             folder.rename(Path(tempfile.mkdtemp(prefix=".old.", dir=folder.parent)) / folder.name)
         temporary.chmod(0o755)
@@ -102,7 +107,7 @@ def copy(source: Path, folder: Path, *, node: str, rolling: bool) -> bool:
         state = read_state(source).model_copy(update={"node": node, "rolling": rolling})
         for name in {WEIGHTS, _OPTIMIZER, AVERAGE} & state.digests.keys():
             link(source / name, temporary / name)
-        _write_state(temporary, state)
+        write_state(temporary, state)
         if not is_valid(temporary):
             return False
         temporary.chmod(0o755)
@@ -119,7 +124,7 @@ def _parameters(model: Decoder) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def _write_state(folder: Path, state: State) -> None:
+def write_state(folder: Path, state: State) -> None:
     """What is at its default is left out, so that programs from before it was there read the rest."""
     write_json(folder / STATE, state.model_dump(mode="json", exclude_defaults=True))
 
@@ -166,6 +171,33 @@ def is_valid(folder: Path) -> bool:
         return False
 
 
+def is_sharded(folder: Path) -> bool:
+    """Whether a checkpoint is in parts (see `sharded`). Raises UserError where its state cannot be read."""
+    return _INDEX in read_state(folder).digests
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether training can go on from `folder`: a whole checkpoint of either form. Raises NewerCheckpoint."""
+    if is_valid(folder):
+        return True
+    try:
+        digests = read_state(folder).digests
+        if _INDEX not in digests or any(Path(name).name != name for name in digests):
+            return False
+        require_own(folder)
+        return all(file_digest(folder / name) == digest for name, digest in digests.items())
+    except (UserError, OSError):
+        return False
+
+
+def require_own(folder: Path) -> None:
+    """Raise UserError unless a checkpoint in parts is this user's own: reading its index runs what is in it."""
+    for path in (folder, folder / _INDEX):
+        found = path.lstat()
+        if found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_IWOTH:
+            raise UserError(f"{path}: belongs to user {found.st_uid}, or anyone may change it; not loaded")
+
+
 def load_optimizer(folder: Path) -> dict[str, Tensor]:
     """The optimizer's named tensors."""
     tensors: dict[str, Tensor] = load_file(folder / _OPTIMIZER)
@@ -177,7 +209,7 @@ def newest(store: Store, node: str, above: int, below: int) -> Path | None:
     passed over."""
     for tokens in sorted(_tokens(store, node), reverse=True):
         folder = store.checkpoint(node, tokens)
-        if above < tokens < below and is_valid(folder):
+        if above < tokens < below and can_resume(folder):
             return folder
     return None
 

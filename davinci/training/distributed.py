@@ -1,7 +1,8 @@
 """Several processes (ranks) that train one node together, by torch.distributed.
 
 Rank r of W takes rows r, r + W, … of each batch. Every rank holds the whole model and the sum of all ranks' gradients,
-so that all take the same step. The order of the data does not depend on W; the weights do, by rounding.
+so that all take the same step; or a part of each (see `fsdp`). The order of the data does not depend on W; the weights
+do, by rounding.
 """
 
 from __future__ import annotations
@@ -185,6 +186,13 @@ def require_rows(node: Node, world: int) -> None:
         )
 
 
+def device() -> torch.device:
+    """What this process trains on: of the GPUs it sees one, by its place on the node, or the CPU where it sees none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
 @contextmanager
 def join(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     """The ranks that torchrun or srun started beside this process; `ALONE` where none.
@@ -198,7 +206,7 @@ def join(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     os.environ.update(found)
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(found["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.cuda.set_device(device())
         backend = "cpu:gloo,cuda:nccl"
     store, rank, world = next(rendezvous("env://", timeout=JOIN))
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)

@@ -9,29 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from davinci.config import Node
 from davinci.data.cards import read_card
 from davinci.data.heldout import heldout
-from davinci.model.decoder import Decoder
 from davinci.store import Store
 from davinci.training.distributed import ALONE, Ranks
-from davinci.training.loss import token_losses
-from davinci.training.step import documents_of, micro_rows, separator_of
+from davinci.training.step import micro_rows
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out sequences of one domain: tokens int64[N, T+1], and the bytes of text that the N*T targets stand for.
-
-    `separator` opens a document where the stage tells documents apart: it is measured as it is trained.
-    """
+    """Held-out sequences of one domain: tokens int64[N, T+1], and the bytes of text that the N*T targets stand for."""
 
     domain: str
     tokens: Tensor
     target_bytes: int
-    separator: int | None = None
 
 
 def load(node: Node, store: Store, sequences: int) -> list[HeldOut]:
@@ -47,7 +42,7 @@ def load_domain(node: Node, store: Store, domain: str, sequences: int) -> HeldOu
     card = folder / "card.json"
     stamp = card.stat().st_mtime_ns if card.is_file() else 0
     tokens, target_bytes = _read(folder, stamp, domain, sequences, node.stage.sequence_length)
-    return HeldOut(domain, tokens, target_bytes, separator_of(node.stage))
+    return HeldOut(domain, tokens, target_bytes)
 
 
 @lru_cache(maxsize=16)
@@ -57,20 +52,25 @@ def _read(folder: Path, stamp: int, domain: str, sequences: int, length: int) ->
     return torch.from_numpy(held.tokens), int(held.target_bytes.sum())
 
 
-@torch.inference_mode()
-def measure(model: Decoder, held: HeldOut, ranks: Ranks = ALONE) -> dict[str, float | int]:
+@torch.no_grad()
+def measure(objective: nn.Module, held: HeldOut, ranks: Ranks = ALONE) -> dict[str, float | int]:
     """``loss`` (nats a token), ``bits_per_byte`` and ``sequences``: the same bits for any number of ranks.
 
-    Each rank takes some of the parts that go through the model at once; their sums are added up in one order.
+    Each rank takes some of the parts that go through the model, an `Objective`, at once; their sums are added up in one
+    order.
     """
     sequences, length = held.tokens.shape[0], held.tokens.shape[1] - 1
+    device = next(objective.parameters()).device
     parts = held.tokens.split(micro_rows(length))
     mine = []
-    for part in parts[ranks.rank :: ranks.world]:
-        inputs = part[:, :-1]
-        hidden = model.hidden(inputs, documents=documents_of(inputs, held.separator)).flatten(0, 1)
-        losses = token_losses(hidden, model.unembedding, part[:, 1:].flatten())
-        mine.append(losses.sum(dtype=torch.float64).item())
+    for first in range(0, len(parts), ranks.world):
+        # A rank for which none is left still has its part of the weights to give.
+        index = first + ranks.rank
+        _, losses = objective(parts[min(index, len(parts) - 1)].to(device))
+        if index < len(parts):
+            mine.append(losses.sum(dtype=torch.float64).item())
+    if isinstance(objective, FSDPModule):
+        objective.reshard()  # The next step would take the weights gathered here for its own.
     nats = sum(ranks.interleave(np.array(mine), len(parts)).tolist())
     return {
         "loss": nats / (sequences * length),

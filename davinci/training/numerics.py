@@ -8,6 +8,8 @@ import platform
 
 import torch
 
+from davinci.config import Execution
+
 # glibc's mallopt keys, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
@@ -16,26 +18,29 @@ def configure(threads: int) -> None:
     """Set torch up for this process; call once, before any tensor work.
 
     `threads` is part of a result: a sum split over more threads rounds differently. Denormals are flushed because a
-    step on them can take 30 times as long.
+    step on them can take 30 times as long. On a GPU bits are not promised: its deterministic kernels are slower.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(not torch.cuda.is_available())
     # Deterministic mode would also fill every new tensor with NaN to expose reads of unwritten memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.mkldnn.deterministic = True  # type: ignore[assignment]
     _keep_freed_memory()
 
 
-def description(world: int) -> dict[str, str | int]:
+def description(world: int, execution: Execution) -> dict[str, str | int | bool]:
     """What the rounding of a result of `world` ranks depends on beside the code."""
-    return {
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    here = {
+        "device": device,
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "world": world,
     }
+    return execution.model_dump(include=set(Execution.model_fields)) | here
 
 
 def _keep_freed_memory() -> None:

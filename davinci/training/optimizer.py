@@ -46,11 +46,16 @@ def empty_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
+def _keys(name: str) -> dict[str, str]:
+    """Where `state_tensors` has each part of a parameter's state."""
+    return {moment: f"{moment}.{name}" for moment in _MOMENTS} | {"step": "step"}
+
+
 def load_state_tensors(model: nn.Module, adamw: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
     """Restore what `state_tensors` gave; KeyError where a parameter's moments are missing."""
     if not tensors:
         return
     for name, parameter in model.named_parameters():
         # Cloned: tensors mapped from a file are not aligned as torch aligns its own.
-        state = {moment: tensors[f"{moment}.{name}"].clone() for moment in _MOMENTS}
-        adamw.state[parameter] = state | {"step": tensors["step"].clone()}
+        state = {part: tensors[key].to(parameter.device).clone() for part, key in _keys(name).items()}
+        adamw.state[parameter] = state

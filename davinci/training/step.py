@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from davinci.config import Stage
 from davinci.data.tokenizer import END_OF_TEXT_ID
 from davinci.model.decoder import Decoder
 from davinci.training.distributed import ALONE, Ranks
-from davinci.training.loss import linear_cross_entropy
+from davinci.training.fsdp import synchronised, whole
+from davinci.training.loss import linear_cross_entropy, token_losses
 
-# Tokens that go through the model at once; bounds memory. A function of nothing: gradients are added up in the same
-# order on every machine, so that results do not depend on its memory.
+# Tokens that go through the model at once where nothing else is asked for; bounds memory. A function of nothing:
+# gradients are added up in the same order on every machine, so that results do not depend on its memory.
 MICRO_TOKENS = 2048
 
 
@@ -48,11 +48,18 @@ class Objective(nn.Module):
         super().__init__()
         self.decoder, self.separator = decoder, separator
 
-    def forward(self, tokens: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of tokens int64[B, T + 1] weighted by share float32[B, T]: their sum, and each, float32[B * T]."""
+    def forward(self, tokens: Tensor, share: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Losses of tokens int64[B, T + 1] weighted by share float32[B, T]: their sum, and each, float32[B * T].
+
+        Without `share`, and without gradients, their plain sum and each.
+        """
         inputs = tokens[:, :-1]
         hidden = self.decoder.hidden(inputs, documents=documents_of(inputs, self.separator)).flatten(0, 1)
-        return linear_cross_entropy(hidden, self.decoder.unembedding, tokens[:, 1:].flatten(), share.flatten())
+        targets = tokens[:, 1:].flatten()
+        if share is None:
+            losses = token_losses(hidden, self.decoder.unembedding, targets)
+            return losses.sum(), losses
+        return linear_cross_entropy(hidden, self.decoder.unembedding, targets, share.flatten())
 
 
 def documents_of(tokens: Tensor, separator: int | None) -> Tensor | None:
@@ -72,57 +79,83 @@ EXAMPLE = (torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 1))
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loss of a step in nats a target, norm of its gradient before clipping; nats, targets and domain of each row.
+    """What a step did: loss in nats a target, norm of its gradient before clipping; nats, targets and domain of each
+    row of the whole batch.
 
-    All of it is of the whole batch, on every rank.
+    `mine`, the nats of this rank's rows float64[.], and `norm` float32[] stay on their device until something read from
+    them is asked for, for which a GPU has to finish the step. Then every rank has to ask.
     """
 
-    loss: float
-    gradient_norm: float
-    nats: NDArray[np.float64]
+    mine: Tensor
+    norm: Tensor
     targets: NDArray[np.int64]
     domain: NDArray[np.int64]
+    ranks: Ranks = ALONE
+
+    @cached_property
+    def nats(self) -> NDArray[np.float64]:
+        return self.ranks.interleave(self.mine.cpu().numpy(), len(self.targets))
+
+    @cached_property
+    def loss(self) -> float:
+        return float(self.nats.sum()) / max(int(self.targets.sum()), 1)
+
+    @cached_property
+    def gradient_norm(self) -> float:
+        return float(self.norm)
 
     @property
     def is_finite(self) -> bool:
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
-def micro_rows(length: int) -> int:
+def micro_rows(length: int, micro_tokens: int = MICRO_TOKENS) -> int:
     """Sequences of `length` tokens that go through the model at once."""
-    return max(1, MICRO_TOKENS // length)
+    return max(1, micro_tokens // length)
 
 
 def gradients(
-    objective: nn.Module, batch: Batch, clip: float, ranks: Ranks = ALONE, size: int | None = None
+    objective: nn.Module,
+    batch: Batch,
+    clip: float,
+    ranks: Ranks = ALONE,
+    size: int | None = None,
+    micro_tokens: int = MICRO_TOKENS,
 ) -> Outcome:
     """Leave in every parameter the clipped gradient of the whole batch's mean loss over the targets that count.
 
     Args:
-        objective: an `Objective`, wrapped by `ranks`.
+        objective: an `Objective`, perhaps wrapped over the ranks.
         batch: this rank's rows.
         clip: the largest norm of the gradient.
         ranks: who has the other rows.
         size: rows of the whole batch (default: this rank has them all).
+        micro_tokens: tokens that go through the model at once.
     """
     size = len(batch.tokens) if size is None else size
     targets, domain = ranks.interleave(np.stack([batch.loss_mask.sum(axis=1), batch.domain]), size)
-    count = int(targets.sum())
-    tokens = torch.from_numpy(batch.tokens)
-    scale = torch.from_numpy(batch.loss_mask).to(torch.float32) / max(count, 1)
-    rows = micro_rows(scale.shape[1])
+    device = next(objective.parameters()).device
+    tokens = _on(device, torch.from_numpy(batch.tokens))
+    scale = _on(device, torch.from_numpy(batch.loss_mask).to(torch.float32) / max(int(targets.sum()), 1))
+    rows = micro_rows(scale.shape[1], micro_tokens)
+    most = -(-size // ranks.world)  # rows of a rank
     nats: list[Tensor] = []
     objective.zero_grad(set_to_none=True)
-    for start in range(0, len(tokens), rows):
+    for start in range(0, most, rows):
         part, share = tokens[start : start + rows], scale[start : start + rows]
-        is_last = start + rows >= len(tokens)
-        with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not is_last else nullcontext():
+        if not len(part):  # The others have a row more, and may need this rank's part of the weights for it.
+            part, share = torch.zeros_like(tokens[:1]), torch.zeros_like(scale[:1])
+        with synchronised(objective, start + rows >= most):
             total, losses = objective(part, share)
             total.backward()
         nats.append((losses.view(share.shape) * (share > 0)).sum(dim=1, dtype=torch.float64))
     norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), clip, foreach=True)
-    row_nats = ranks.interleave(torch.cat(nats).numpy(), size)
-    return Outcome(float(row_nats.sum()) / max(count, 1), float(norm), row_nats, targets, domain)
+    return Outcome(torch.cat(nats)[: len(tokens)], whole(norm), targets, domain, ranks)
+
+
+def _on(device: torch.device, tensor: Tensor) -> Tensor:
+    """`tensor` on `device`; the way to a GPU waits for nothing that runs there."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def move(adamw: torch.optim.AdamW, lr: float) -> None:

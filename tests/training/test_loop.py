@@ -14,7 +14,7 @@ from pools import tiny_pool
 from safetensors.torch import load_file
 from training_nodes import LENGTH, boundary, tiny_model, tiny_node, tiny_stage
 
-from davinci.config import Node
+from davinci.config import Execution, Node
 from davinci.data.batches import Batches
 from davinci.errors import UserError
 from davinci.model.weights import weights_digest
@@ -262,6 +262,7 @@ def test_the_state_is_json_that_names_its_numerics(store: Store) -> None:
     node = tiny_node(stage=tiny_stage(4), model=tiny_model(layers=1).model_dump(mode="json"))
     run(node, store)
     state = json.loads((store.checkpoint(node.id, node.end) / "state.json").read_text())
-    assert state["numerics"].keys() == {"torch", "cpu", "machine", "threads", "world"}
+    where = {"device", "torch", "cpu", "machine", "threads", "world"}
+    assert state["numerics"].keys() == where | set(Execution.model_fields)
     assert state["numerics"]["threads"] == state["numerics"]["world"] == 1
     assert state["tokens"] == node.end and state["global_step"] == 4 and state["rolling"] is False
