@@ -25,7 +25,14 @@ Level = Literal["refused", "warned", "noted"]
 # What names a run without being part of it. `replicate` is one since only an A/A comparison sets it.
 LABELS = frozenset({"sweep", "arm", "seed", "replicate"})
 # Placement that changes the order of sums, and with it the last bits of the weights.
-DEVICES = ("cluster.gpu", "cluster.gpus", "cluster.threads")
+DEVICES = (
+    "cluster.gpu",
+    "cluster.gpus",
+    "cluster.threads",
+    "cluster.parallel",
+    "cluster.micro_tokens",
+    "cluster.compile",
+)
 # Where a difference of the sources read can come from.
 _OF_SOURCES = ("pool", "depth", "curriculum")
 # Whole steps of other sizes end a stage at slightly other tokens.
