@@ -45,9 +45,13 @@ class Prefetch(Generic[Made]):
             expected = self._coming[0][0] if self._coming else "none"
             raise ValueError(f"asked for step {step}, but the next one is {expected}")
         started = time.perf_counter()
-        made = self._coming[0][1].result()
+        _, coming = self._coming.popleft()
+        try:
+            made = coming.result()
+        finally:
+            # An error it holds leads to this frame: in a circle the caller, and its connections to other ranks, live on.
+            del coming
         self.waited += time.perf_counter() - started
-        self._coming.popleft()
         self._order()
         return made
 
