@@ -49,7 +49,7 @@ class Prefetch(Generic[Made]):
         try:
             made = coming.result()
         finally:
-            # An error it holds leads to this frame: in a circle the caller, and its connections to other ranks, live on.
+            # An error it holds leads to this frame: in a circle the caller and its connections would live on.
             del coming
         self.waited += time.perf_counter() - started
         self._order()
