@@ -21,7 +21,7 @@ demo: setup
 	@$(BIN)/python -m analysis report $(SWEEP) --store $(STORE)
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow and not slurm"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not slurm"
 
 test-all: setup
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
