@@ -12,7 +12,7 @@ from davinci.adaptive import GRAIN, ends, is_due, moved, slope
 from davinci.config import Adapt, Stage, Until, parse
 from davinci.errors import UserError
 
-losses = st.floats(0.1, 12, allow_nan=False)
+losses = st.floats(0.1, 12, allow_nan=False, allow_subnormal=False)
 checks = st.lists(losses, min_size=2, max_size=30).map(lambda ys: [(100 * n, y) for n, y in enumerate(ys, start=1)])
 
 
@@ -24,14 +24,14 @@ def adapt(**changes: object) -> Adapt:
     return parse(Adapt, {"every": 100, "window": 2} | changes)
 
 
-@given(st.floats(-2, 2), losses, st.integers(2, 12), st.integers(1, 10**9))
+@given(st.floats(-2, 2, allow_subnormal=False), losses, st.integers(2, 12), st.integers(1, 10**9))
 def test_the_slope_of_a_line_is_its_fall_per_interval(fall: float, level: float, window: int, every: int) -> None:
     line = [(every * n, level - fall * n) for n in range(1, window + 3)]
     assert slope(line, window, every) == pytest.approx(fall, abs=1e-9)
     assert slope(line[: window - 1], window, every) is None
 
 
-@given(checks, st.floats(-5, 5))
+@given(checks, st.floats(-5, 5, allow_subnormal=False))
 def test_the_slope_sees_the_window_only_and_no_level(found: list[tuple[int, float]], level: float) -> None:
     wanted = slope(found, 2, 100)
     assert wanted is not None
@@ -39,7 +39,7 @@ def test_the_slope_sees_the_window_only_and_no_level(found: list[tuple[int, floa
     assert slope([(tokens, y + level) for tokens, y in found], 2, 100) == pytest.approx(wanted, abs=1e-9)
 
 
-@given(checks, st.floats(0, 1), st.floats(0, 1), st.integers(0, 3000))
+@given(checks, st.floats(0, 1, allow_subnormal=False), st.floats(0, 1, allow_subnormal=False), st.integers(0, 3000))
 def test_a_plateau_needs_its_window_its_tokens_and_a_slope_below(
     found: list[tuple[int, float]], low: float, more: float, min_tokens: int
 ) -> None:
@@ -55,8 +55,8 @@ def test_a_plateau_needs_its_window_its_tokens_and_a_slope_below(
 @given(
     st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 1000), min_size=1),
     st.data(),
-    st.floats(0.1, 4),
-    st.floats(1.01, 20),
+    st.floats(0.1, 4, allow_subnormal=False),
+    st.floats(1.01, 20, allow_subnormal=False),
 )
 def test_moved_proportions_are_whole_grains_within_their_bounds(
     parts: dict[str, int], data: st.DataObject, strength: float, bound: float

@@ -89,7 +89,7 @@ def _train(node: Node, store: Store, stops: tuple[int, ...] = ()) -> None:
 
 
 def _rows(node: Node, store: Store) -> list[dict[str, Any]]:
-    clock = ("time", "tokens_per_second", "attempt")
+    clock = ("time", "tokens_per_second", "data_wait", "attempt")
     return [{name: row[name] for name in row if name not in clock} for row in read(store.records(node.id))]
 
 
