@@ -193,6 +193,7 @@ def _run_node(
     job: Job, node: Node, store: Store, report: Report, should_stop: Callable[[], bool], ranks: Ranks | None
 ) -> None:
     from davinci.model.weights import weights_digest
+    from davinci.training.accelerators import require_gpus
     from davinci.training.checkpoints import is_valid
     from davinci.training.loop import train
 
@@ -217,19 +218,20 @@ def _run_node(
     if left.train:
         if left.start == node.begin:
             _check_parent(node, store)
+        called = {} if ranks is None else {"ranks": _called(ranks, node, sorted(due))}
+        require_gpus(job.cluster.gpus_per_node, **called)
         report({"event": "phase", "node": node.id, "phase": "training"})
-        checkpoints = sorted(due)
         train(
             node,
             store,
-            checkpoints=checkpoints,
+            checkpoints=sorted(due),
             attempt=attempt,
             progress=_Throttled(node.id, report),
             should_stop=should_stop,
             heldout_sequences=job.heldout_sequences,
             probes=probes(job, node, store, left),
             execution=job.cluster,
-            **({} if ranks is None else {"ranks": _called(ranks, node, checkpoints)}),
+            **called,
         )
         left = remaining(node, asked, store, is_valid, probing)
         if left.train:

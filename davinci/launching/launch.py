@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from davinci.accounting.machine import workers
+from davinci.accounting.machine import gpus, workers
 from davinci.config import Cluster, Node, Tracking
 from davinci.errors import UserError
 from davinci.launching.board import Board, duration
@@ -55,8 +56,10 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
     schedule = Schedule(chains, work)
     waiting = schedule.waiting
-    clear_marks(store, plan.sweep, waiting)
     places = clusters(plan, waiting)
+    if cluster.kind == "local":
+        _require_gpus(places)
+    clear_marks(store, plan.sweep, waiting)
     threads = max((place.threads for place in places.values()), default=cluster.threads)
     shared = min((place.runs_per_gpu for place in places.values()), default=cluster.runs_per_gpu)
     size = min(workers(cluster.model_copy(update={"threads": threads, "runs_per_gpu": shared})), max(1, len(waiting)))
@@ -90,6 +93,15 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
         command = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
         display.say(f"stopped; the same command goes on: {command}")
     return status
+
+
+def _require_gpus(places: Mapping[str, Cluster]) -> None:
+    """Have an accelerator on this machine where a chain asks for one."""
+    if any(place.gpus_per_node for place in places.values()) and not gpus():
+        raise UserError(
+            f"cluster.gpus_per_node: runs ask for an accelerator, but {platform.node()} shows none (nvidia-smi, "
+            "CUDA_VISIBLE_DEVICES); cluster.gpus_per_node=0 trains on processors"
+        )
 
 
 def _prepare_probes(plan: Plan, store: Store) -> None:

@@ -54,6 +54,7 @@ def together(job: Job, should_stop: Callable[[], bool], lead: Callable[[Ranks], 
 
 def _assist(job: Job, ranks: Ranks, should_stop: Callable[[], bool], log: str) -> Outcome:
     """Train what the first rank trains, until it says how the job ended."""
+    from davinci.training.accelerators import require_gpus
     from davinci.training.loop import Stopped, train
     from davinci.training.numerics import configure
 
@@ -66,6 +67,7 @@ def _assist(job: Job, ranks: Ranks, should_stop: Callable[[], bool], log: str) -
             if isinstance(asked, Outcome):
                 return asked
             node, checkpoints = asked
+            require_gpus(job.cluster.gpus_per_node, ranks)
             with suppress(Stopped):  # The first rank knows too, and whether that is the end.
                 train(
                     nodes[node],

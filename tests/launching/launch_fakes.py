@@ -204,6 +204,7 @@ def stand_ins() -> dict[str, ModuleType]:
     """Modules to put in place of those that jobs import."""
     return {
         "davinci.training.loop": _module(train=train, Stopped=Stopped),
+        "davinci.training.accelerators": _module(require_gpus=lambda asked: None),
         "davinci.training.numerics": _module(configure=lambda threads: None),
         "davinci.training.checkpoints": _module(is_valid=is_valid),
         "davinci.model.weights": _module(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def two() -> Iterator[Gang]:
     ranks.close()
 
 
-def job_in(folder: Path) -> Path:
+def job_in(folder: Path, gpus_per_node: int = 0) -> Path:
     """A job of two stages in a store of its own."""
     store = Store(folder)
     tiny_pool(store, tokens=4_000)
@@ -47,7 +48,7 @@ def job_in(folder: Path) -> Path:
         chain=CHAIN,
         after=None,
         store=str(folder),
-        cluster=small_run().cluster,
+        cluster=small_run().cluster.model_copy(update={"gpus_per_node": gpus_per_node}),
         code=None,
         nodes=(trunk, branch),
         demands={},
@@ -62,7 +63,7 @@ def job_in(folder: Path) -> Path:
 
 def work(path: Path, trouble: str = "") -> Outcome | str:
     """A rank's part in the job; `trouble` says what befalls it, or one of the ranks, in the second stage."""
-    from davinci.training import checkpoints, loop
+    from davinci.training import accelerators, checkpoints, loop
 
     me = int(os.environ["RANK"])
     steps = 0
@@ -89,6 +90,10 @@ def work(path: Path, trouble: str = "") -> Outcome | str:
     with pytest.MonkeyPatch.context() as patch:
         if trouble == f"data {me}":
             patch.setattr(loop, "Batches", Broken)
+        if trouble.startswith("gpu"):  # The other rank's machine has one.
+            cuda = SimpleNamespace(is_available=lambda: trouble != f"gpu {me}")
+            torch = SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="12.8", hip=None))
+            patch.setattr(accelerators, "torch", torch)
         if trouble == "disk 0" and me == 0:
             patch.setattr(checkpoints, "write", full)
         try:
@@ -153,6 +158,18 @@ def test_what_fails_on_one_rank_fails_the_job_with_its_words(
     assert [outcome.state for outcome in two.run(2, work, path)] == ["done", "done"]
     assert digests(path) == digests(straight)
     assert not failure_path(Store(tmp_path), SWEEP, CHAIN).exists()
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_no_rank_trains_where_one_sees_no_accelerator(two: Gang, tmp_path: Path, who: int) -> None:
+    path = job_in(tmp_path, gpus_per_node=1)
+    outcomes = two.run(2, work, path, f"gpu {who}")
+    words = "cluster.gpus_per_node: 1 asked for, but torch sees none on "
+    for outcome in outcomes:
+        assert outcome.state == "failed"
+        assert outcome.error.removeprefix("rank 1: ").startswith(words)
+        assert "CUDA_VISIBLE_DEVICES is ''" in outcome.error
+    assert not Store(tmp_path).records("trunk").exists()
 
 
 @pytest.mark.parametrize("who", [0, 1])
