@@ -63,7 +63,10 @@ class Probes(Frozen):
 
 
 class Evaluation(Frozen):
-    """What is evaluated, and when. `harness` says whose task files the task names are."""
+    """What is evaluated, and when. `harness` says whose task files the task names are.
+
+    With `keep_text`, per-item records hold what the model wrote.
+    """
 
     suite: str
     harness: Literal["embedded", "lm_eval"]
@@ -72,6 +75,7 @@ class Evaluation(Frozen):
     limit: Positive | None
     heldout_sequences: Positive
     probes: Probes | None = None
+    keep_text: bool = False
 
     @property
     def key(self) -> str:

@@ -6,29 +6,25 @@ The harness and the model are loaded only where that file is missing.
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from davinci.config import Evaluation, Node
+from davinci.evaluation.item_records import read, write
 from davinci.evaluation.settings import FEWSHOT_SEED, digest, settings_digest
-from davinci.store import Store, atomic_file
-
-_METADATA = b"davinci.evaluation"
+from davinci.store import Store
 
 
 @dataclass(frozen=True)
 class Result:
     """One benchmark's score at one checkpoint.
 
-    `score` is what lm-eval computed for `metric` (0 to 1); `frame` has a row an item: item (int32), score (float64),
-    chosen (Int16, the choice ranked first; missing for generation), text (what the model wrote; missing for ranking).
+    `score` is what lm-eval computed for `metric` (0 to 1); `frame` has a row an item, with the columns of
+    `item_records.SCHEMA` but the benchmark. `truncated` items did not fit the context.
     """
 
     benchmark: str
@@ -37,6 +33,7 @@ class Result:
     metric: str
     score: float
     items: int
+    truncated: int
     chance: float
     key: str
     frame: pd.DataFrame
@@ -66,14 +63,37 @@ def evaluate(
 
     files = list(weights) or [checkpoint / WEIGHTS]
     key = cache_key(files, node, evaluation, store)
-    path = items_file(store, node, key)
-    found = _read(path)
+    settings = settings_digest(node, evaluation, store)
+
+    def load() -> Any:
+        from davinci.evaluation.adapter import load
+
+        return load(files, node, store)
+
+    return served(items_file(store, node, key), load, store.pool(node.pool), evaluation, store, settings)
+
+
+def served(
+    path: Path, load: Callable[[], Any], pool: Path, evaluation: Evaluation, store: Store, settings: str
+) -> list[Result]:
+    """The results kept at `path`, whose name is their key; where there are none, those of the model that `load` gives.
+
+    Args:
+        path: of the per-item results.
+        load: makes the model, behind lm-eval's interface; called only if it is needed.
+        pool: the folder of the pool whose benchmark items are read.
+        evaluation: the suite.
+        store: where libraries may keep what they download.
+        settings: digest of all that defines the tasks.
+    """
+    found = read(path)
     if found is None:
         from davinci.evaluation import harness  # lm-eval and torch: two seconds that a served result need not pay
 
-        settings = settings_digest(node, evaluation, store)
-        scores, frame = harness.run(files, node, evaluation, store, settings=settings, fewshot_seed=FEWSHOT_SEED)
-        _write(path, scores, frame)
+        scores, frame = harness.run(
+            load, pool / "tasks", evaluation, store, settings=settings, fewshot_seed=FEWSHOT_SEED
+        )
+        write(path, scores, frame)
         found = scores, frame
     scores, frame = found
     results = []
@@ -87,8 +107,9 @@ def evaluate(
                 metric=benchmark.metric,
                 score=scores[name],
                 items=len(rows),
+                truncated=int(rows["truncated"].sum()),
                 chance=benchmark.chance,
-                key=key,
+                key=path.stem,
                 frame=rows,
             )
         )
@@ -101,22 +122,3 @@ def cache_key(weights: Sequence[Path], node: Node, evaluation: Evaluation, store
 
     digests = [weights_digest(file.parent, file.name) for file in weights]
     return digest([*digests, settings_digest(node, evaluation, store)])[:24]
-
-
-def _write(path: Path, scores: dict[str, float], frame: pd.DataFrame) -> None:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: json.dumps(scores).encode()})
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def _read(path: Path) -> tuple[dict[str, float], pd.DataFrame] | None:
-    """Scores and items of a results file, or None where there is none that can be read."""
-    if not path.is_file():
-        return None
-    try:
-        table = pq.read_table(path)
-        return json.loads(table.schema.metadata[_METADATA]), table.to_pandas()
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-        logging.getLogger(__name__).warning("%s cannot be read; evaluating again", path)
-        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import lru_cache
 from pathlib import Path
@@ -13,21 +13,22 @@ from typing import Any
 
 import pandas as pd
 
-from davinci.config import Benchmark, Evaluation, Node
+from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError, nearest
 from davinci.evaluation import suite
+from davinci.evaluation.item_records import item_frame
 from davinci.store import Store
 
 
 def run(
-    weights: Sequence[Path], node: Node, evaluation: Evaluation, store: Store, *, settings: str, fewshot_seed: int
+    load: Callable[[], Any], folder: Path, evaluation: Evaluation, store: Store, *, settings: str, fewshot_seed: int
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Evaluate the mean of these files of weights of `node`.
+    """Evaluate the model that `load` makes (lm-eval's LM); the items of the project's own tasks are in `folder`.
 
     `settings` is the digest of all that defines the tasks: those of the same digest are loaded once a process.
 
     Returns:
-        The score of each benchmark, and a row an item: benchmark, item (int32), score (float64), chosen (Int16), text.
+        The score of each benchmark, and a row an item (`item_records.SCHEMA`).
 
     Raises:
         UserError: a metric the task does not compute.
@@ -35,13 +36,11 @@ def run(
     _prepare_environment(evaluation, store)
     from lm_eval.evaluator import evaluate
 
-    from davinci.evaluation.adapter import load
-
-    lm = load(weights, node, store)
+    lm = load()
     scores: dict[str, float] = {}
     frames = []
     for name, benchmark in evaluation.benchmarks.items():
-        loaded = _load(evaluation.harness, benchmark.task, str(store.pool(node.pool) / "tasks"), settings)
+        loaded = _load(evaluation.harness, benchmark.task, str(folder), settings)
         for task in loaded["tasks"].values():
             task.set_config("num_fewshot", benchmark.num_fewshot)
             task.set_fewshot_seed(fewshot_seed)
@@ -56,7 +55,7 @@ def run(
             )
         metric, chain = _metric(found["results"][benchmark.task], name, benchmark)
         scores[name] = float(found["results"][benchmark.task][f"{metric},{chain}"])
-        frames.append(_frame(found["samples"], loaded["tasks"], name, metric, chain))
+        frames.append(item_frame(found["samples"], loaded["tasks"], name, metric, chain, lm, evaluation.keep_text))
     return scores, pd.concat(frames, ignore_index=True)
 
 
@@ -97,27 +96,3 @@ def _metric(results: dict[str, Any], name: str, benchmark: Benchmark) -> tuple[s
         )
     metric, _, chain = matches[0].partition(",")
     return metric, chain
-
-
-def _frame(
-    samples: dict[str, list[dict[str, Any]]], tasks: dict[str, Any], name: str, metric: str, chain: str
-) -> pd.DataFrame:
-    rows = []
-    for task_name in sorted(tasks):
-        kind = tasks[task_name].OUTPUT_TYPE
-        for sample in samples[task_name]:
-            if sample["filter"] != chain:
-                continue
-            chosen = text = None
-            if kind == "multiple_choice":
-                values = [likelihood for likelihood, _ in sample["filtered_resps"]]
-                chosen = max(range(len(values)), key=values.__getitem__)
-            elif kind == "generate_until":
-                text = sample["resps"][0][0]
-            rows.append((sample["doc_id"], float(sample[metric]), chosen, text))
-    frame = pd.DataFrame(rows, columns=["item", "score", "chosen", "text"])
-    if len(tasks) > 1:  # a group: its members' ids overlap
-        frame["item"] = range(len(frame))
-    frame = frame.astype({"item": "int32", "score": "float64", "chosen": "Int16", "text": "string"})
-    frame.insert(0, "benchmark", name)
-    return frame

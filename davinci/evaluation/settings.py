@@ -15,7 +15,7 @@ from davinci.evaluation import suite
 from davinci.store import Store, file_digest
 
 # Raise it when adapter or harness code changes scores that no file's digest would show.
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 FEWSHOT_SEED = 1234
 
 
@@ -28,13 +28,19 @@ def settings_digest(node: Node, evaluation: Evaluation, store: Store) -> str:
     Raises:
         UserError: an unknown task, or a pool whose tokenizer or benchmark items are missing.
     """
+    model = node.model.model_dump(mode="json", exclude={"name"})
+    tokenizer = _file_digest(store.pool(node.pool) / "tokenizer.json")
+    return tasks_digest(node.pool, evaluation, store, model=model, tokenizer=tokenizer)
+
+
+def tasks_digest(pool: str, evaluation: Evaluation, store: Store, *, model: Any, tokenizer: str) -> str:
+    """`settings_digest` of any model: `model` is plain data that says what its weights are computed with."""
     suite.check(evaluation)
-    pool = store.pool(node.pool)
     parts: dict[str, Any] = {
         "version": EVALUATION_VERSION,
         "harness": [evaluation.harness, _version("lm-eval")],
-        "model": node.model.model_dump(mode="json", exclude={"name"}),
-        "tokenizer": _file_digest(pool / "tokenizer.json"),
+        "model": model,
+        "tokenizer": tokenizer,
         "limit": evaluation.limit,
         "fewshot_seed": FEWSHOT_SEED,
         "benchmarks": {
@@ -42,11 +48,13 @@ def settings_digest(node: Node, evaluation: Evaluation, store: Store) -> str:
                 benchmark.protocol,
                 benchmark.metric,
                 benchmark.num_fewshot,
-                _task_digests(evaluation.harness, benchmark.task, pool / "tasks"),
+                _task_digests(evaluation.harness, benchmark.task, store.pool(pool) / "tasks"),
             ]
             for name, benchmark in evaluation.benchmarks.items()
         },
     }
+    if evaluation.keep_text:  # the same scores, but records that hold more
+        parts["keep_text"] = True
     return digest(parts)[:24]
 
 

@@ -372,6 +372,7 @@ def _evaluate(asked: Asked, node: Node, attempt: int, store: Store) -> None:
                 items_file=str(items_file(store, node, result.key).relative_to(store.node(node.id))),
                 suite=asked.demand.suite,
                 settings=asked.settings,
+                **({"truncated": result.truncated} if result.truncated else {}),
             )
 
 

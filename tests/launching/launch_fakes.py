@@ -194,6 +194,7 @@ def evaluate(checkpoint: Path, node: Node, evaluation: Any, store: Store, weight
             score=int(key[:4], 16) / 65536,
             items=10,
             chance=one.chance,
+            truncated=0,
             key=key,
         )
         for name, one in evaluation.benchmarks.items()

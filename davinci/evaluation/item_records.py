@@ -1,0 +1,155 @@
+"""Per-item records: one compressed Parquet file a (checkpoint, suite), a row an item.
+
+=============  =============  ========================================================================================
+column         type           holds
+=============  =============  ========================================================================================
+benchmark      string         its name in the suite
+item           int32          the item's place in the task's documents; in a group of tasks, in all of them
+score          float64        the item's value of the benchmark's metric; their mean is the score
+chosen         int16          the choice that the metric ranks first; null where the model writes
+likelihoods    list<float32>  log-likelihood (nats, summed over tokens) of each choice; null where the model writes
+truncated      bool           the text did not fit the context and lost its beginning, as lm-eval cuts it
+text           string         what the model wrote, with `evaluation.keep_text`; null otherwise
+=============  =============  ========================================================================================
+
+The file's metadata ``davinci.evaluation`` is JSON: the score of each benchmark in `scores`, and in `digest` what tells
+whether they are as written; the columns' pages have checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from davinci.store import atomic_file
+
+SCHEMA = pa.schema(
+    {
+        "benchmark": pa.string(),
+        "item": pa.int32(),
+        "score": pa.float64(),
+        "chosen": pa.int16(),
+        "likelihoods": pa.list_(pa.float32()),
+        "truncated": pa.bool_(),
+        "text": pa.string(),
+    }
+)
+# What a task that sets no limit lets a model write: lm-eval's own.
+GENERATION_TOKENS = 256
+
+_METADATA = b"davinci.evaluation"
+_DTYPES = {
+    **{"benchmark": "object", "item": "int32", "score": "float64", "chosen": "Int16", "truncated": "bool"},
+    "text": "string",
+}
+
+
+def item_frame(
+    samples: dict[str, list[dict[str, Any]]],
+    tasks: dict[str, Any],
+    name: str,
+    metric: str,
+    chain: str,
+    lm: Any,
+    keep_text: bool,
+) -> pd.DataFrame:
+    """lm-eval's samples of the benchmark `name` as a frame with the columns of `SCHEMA`.
+
+    Args:
+        samples: by task, as lm-eval's ``evaluate`` returns them.
+        tasks: lm-eval's task objects by name.
+        name: of the benchmark.
+        metric: whose value is an item's score.
+        chain: name of the filter that the metric is computed after.
+        lm: the model that answered; says how long a text is in tokens.
+        keep_text: whether what it wrote is kept.
+    """
+    rows = []
+    for task_name in sorted(tasks):
+        task = tasks[task_name]
+        for sample in samples[task_name]:
+            if sample["filter"] != chain:
+                continue
+            choice = likelihoods = text = None
+            if task.OUTPUT_TYPE == "multiple_choice":
+                choices = task.doc_to_choice(sample["doc"])
+                values = np.array([value for value, _ in sample["filtered_resps"]])
+                choice, likelihoods = chosen(metric, values, choices), values[: len(choices)].astype(np.float32)
+            elif task.OUTPUT_TYPE == "generate_until" and keep_text:
+                text = sample["resps"][0][0]
+            cut = is_cut(lm, task.OUTPUT_TYPE, sample["arguments"])
+            rows.append((name, sample["doc_id"], float(sample[metric]), choice, likelihoods, cut, text))
+    frame = pd.DataFrame(rows, columns=SCHEMA.names)
+    if len(tasks) > 1:  # a group: its members' ids overlap
+        frame["item"] = range(len(frame))
+    return frame.astype(_DTYPES)
+
+
+def chosen(metric: str, values: np.ndarray, choices: Sequence[str]) -> int:
+    """The choice that lm-eval's `metric` ranks first; metrics it has no rule of its own for rank by the sum."""
+    scores = values[: len(choices)]
+    if metric == "acc_norm":
+        scores = scores / [len(one) for one in choices]
+    elif metric == "acc_bytes":
+        scores = scores / [len(one.encode()) for one in choices]
+    elif metric == "acc_mutual_info":
+        scores = scores - values[len(choices) :]
+    return int(np.argmax(scores))
+
+
+def is_cut(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether one of an item's requests is longer than the context of `lm`, so that its beginning is not read.
+
+    `kind` is the task's output type. Rolling log-likelihoods read all of a text, in windows.
+    """
+    if kind == "generate_until":
+        limits = [settings.get("max_gen_toks", GENERATION_TOKENS) for _, settings in arguments]
+        rooms = [lm.max_length - min(limit, lm.max_length - 1) for limit in limits]
+        return any(len(lm.tok_encode(context)) > room for (context, _), room in zip(arguments, rooms, strict=True))
+    if kind == "loglikelihood_rolling":
+        return False
+    for context, continuation in arguments:
+        # The last token is predicted, not read.
+        parts = lm._encode_pair(context, continuation) if context else ([0], lm.tok_encode(continuation))
+        if sum(map(len, parts)) > lm.max_length + 1:
+            return True
+    return False
+
+
+def write(path: Path, scores: dict[str, float], frame: pd.DataFrame) -> None:
+    """Write the items and the score of each benchmark, atomically."""
+    table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+    about = json.dumps({"scores": scores, "digest": _digest(scores)})
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: about.encode()})
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def _digest(scores: dict[str, float]) -> str:
+    return hashlib.sha256(json.dumps(scores).encode()).hexdigest()[:16]
+
+
+def read(path: Path) -> tuple[dict[str, float], pd.DataFrame] | None:
+    """Scores and items of a file, or None where there is none that can be read whole."""
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        if not table.schema.remove_metadata().equals(SCHEMA):
+            raise ValueError("it has other columns")
+        about = json.loads(table.schema.metadata[_METADATA])
+        if about["digest"] != _digest(about["scores"]):
+            raise ValueError("its scores are damaged")
+        return about["scores"], table.to_pandas().astype(_DTYPES)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        logging.getLogger(__name__).warning("%s cannot be read (%s); evaluating again", path, error)
+        return None
