@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from davinci.launching.cancelled import Cancelled, Watch
 from davinci.launching.demands import Demand, Probing
 from davinci.launching.donors import Donor, take_over
 from davinci.launching.lock import Lock, WaitAbandoned
+from davinci.launching.parents import discard
 from davinci.launching.reconcile import (
     Asked,
     Remaining,
@@ -209,7 +209,7 @@ def _run_node(
         write_json(store.node(node.id) / "node.json", node.model_dump(mode="json"))
     if left.train:
         for tokens in left.discard:
-            _discard(store.checkpoint(node.id, tokens))
+            discard(store.checkpoint(node.id, tokens))
         if previous is not None and rows_lost(previous, node, rows):
             (store.node(node.id) / "done.json").unlink()  # What it vouched for is gone.
         if node.id in job.donors:
@@ -376,13 +376,6 @@ def _evaluate(asked: Asked, node: Node, attempt: int, store: Store) -> None:
             )
 
 
-def _discard(checkpoint: Path) -> None:
-    """Remove a checkpoint; it leaves its name at once."""
-    removed = checkpoint.with_name(f".removed-{checkpoint.name}-{os.getpid()}")
-    checkpoint.rename(removed)
-    shutil.rmtree(removed)
-
-
 def _check_parent(node: Node, store: Store) -> None:
     """Refuse to start from a damaged checkpoint of the parent, and see to it that the next launch makes it again."""
     from davinci.training.checkpoints import is_valid
@@ -391,9 +384,8 @@ def _check_parent(node: Node, store: Store) -> None:
         return
     checkpoint = store.checkpoint(node.parent, node.begin)
     if not is_valid(checkpoint):
-        (store.node(node.parent) / "done.json").unlink(missing_ok=True)
         if checkpoint.is_dir():
-            _discard(checkpoint)
+            discard(checkpoint)
         raise UserError(f"{checkpoint}: missing or damaged; run the same command again to train {node.parent} again")
 
 

@@ -20,6 +20,7 @@ from davinci.launching.job import Job, Outcome, job_path
 from davinci.launching.local import Pool
 from davinci.launching.manifests import record
 from davinci.launching.mirror import Mirror
+from davinci.launching.parents import remove_damaged
 from davinci.launching.presence import present
 from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import Remaining, plan_remaining
@@ -52,6 +53,9 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     _prepare_probes(plan, store)
     record(plan, store)
     left = plan_remaining(plan, store)
+    damaged = remove_damaged(plan, left, store)
+    if damaged:
+        left = plan_remaining(plan, store)
     chains = [chain for chain in plan.chains() if only is None or chain.name in only]
     work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
     schedule = Schedule(chains, work)
@@ -65,6 +69,8 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     size = min(workers(cluster.model_copy(update={"threads": threads, "runs_per_gpu": shared})), max(1, len(waiting)))
     board = Board(plan, left, size)
     display = Display(board, PatientConsole())
+    for folder in damaged:
+        display.say(f"{folder}: cut short, so it is trained again before what starts from it", "yellow")
     if cluster.kind == "slurm" and waiting:
         from davinci.launching.slurm import submit
 

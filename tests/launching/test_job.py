@@ -184,6 +184,7 @@ def test_a_damaged_parent_is_refused_then_trained_again(store: Store) -> None:
     shutil.rmtree(store.node(LEAF))
     with pytest.raises(UserError, match="damaged; run the same command again"):
         run_job(read_job(job), lambda event: None, never)
+    assert not plan_remaining(plan, store)["b-s0"].finished
     run_job(read_job(job), lambda event: None, never)
     assert digests(store) == before
 
