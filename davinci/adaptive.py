@@ -1,7 +1,8 @@
 """The rules of adaptive curricula, as functions of what was measured. Plain Python, and sums are exactly rounded, so
 that the same checks give the same decision on every machine.
 
-A check is made once a stage has seen t tokens; its value y is lower for better. Over the last w checks the slope is the
+A check is made once a stage has seen t tokens; its value y is lower for better (a benchmark's score with its sign
+turned). Over the last w checks the slope is the
 least-squares one, in y per `every` tokens and counted as improvement::
 
     s = - every * sum((t - mean t) * (y - mean y)) / sum((t - mean t) ** 2)

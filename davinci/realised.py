@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+from pydantic import Field
+
 from davinci.config import Frozen, Node, NotNegative, Positive, SourceUse, parse
 from davinci.errors import UserError
 from davinci.store import Store, read_json, write_json
@@ -19,10 +21,11 @@ VERSION = 1
 
 
 class Check(Frozen):
-    """What was measured after `tokens` tokens: held-out loss by domain, nats a token."""
+    """What was measured after `tokens` tokens: held-out loss by domain, nats a token, or a benchmark's `score`."""
 
     tokens: Positive
-    losses: dict[str, float]
+    losses: dict[str, float] = Field(default_factory=dict)
+    score: float | None = None
 
 
 class Move(Frozen):

@@ -20,6 +20,7 @@ from davinci.composition.given import COMMAND_LINE
 from davinci.config import Frozen, PositiveFloat, parse
 from davinci.data.cards import PoolCard, read_card
 from davinci.errors import UserError
+from davinci.evaluation.settings import benchmark_digest
 from davinci.launching.progress import PatientConsole
 from davinci.planning.build import build_plans
 from davinci.planning.cost import Probe
@@ -133,6 +134,7 @@ class _Apply:
             warn_only=self._steering.audit == "warn",
             max_epochs=self._steering.max_epochs,
             probe=self._probe,
+            benchmark_digest=lambda run, name: benchmark_digest(run.pool.name, run.evaluation.only(name), self._store),
         )
 
     def _shown(self, plans: tuple[Plan, ...]) -> Plan:

@@ -77,6 +77,10 @@ class Evaluation(Frozen):
     probes: Probes | None = None
     keep_text: bool = False
 
+    def only(self, benchmark: str) -> Evaluation:
+        """The suite of one of its benchmarks, which says nothing of when."""
+        return self.model_copy(update={"benchmarks": {benchmark: self.benchmarks[benchmark]}, "at": (), "probes": None})
+
     @property
     def key(self) -> str:
         """Eight hex digits that tell suites apart by what they measure: records carry it beside each score."""

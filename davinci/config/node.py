@@ -8,6 +8,7 @@ from pydantic import Field
 
 from davinci.config.base import Frozen, NotNegative, Positive
 from davinci.config.curriculum import Stage
+from davinci.config.evaluation import Evaluation
 from davinci.config.model import Model, Optimizer
 from davinci.config.pool import Level
 
@@ -28,8 +29,9 @@ class Node(Frozen):
     itself starts. `sources` holds only sources with a positive integer weight. `mixture_position` is how many sequences
     of this mixture's order were consumed before `mixture_begin`, the tokens since which the stage reads this mixture
     (null: since it began): not 0 only where the stage before had the same mixture, so that cutting a stage in two
-    changes nothing. `watched` are the digests of the held-out text, by domain, that the stage's policies watch. A node
-    is frozen as JSON in the store.
+    changes nothing. `watched` are the digests of what the stage's policies watch: of held-out text by domain, of a
+    benchmark's task and items as ``benchmark/NAME``; `benchmark` is the suite of that one alone. A node is frozen as
+    JSON in the store.
 
     All tokens are places on the axis of the plan. Where a stage ended early, that axis has a gap up to its planned end,
     and a state holds fewer tokens than its place says (docs/adaptive.md).
@@ -54,6 +56,7 @@ class Node(Frozen):
     checkpoint_every_tokens: Positive
     mixture_begin: NotNegative | None = None
     watched: Annotated[dict[str, str | None], Field(default={})]
+    benchmark: Evaluation | None = None
 
     @property
     def steps(self) -> range:

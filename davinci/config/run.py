@@ -67,11 +67,17 @@ class Run(Frozen):
             self._require_known("mixture", where, stage.mixture)
             for index, step in enumerate(stage.mixtures):
                 self._require_known(f"mixtures.{index}.mixture", where, step.mixture)
-            if stage.until is not None and stage.until.domain not in self.pool.domains:
-                domain = stage.until.domain
+            domain = stage.until.domain if stage.until else None
+            if domain is not None and domain not in self.pool.domains:
                 raise ValueError(
                     f"{where}.until.domain: pool {self.pool.name} has no domain {domain!r}"
                     + nearest(domain, self.pool.domains)
+                )
+            benchmark = stage.until.benchmark if stage.until else None
+            if benchmark is not None and benchmark not in self.evaluation.benchmarks:
+                raise ValueError(
+                    f"{where}.until.benchmark: suite {self.evaluation.suite} has no benchmark {benchmark!r}"
+                    + nearest(benchmark, self.evaluation.benchmarks)
                 )
         stages = list(self.curriculum.stages)
         for index, point in enumerate(self.evaluation.at):

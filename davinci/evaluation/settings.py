@@ -58,6 +58,32 @@ def tasks_digest(pool: str, evaluation: Evaluation, store: Store, *, model: Any,
     return digest(parts)[:24]
 
 
+def benchmark_digest(pool: str, evaluation: Evaluation, store: Store) -> str | None:
+    """Digest of what the one benchmark of `evaluation` is: task and item files, protocol, shots and their seed, metric,
+    limit. Unlike `settings_digest` it leaves out the model, whose history it is to be part of, and the versions of
+    programs. None where the pool has no such items (yet).
+
+    Raises:
+        UserError: an unknown task.
+    """
+    suite.check(evaluation)
+    (benchmark,) = evaluation.benchmarks.values()
+    folder = store.pool(pool) / "tasks"
+    _, items = _definition(evaluation.harness, benchmark.task)
+    if items is not None and not (folder / items).is_file():
+        return None
+    parts = [
+        evaluation.harness,
+        benchmark.protocol,
+        benchmark.metric,
+        benchmark.num_fewshot,
+        FEWSHOT_SEED,
+        evaluation.limit,
+        _task_digests(evaluation.harness, benchmark.task, folder),
+    ]
+    return digest(parts)[:24]
+
+
 def digest(value: Any) -> str:
     """SHA-256 of plain data, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

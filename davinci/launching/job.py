@@ -42,6 +42,7 @@ from davinci.tracking.records import Writer, read
 
 if TYPE_CHECKING:
     from davinci.evaluation.probes import Probe
+    from davinci.training.adaptive import Benchmark
     from davinci.training.distributed import Ranks
 
 REPORT_SECONDS = 0.3
@@ -230,6 +231,7 @@ def _run_node(
             should_stop=should_stop,
             heldout_sequences=job.heldout_sequences,
             probes=probes(job, node, store, left),
+            benchmark=_watched(node, store),
             execution=job.cluster,
             **called,
         )
@@ -262,6 +264,15 @@ def probes(job: Job, node: Node, store: Store, left: Remaining | None = None) ->
 
     lacking = {} if left is None else left.probes
     return [Probe(one.key, one.every_tokens, lacking.get(one.key, ()), node, store) for one in job.probes[node.id]]
+
+
+def _watched(node: Node, store: Store) -> Benchmark | None:
+    """What scores the benchmark that decides where the stage of `node` ends, if one does."""
+    if node.benchmark is None:
+        return None
+    from davinci.evaluation.watched import Watched
+
+    return Watched(node, node.benchmark, store).score
 
 
 def _called(ranks: Ranks, node: Node, checkpoints: Sequence[int]) -> Ranks:

@@ -130,8 +130,9 @@ def _stretch(node: Node, shape: Shape, steps: int, before: Sequence[Node]) -> No
     begin = before[-1].end if before else 0
     tokens = steps * shape.sequences * shape.sequence_length
     lr = LearningRate(shape="warmup_constant", start=1e-4, warmup_tokens=tokens)
+    batch_size = (BatchStep(from_tokens=0, sequences=shape.sequences),)
     stage = node.stage.model_copy(
-        update={"tokens": tokens, "batch_size": (BatchStep(from_tokens=0, sequences=shape.sequences),), "lr": lr}
+        update={"tokens": tokens, "batch_size": batch_size, "lr": lr, "until": None, "adapt": None}
     )
     return node.model_copy(
         update={
@@ -142,6 +143,8 @@ def _stretch(node: Node, shape: Shape, steps: int, before: Sequence[Node]) -> No
             "begin": begin,
             "end": begin + tokens,
             "mixture_position": 0,
+            "mixture_begin": None,
+            "benchmark": None,
         }
     )
 

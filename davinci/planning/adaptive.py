@@ -34,9 +34,11 @@ def _end(name: str, stage: Stage) -> str | None:
     until = stage.until
     if not isinstance(until, Until):
         return None
+    loss = f"{until.metric} of {until.domain} falls"
+    moves = loss if until.benchmark is None else f"the score of {until.benchmark} rises"
     return (
-        f"{name} ends after at most {tokens(stage.tokens)} tokens, or when {until.metric} of {until.domain} falls by "
-        f"less than {until.min_slope:g} per {tokens(until.check_every)} tokens"
+        f"{name} ends after at most {tokens(stage.tokens)} tokens, or when {moves} by less than {until.min_slope:g} "
+        f"per {tokens(until.check_every)} tokens"
     )
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from davinci.config import EvaluationPoint, Node, Run
+from davinci.config import Evaluation, EvaluationPoint, Node, Run
 from davinci.data.cards import PoolCard
 from davinci.errors import UserError
 from davinci.planning.audit import audit
 from davinci.planning.cost import Probe, cost, node_flops
 from davinci.planning.epochs import ledger, refuse_exhausted, repetitions
-from davinci.planning.histories import Histories
+from davinci.planning.histories import BenchmarkDigest, Histories
 from davinci.planning.identity import Course, History, StageSpan
 from davinci.planning.noise import power
 from davinci.planning.orphans import orphans
@@ -36,9 +36,18 @@ def build_plan(
     warn_only: bool = False,
     max_epochs: float = 4.0,
     probe: Probe | None = None,
+    benchmark_digest: BenchmarkDigest = lambda run, name: None,
 ) -> Plan:
     """The plan of one sweep; see `build_plans`."""
-    return build_plans([sweep], cards=cards, store=store, warn_only=warn_only, max_epochs=max_epochs, probe=probe)[0]
+    return build_plans(
+        [sweep],
+        cards=cards,
+        store=store,
+        warn_only=warn_only,
+        max_epochs=max_epochs,
+        probe=probe,
+        benchmark_digest=benchmark_digest,
+    )[0]
 
 
 def build_plans(
@@ -49,6 +58,7 @@ def build_plans(
     warn_only: bool = False,
     max_epochs: float = 4.0,
     probe: Probe | None = None,
+    benchmark_digest: BenchmarkDigest = lambda run, name: None,
 ) -> tuple[Plan, ...]:
     """Plan sweeps on one stage tree: what two of them have in common is the same nodes in both plans.
 
@@ -59,12 +69,13 @@ def build_plans(
         warn_only: the audit warns instead of refusing.
         max_epochs: a source seen more often is warned of.
         probe: measured speed, instead of the cluster's MFU.
+        benchmark_digest: asked for the benchmarks that stages watch as they train.
 
     Raises:
         UserError: a mistake in a config that only shows with the pool at hand, or a stored node whose config does not
             give its id.
     """
-    tree = _Tree(sweeps, cards, StoredNodes(store))
+    tree = _Tree(sweeps, Histories(cards, benchmark_digest), StoredNodes(store))
     return tuple(_plan(sweep, runs, tree, cards, store, warn_only, max_epochs, probe) for sweep, runs in tree.runs)
 
 
@@ -161,10 +172,9 @@ class _Shared:
 class _Tree:
     """The runs of all sweeps with their nodes. Of runs that share a node, the first one's config speaks for it."""
 
-    def __init__(self, sweeps: Sequence[Sweep], cards: Mapping[str, PoolCard | None], stored: StoredNodes) -> None:
+    def __init__(self, sweeps: Sequence[Sweep], histories: Histories, stored: StoredNodes) -> None:
         self.nodes: dict[str, Node] = {}
         self._positions: dict[int, tuple[int, ...]] = {}
-        histories = Histories(cards)
         wanted = [
             (shared, seed, history)
             for sweep in sweeps
@@ -245,6 +255,7 @@ def _node(
         mixture_position=position,
         mixture_begin=None if span.begin == span.stage_begin else span.begin,
         watched=span.watched,
+        benchmark=_watched_benchmark(config, span),
         initialisation_seed=history.initialisation_seed,
         data_seed=history.data_seed_at(begin),
         model=span.model,
@@ -254,6 +265,12 @@ def _node(
         vocab_size=history.course.vocab_size,
         checkpoint_every_tokens=config.checkpoint_every_tokens,
     )
+
+
+def _watched_benchmark(config: Run, span: StageSpan) -> Evaluation | None:
+    """The suite of the one benchmark that decides where the stage ends; None where none does."""
+    benchmark = span.stage.until.benchmark if span.stage.until else None
+    return None if benchmark is None else config.evaluation.only(benchmark)
 
 
 def _mixture_positions(spans: Sequence[StageSpan]) -> tuple[int, ...]:

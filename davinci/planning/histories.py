@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -16,6 +16,9 @@ from davinci.planning.mixtures import PoolView
 
 Object = TypeVar("Object", bound=BaseModel)
 
+# The digest of one benchmark of a run's suite: its task, its items and how they are scored; None where not known here.
+BenchmarkDigest = Callable[[Run, str], str | None]
+
 
 def history_of(run: Run, card: PoolCard | None) -> History:
     """The history of one run."""
@@ -27,10 +30,13 @@ class Histories:
 
     Args:
         cards: pool name -> card, None where the pool is not on this machine.
+        benchmark_digest: asked for the benchmarks that policies watch.
     """
 
-    def __init__(self, cards: Mapping[str, PoolCard | None]) -> None:
-        self._cards = cards
+    def __init__(
+        self, cards: Mapping[str, PoolCard | None], benchmark_digest: BenchmarkDigest = lambda run, name: None
+    ) -> None:
+        self._cards, self._benchmark_digest = cards, benchmark_digest
         self._seen: dict[int, tuple[BaseModel, BaseModel]] = {}
         self._equal: dict[str, Any] = {}
         self._sources: dict[tuple[int, int, str], dict[str, SourceUse]] = {}
@@ -61,7 +67,7 @@ class Histories:
             kept = average_begin(stage.averages, position, position, kept)
             theta = stage.rope_theta or config.model.rope_theta
             model = self._one(config.model.model_copy(update={"rope_theta": theta}))
-            watched = _watched(config, card, stage)
+            watched = self._watched(config, card, stage)
             for begin, end, mixture in stage.mixture_spans:
                 sources = self._weigh(config, card, name, stage, mixture)
                 place = position + begin, position + end
@@ -104,6 +110,18 @@ class Histories:
             self._sources[key] = PoolView(pool, depth, card).weigh(mixture, name)
         return self._sources[key]
 
+    def _watched(self, config: Run, card: PoolCard | None, stage: Stage) -> dict[str, str | None]:
+        """Digests of what the stage's policies watch (see `Node`); None for what is not known here."""
+        until, domains = stage.until, set[str]()
+        if until is not None and until.domain is not None:
+            domains.add(until.domain)
+        if stage.adapt is not None:
+            domains |= {domain for domain, share in stage.mixture.domains.items() if share > 0}
+        found = {domain: heldout_digest(card, domain) if card else None for domain in sorted(domains)}
+        if until is not None and until.benchmark is not None:
+            found[f"benchmark/{until.benchmark}"] = self._benchmark_digest(config, until.benchmark)
+        return found
+
     def _one(self, value: Object) -> Object:
         """The first of all equal objects. It is kept, so that its address stays its own."""
         if id(value) not in self._seen:
@@ -117,14 +135,6 @@ def own_seed(seed: int, replicate: int) -> int:
     if replicate == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {replicate}".encode()).digest()[:6], "big")
-
-
-def _watched(config: Run, card: PoolCard | None, stage: Stage) -> dict[str, str | None]:
-    """Digest of the held-out text of every domain that the stage's policies watch; None where it is not known here."""
-    domains = {stage.until.domain} if stage.until else set()
-    if stage.adapt:
-        domains |= {domain for domain, share in stage.mixture.domains.items() if share > 0}
-    return {domain: heldout_digest(card, domain) if card else None for domain in sorted(domains)}
 
 
 def _vocabulary(config: Run, card: PoolCard | None) -> int:

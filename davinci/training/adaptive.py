@@ -12,17 +12,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from davinci import adaptive
-from davinci.config import Node
+from davinci.config import Node, Until
 from davinci.data.cards import heldout_digest, read_card
 from davinci.errors import UserError
+from davinci.model.decoder import Decoder
 from davinci.proportions import integer_weights, source_shares
 from davinci.realised import Check, Decisions, Move, Trail, read_decisions, write_decisions
 from davinci.store import Store
 from davinci.training import heldout
 from davinci.training.distributed import Ranks
-from davinci.training.step import Objective
+from davinci.training.placement import Placed
 
 Record = Callable[[str, Mapping[str, Any]], None]
+
+
+# Scores a whole model on the benchmark that decides where a stage ends: 0 to 1, higher is better.
+Benchmark = Callable[[Decoder], float]
 
 
 class Adaptation:
@@ -33,22 +38,34 @@ class Adaptation:
         store: where decisions are kept, and the held-out text.
         trail: what the state at `tokens` says of the adaptive stages before it; None where there were none.
         tokens: the state's place on the axis of the plan.
-        model: what is measured.
+        placed: what is measured.
         ranks: who trains together; the first one reads and writes the decisions.
+        benchmark: on the first rank, where the stage's end is decided by one.
 
     Raises:
+        ValueError: `benchmark` is lacking there.
         UserError: the decisions recorded are damaged or not this state's, or the held-out text is not what the node was
             planned with.
     """
 
     def __init__(
-        self, node: Node, store: Store, trail: Trail | None, tokens: int, model: Objective, ranks: Ranks
+        self,
+        node: Node,
+        store: Store,
+        trail: Trail | None,
+        tokens: int,
+        placed: Placed,
+        ranks: Ranks,
+        benchmark: Benchmark | None,
     ) -> None:
         place = tokens - node.stage_begin
         self._decisions = Decisions() if trail is None or place == 0 else trail.decisions
         self._done = place if self.ended is None else self.ended
         self._skipped = (trail.skipped if trail else 0) - (place - self._done)
-        self._planned, self._store, self._model, self._ranks = node, store, model, ranks
+        self._planned, self._store, self._placed, self._ranks = node, store, placed, ranks
+        self._benchmark = benchmark
+        if node.benchmark is not None and ranks.is_first and benchmark is None:
+            raise ValueError(f"node {node.id} ends by a benchmark: one has to be given")
         self.node = node if trail is None else self._as_read(trail, tokens)
         self._recorded: Decisions | None = None
         self._held: dict[tuple[str, int], heldout.HeldOut] = {}
@@ -98,21 +115,20 @@ class Adaptation:
     def _check_until(self, record: Record) -> None:
         until = self._planned.stage.until
         assert until is not None
-        check = self._replayed("until") or Check(
-            tokens=self._done, losses={until.domain: self._measure(until.domain, until.sequences)}
-        )
+        check = self._replayed("until") or self._watch(until)
         checks = (*self._decisions.until, check)
-        values = [(one.tokens, one.losses[until.domain]) for one in checks]
+        values = [(one.tokens, one.losses[until.watched] if one.score is None else -one.score) for one in checks]
         if (recorded := self._recorded_up_to_here("until")) is not None:
             fires = recorded.ended == self._done
         else:
             fires = adaptive.ends(until, values)
         self._decisions = self._decisions.model_copy(update={"until": checks, "ended": self._done if fires else None})
         slope = adaptive.slope(values, until.window, until.check_every)
-        record(
-            "until",
-            {"domain": until.domain, "loss": check.losses[until.domain], "slope": slope, "ends": fires},
-        )
+        said: dict[str, Any] = {"domain": until.domain, "loss": values[-1][1]}
+        if until.benchmark is not None and self._planned.benchmark is not None:
+            domain = self._planned.benchmark.benchmarks[until.benchmark].domain
+            said = {"domain": domain, "benchmark": until.benchmark, "score": check.score}
+        record("until", said | {"slope": slope, "ends": fires})
 
     def _check_adapt(self, record: Record) -> None:
         stage = self._planned.stage
@@ -150,8 +166,17 @@ class Adaptation:
         checks = getattr(recorded, rule) if recorded else ()
         return next((check for check in checks if check.tokens == self._done), None)
 
+    def _watch(self, until: Until) -> Check:
+        """What `until` is decided by, measured now."""
+        if until.benchmark is None:
+            return Check(tokens=self._done, losses={until.watched: self._measure(until.watched, until.sequences)})
+        benchmark, ranks = self._benchmark, self._ranks
+        rows = self._placed.scored(lambda model, _: [{"score": benchmark(model)}] if benchmark else [], ranks)
+        score = ranks.share(rows[0]["score"] if ranks.is_first else None)
+        return Check(tokens=self._done, score=score)
+
     def _measure(self, domain: str, sequences: int) -> float:
-        loss = float(heldout.measure(self._model, self._held[domain, sequences], self._ranks)["loss"])
+        loss = float(heldout.measure(self._placed.bare, self._held[domain, sequences], self._ranks)["loss"])
         if not math.isfinite(loss):
             raise UserError(
                 f"node {self._planned.id}: the held-out loss of {domain} is {loss} at {self._done} tokens into "
@@ -178,14 +203,15 @@ class Adaptation:
         """Load the text that is watched."""
         node, stage = self._planned, self._planned.stage
         card = read_card(self._store, node.pool)
-        for domain, digest in node.watched.items():
-            if card is not None and digest not in (None, heldout_digest(card, domain)):
-                path = self._store.pool(node.pool) / "card.json"
-                raise UserError(f"{path}: held-out text of {domain} is not what node {node.id} was planned to watch")
-        wanted = {(stage.until.domain, stage.until.sequences)} if stage.until else set()
+        wanted = set[tuple[str, int]]()
+        if stage.until and stage.until.domain is not None:
+            wanted.add((stage.until.domain, stage.until.sequences))
         if stage.adapt:
             wanted |= {(domain, stage.adapt.sequences) for domain, share in stage.mixture.domains.items() if share > 0}
         for domain, sequences in sorted(wanted):
+            if card is not None and node.watched.get(domain) not in (None, heldout_digest(card, domain)):
+                path = self._store.pool(node.pool) / "card.json"
+                raise UserError(f"{path}: held-out text of {domain} is not what node {node.id} was planned to watch")
             self._held[domain, sequences] = heldout.load_domain(node, self._store, domain, sequences)
 
     def _read_as_moved(self) -> bool:

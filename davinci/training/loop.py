@@ -25,7 +25,7 @@ from davinci.store import Store
 from davinci.tracking.records import Writer
 from davinci.training import checkpoints as saved
 from davinci.training import heldout, numerics, positions
-from davinci.training.adaptive import Adaptation
+from davinci.training.adaptive import Adaptation, Benchmark
 from davinci.training.distributed import ALONE, Ranks, require_rows
 from davinci.training.instruments import Epochs, update_ratios, utilisation
 from davinci.training.placement import Placed, place
@@ -78,6 +78,7 @@ def train(
     should_stop: Callable[[], bool],
     heldout_sequences: int = 64,
     probes: Sequence[Probe] = (),
+    benchmark: Benchmark | None = None,
     ranks: Ranks = ALONE,
     execution: Execution = DEFAULT,
 ) -> None:
@@ -95,6 +96,7 @@ def train(
         should_stop: asked after each step; one rank that says so stops all, at the same step.
         heldout_sequences: sequences a domain of the held-out loss.
         probes: scored on the way; where one is lacking, training starts before that.
+        benchmark: on the first rank, where it decides where the stage ends.
         ranks: the processes that train this node together.
         execution: how they do.
 
@@ -120,7 +122,7 @@ def train(
         with writer as records:
             placed = place(node, position, ranks, execution)
             training = _Training(
-                node, store, set(due), records, heldout_sequences, probes, position, placed, ranks, execution
+                node, store, set(due), records, heldout_sequences, probes, benchmark, position, placed, ranks, execution
             )
             training.run(progress, should_stop)
 
@@ -144,6 +146,7 @@ class _Training:
         records: Writer | None,
         heldout_sequences: int,
         probes: Sequence[Probe],
+        benchmark: Benchmark | None,
         position: Position,
         placed: Placed,
         ranks: Ranks,
@@ -154,7 +157,7 @@ class _Training:
         self._adaptation: Adaptation | None = None
         begin, end = _step_at(node, position.tokens), node.steps.stop
         if node.stage.is_adaptive or position.trail is not None:
-            adaptation = Adaptation(node, store, position.trail, position.tokens, placed.bare, ranks)
+            adaptation = Adaptation(node, store, position.trail, position.tokens, placed, ranks, benchmark)
             self._adaptation, node = adaptation, adaptation.node
             begin, end = adaptation.step, end if adaptation.ended is None else adaptation.step
         self._steps = range(begin, end)
