@@ -50,9 +50,7 @@ class Watched:
             return DecoderLM(model, self._tokenizer)
 
         tasks, was_training = self.store.pool(self.node.pool) / "tasks", model.training
-        scores, _ = run(
-            load, tasks, self.evaluation, self.store, settings=self._settings, fewshot_seed=FEWSHOT_SEED
-        )
+        scores, _ = run(load, tasks, self.evaluation, self.store, settings=self._settings, fewshot_seed=FEWSHOT_SEED)
         model.train(was_training)
         (score,) = scores.values()
         return score
