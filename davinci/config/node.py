@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from davinci.config.base import Frozen, NotNegative, Positive
+from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat
 from davinci.config.curriculum import Stage
 from davinci.config.evaluation import Evaluation
 from davinci.config.model import Model, Optimizer
@@ -30,8 +30,8 @@ class Node(Frozen):
     of this mixture's order were consumed before `mixture_begin`, the tokens since which the stage reads this mixture
     (null: since it began): not 0 only where the stage before had the same mixture, so that cutting a stage in two
     changes nothing. `watched` are the digests of what the stage's policies watch: of held-out text by domain, of a
-    benchmark's task and items as ``benchmark/NAME``; `benchmark` is the suite of that one alone. A node is frozen as
-    JSON in the store.
+    benchmark's task and items as ``benchmark/NAME``; `benchmark` is the suite of that one alone. `max_epochs` is how
+    often a source may be read, where the pool limits it. A node is frozen as JSON in the store.
 
     All tokens are places on the axis of the plan. Where a stage ended early, that axis has a gap up to its planned end,
     and a state holds fewer tokens than its place says (docs/adaptive.md).
@@ -57,6 +57,7 @@ class Node(Frozen):
     mixture_begin: NotNegative | None = None
     watched: Annotated[dict[str, str | None], Field(default={})]
     benchmark: Evaluation | None = None
+    max_epochs: Annotated[dict[str, PositiveFloat], Field(default={})]
 
     @property
     def steps(self) -> range:

@@ -31,8 +31,8 @@ class Source(Frozen):
 class Pool(Frozen):
     """The sources a run may draw on. `name` is also its folder in the store; `vocab_size` is its tokenizer's.
 
-    A run that sees a source more than `max_epochs` times (the source's own, if it has one) is refused when planned; 1
-    allows no repetition, null any.
+    A run that sees a source more than `max_epochs` times (the source's own, if it has one) is refused when planned, or
+    ends where a mixture that moves as it trains has exhausted one; 1 allows no repetition, null any.
     """
 
     name: str
@@ -40,6 +40,11 @@ class Pool(Frozen):
     vocab_size: Positive
     max_epochs: PositiveFloat | None = None
     sources: Annotated[dict[str, Source], Field(min_length=1)]
+
+    def epochs_allowed(self, source: str) -> float | None:
+        """How often a run may see `source`; None where that is not limited."""
+        own = self.sources[source].max_epochs
+        return self.max_epochs if own is None else own
 
     @property
     def domains(self) -> list[str]:

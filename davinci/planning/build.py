@@ -256,6 +256,7 @@ def _node(
         mixture_begin=None if span.begin == span.stage_begin else span.begin,
         watched=span.watched,
         benchmark=_watched_benchmark(config, span),
+        max_epochs={name: limit for name in span.sources if (limit := config.pool.epochs_allowed(name)) is not None},
         initialisation_seed=history.initialisation_seed,
         data_seed=history.data_seed_at(begin),
         model=span.model,

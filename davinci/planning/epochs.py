@@ -132,8 +132,7 @@ def refuse_exhausted(sweep: Sweep, rows: Sequence[Epochs]) -> None:
             continue
         for arm in row.arms:
             pool = configs[arm]
-            own = pool.sources[row.source].max_epochs
-            limit = pool.max_epochs if own is None else own
+            own, limit = pool.sources[row.source].max_epochs, pool.epochs_allowed(row.source)
             if limit is not None and row.cumulative > limit * (1 + 1e-9):
                 where = "pool" if own is None else f"pool.sources.{row.source}"
                 raise UserError(

@@ -1,10 +1,9 @@
-"""What a train record says beside the loss: how far the weights moved, how busy the accelerator was, how often each
-source was read. docs/instruments.md has the formulas in one place."""
+"""What a train record says beside the loss: how far the weights moved, how fast training goes, and how busy it keeps
+the accelerator. docs/instruments.md has the formulas in one place."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -12,9 +11,7 @@ from torch import Tensor
 from davinci.accounting.accelerators import known_peak
 from davinci.accounting.flops import train_flops_per_token
 from davinci.config import Node
-from davinci.data.cards import read_card
 from davinci.model.decoder import Decoder
-from davinci.store import Store
 
 # Part of a parameter's name -> kind of layer, first match; whatever else there is are norms.
 KINDS = {"embed_tokens": "embedding", "lm_head": "unembedding", "self_attn": "attention", "mlp": "mlp"}
@@ -73,31 +70,21 @@ def utilisation(node: Node, tokens_per_second: float, device: torch.device, worl
     return {"mfu": round(flops * tokens_per_second / (peak * world), 4)}
 
 
-class Epochs:
-    """Passes over each source's training tokens since initialisation.
+class Speed:
+    """Tokens a second of the steps alone, without what is written between them, and the share of it spent waiting for
+    data."""
 
-    Args:
-        node: whose stage's sources are told.
-        store: where the pool's card is, with the sources' sizes at the node's depths.
-        read: tokens read of each source before `cursors`.
-        cursors: draws of each source at that moment.
-    """
+    def __init__(self) -> None:
+        self._tokens, self._seconds, self._waited, self.last = 0, 0.0, 0.0, 0.0
 
-    def __init__(self, node: Node, store: Store, read: Mapping[str, int], cursors: Mapping[str, int]) -> None:
-        card = read_card(store, node.pool)
-        variants = {name: card.sources[name].variants[use.depth] for name, use in node.sources.items()} if card else {}
-        self._sizes = {name: variant.tokens for name, variant in sorted(variants.items())}
-        self._length = node.stage.sequence_length
-        self._read, self._cursors = dict(read), dict(cursors)
+    def add(self, tokens: int, seconds: float, waited: float) -> None:
+        self._tokens += tokens
+        self._seconds += seconds
+        self._waited += waited
+        self.last = tokens / seconds
 
-    def read_at(self, cursors: Mapping[str, int]) -> dict[str, int]:
-        """Tokens read of every source, of all depths and sequence lengths, once the draws are `cursors`."""
-        return {
-            name: self._read.get(name, 0) + self._length * (cursors.get(name, 0) - self._cursors.get(name, 0))
-            for name in sorted(self._read.keys() | cursors.keys())
-        }
+    def rate(self) -> float:
+        return self._tokens / self._seconds
 
-    def at(self, cursors: Mapping[str, int]) -> dict[str, float]:
-        """``epochs/<source>``: tokens read over the tokens the source has at this stage's depth."""
-        read = self.read_at(cursors)
-        return {f"epochs/{name}": round(read.get(name, 0) / size, 6) for name, size in self._sizes.items() if size}
+    def waiting(self) -> float:
+        return self._waited / self._seconds

@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from davinci.config import Execution, Node
-from davinci.data.batches import Batches
-from davinci.data.prefetch import Prefetch
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.schedules import value_at
@@ -27,9 +25,10 @@ from davinci.training import checkpoints as saved
 from davinci.training import heldout, numerics, positions
 from davinci.training.adaptive import Adaptation, Benchmark
 from davinci.training.distributed import ALONE, Ranks, require_rows
-from davinci.training.instruments import Epochs, update_ratios, utilisation
+from davinci.training.instruments import Speed, update_ratios, utilisation
 from davinci.training.placement import Placed, place
 from davinci.training.positions import Position
+from davinci.training.reading import Reading
 from davinci.training.saving import Saver
 from davinci.training.spikes import Detector
 from davinci.training.step import Outcome, Window, gradients, move
@@ -161,9 +160,7 @@ class _Training:
             self._adaptation, node = adaptation, adaptation.node
             begin, end = adaptation.step, end if adaptation.ended is None else adaptation.step
         self._steps = range(begin, end)
-        self._batches = _batches(node, store, position.cursors, begin, ranks)
-        self._ahead = Prefetch(self._batches.batch, self._steps)
-        self._epochs = Epochs(node, store, position.read, position.cursors)
+        self._reading = Reading(node, store, position, self._steps, ranks)
         self._heldout = heldout.load(node, store, heldout_sequences)
         self._probes = probes
         self._window, self._spikes = Window(dict(position.window)), Detector.of(position.recent)
@@ -171,20 +168,22 @@ class _Training:
         self._pieces = node.stage.lr_pieces(node.stage_begin)
 
     def run(self, progress: Progress, should_stop: Callable[[], bool]) -> None:
-        with self._ahead, closing(Saver(self._store, self._placed, self._ranks)) as saver:
+        with self._reading, closing(Saver(self._store, self._placed, self._ranks)) as saver:
             self._run(progress, should_stop, saver)
 
     def _run(self, progress: Progress, should_stop: Callable[[], bool], saver: Saver) -> None:
         node, at = self._node, self._at
         every, rolled = node.checkpoint_every_tokens, at.tokens // node.checkpoint_every_tokens
-        reported, speed = 0.0, _Speed()
+        reported, speed = 0.0, Speed()
         if at.tokens == 0:
             self._probe(None)
         for step in self._steps:
-            started, waited = time.perf_counter(), self._ahead.waited
+            if self._adaptation is not None:
+                self._require_unexhausted(step, saver)
+            started, waited = time.perf_counter(), self._reading.waited
             begun = at.tokens
             done = self._step(step)
-            seconds, waited = time.perf_counter() - started, self._ahead.waited - waited
+            seconds, waited = time.perf_counter() - started, self._reading.waited - waited
             speed.add(node.stage.grid.batch_at(step) * node.stage.sequence_length, seconds, waited)
             has_ended = self._adapt(step)
             is_end = has_ended or at.tokens == node.end
@@ -194,7 +193,7 @@ class _Training:
                 values |= self._window.losses() | {"tokens_per_second": round(speed.rate(), 1)}
                 values["data_wait"] = round(speed.waiting(), 4)
                 self._record("train", values | self._instruments(step, speed.rate()))
-                self._window, speed = Window(), _Speed()
+                self._window, speed = Window(), Speed()
             if self._ranks.is_first and (is_end or time.monotonic() - reported > PROGRESS_EVERY):
                 reported = time.monotonic()
                 progress(at.tokens, speed.last, self._loss)
@@ -214,14 +213,21 @@ class _Training:
 
     def _adapt(self, step: int) -> bool:
         """Decide what is due after `step`; whether the stage ended with it, before its last step."""
-        at, adaptation = self._at, self._adaptation
+        adaptation = self._adaptation
         if adaptation is None:
             return False
-        if adaptation.after(at.tokens, self._record):
-            at.cursors |= self._batches.cursors_at(step + 1)
-            self._batches = _batches(adaptation.node, self._store, at.cursors, step + 1, self._ranks)
-            self._ahead.turn(self._batches.batch, range(step + 1, self._steps.stop))
+        if adaptation.after(self._at.tokens, self._record):
+            self._reading.turn(adaptation.node, step + 1)
         return adaptation.ended is not None
+
+    def _require_unexhausted(self, step: int, saver: Saver) -> None:
+        """Stop before a step for which a source does not suffice; what was trained is kept."""
+        try:
+            self._reading.require_unexhausted(step)
+        except UserError:
+            if self._at.tokens > self._node.begin:
+                saver.save(self._state(rolling=True), wait=True)
+            raise
 
     def _skip_to_end(self, saver: Saver) -> None:
         """Leave the state in which the stage ended early at the places of the plan that come later in it."""
@@ -242,7 +248,7 @@ class _Training:
     def _step(self, step: int) -> _Step:
         """Train one step of the stage."""
         node, at, placed = self._node, self._at, self._placed
-        batch = self._ahead.take(step)
+        batch = self._reading.take(step)
         lr = value_at(self._pieces, at.tokens)
         size, clip = node.stage.grid.batch_at(step), node.optimizer.gradient_clip
         outcome = gradients(placed.objective, batch, clip, self._ranks, size, self._execution.micro_tokens)
@@ -274,7 +280,7 @@ class _Training:
             self._is_skipped = spike is not None and self._node.optimizer.spikes == "skip"
             if spike is not None:
                 self._record("spike", asdict(spike) | {"skipped": self._is_skipped}, one)
-            self._window.add(outcome, self._batches.domains)
+            self._window.add(outcome, self._reading.domains)
             self._loss = outcome.loss
 
     def _instruments(self, step: int, speed: float) -> dict[str, float]:
@@ -282,7 +288,7 @@ class _Training:
         decoder = self._placed.decoder
         moved = {} if self._is_skipped else update_ratios(decoder, self._placed.adamw)
         busy = utilisation(self._node, speed, decoder.unembedding.device, self._ranks.world)
-        return moved | busy | self._epochs.at(self._batches.cursors_at(step + 1))
+        return moved | busy | self._reading.epochs(step + 1)
 
     def _record(self, kind: str, values: Mapping[str, Any], of: _Step | None = None) -> None:
         """Write a row: of the present, or of the moment after the step `of`."""
@@ -315,33 +321,21 @@ class _Training:
             self._records.commit()
         node, at, adaptation, average = self._node, self._at, self._adaptation, self._placed.average
         step = _step_at(node, at.tokens) if adaptation is None else adaptation.step
-        cursors = at.cursors | self._batches.cursors_at(step)
         return saved.State(
             version=saved.VERSION,
             node=node.id,
             tokens=at.tokens,
             global_step=at.step,
-            cursors=cursors,
+            cursors=self._reading.cursors(step),
             window=self._window.sums,
             rolling=rolling,
             numerics=numerics.description(self._ranks.world, self._execution),
             digests={},
             average_begin=None if average is None else average.begin,
             recent=self._spikes.recent,
-            read=self._epochs.read_at(cursors),
+            read=self._reading.read(step),
             trail=adaptation.trail(at.tokens) if adaptation else None,
         )
-
-
-def _batches(node: Node, store: Store, cursors: dict[str, int], step: int, ranks: Ranks) -> Batches:
-    """This rank's rows of the stage's batches, so that before `step` each source has been drawn from `cursors` times.
-
-    Batches counts from the start of the stage; a checkpoint counts from initialisation, so that it does not depend on
-    how the history before it was cut into stages.
-    """
-    drawn = Batches(node, store, {}).cursors_at(step)
-    before = {name: cursors.get(name, 0) - drawn.get(name, 0) for name in cursors | drawn}
-    return Batches(node, store, before, ranks.rank, ranks.world)
 
 
 @dataclass
@@ -354,23 +348,3 @@ class _Step:
     after: int
     lr: float
     size: int
-
-
-class _Speed:
-    """Tokens a second of the steps alone, without what is written between them, and the share of it spent waiting for
-    data."""
-
-    def __init__(self) -> None:
-        self._tokens, self._seconds, self._waited, self.last = 0, 0.0, 0.0, 0.0
-
-    def add(self, tokens: int, seconds: float, waited: float) -> None:
-        self._tokens += tokens
-        self._seconds += seconds
-        self._waited += waited
-        self.last = tokens / seconds
-
-    def rate(self) -> float:
-        return self._tokens / self._seconds
-
-    def waiting(self) -> float:
-        return self._waited / self._seconds

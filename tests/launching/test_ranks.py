@@ -63,7 +63,7 @@ def job_in(folder: Path, gpus_per_node: int = 0) -> Path:
 
 def work(path: Path, trouble: str = "") -> Outcome | str:
     """A rank's part in the job; `trouble` says what befalls it, or one of the ranks, in the second stage."""
-    from davinci.training import accelerators, checkpoints, loop
+    from davinci.training import accelerators, checkpoints, reading
 
     me = int(os.environ["RANK"])
     steps = 0
@@ -75,7 +75,7 @@ def work(path: Path, trouble: str = "") -> Outcome | str:
             os.kill(os.getpid(), signal.SIGKILL)
         return trouble == f"stop {me}" and steps >= 17
 
-    class Broken(loop.Batches):
+    class Broken(reading.Batches):
         def batch(self, step: int) -> Any:
             if step == 5 and self._node.id == "branch":
                 raise OSError("Input/output error: the pool is gone")
@@ -89,7 +89,7 @@ def work(path: Path, trouble: str = "") -> Outcome | str:
     plain = checkpoints.write
     with pytest.MonkeyPatch.context() as patch:
         if trouble == f"data {me}":
-            patch.setattr(loop, "Batches", Broken)
+            patch.setattr(reading, "Batches", Broken)
         if trouble.startswith("gpu"):  # The other rank's machine has one.
             cuda = SimpleNamespace(is_available=lambda: trouble != f"gpu {me}")
             torch = SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="12.8", hip=None))

@@ -12,6 +12,7 @@ from pools import DEPTH, SOURCES
 from training_nodes import LENGTH, WEIGHTS, boundary, tiny_node, tiny_stage
 
 from davinci.config import Node
+from davinci.data.cards import read_card
 from davinci.errors import UserError
 from davinci.model.weights import weights_digest
 from davinci.proportions import integer_weights, source_shares
@@ -194,6 +195,25 @@ def test_a_mixture_moves_as_the_same_moves_fixed_in_advance(store: Store) -> Non
         )
         found, parent = run(piece, store), piece.id
     assert found == wanted
+
+
+def test_a_source_that_the_moved_mixture_exhausts_ends_the_run_and_nothing_is_lost(store: Store) -> None:
+    node = tiny_node(stage=stage(adapt=MOVES))
+    wanted = run(node, store)
+    read_of = read_state(store.checkpoint(node.id, node.end)).read
+    assert read_of is not None
+    size = {name: read_card(store, node.pool).sources[name].variants[DEPTH].tokens for name in read_of}  # type: ignore
+    limits = {"python": 0.8 * read_of["python"] / size["python"], "prose": 1.0}
+    limited = node.model_copy(update={"id": "limited", "max_epochs": limits})
+    said = r"the mixture moved, and source python is exhausted \d+ tokens into s: 0\.\d+ epochs of it are allowed"
+    for _ in range(2):  # and again, with the same words
+        with pytest.raises(UserError, match=said):
+            run(limited, store)
+    (kept,) = store.checkpoint("limited", 0).parent.iterdir()
+    before = read_state(kept)
+    assert 0 < before.tokens < node.end and before.read is not None
+    assert before.read["python"] <= limits["python"] * size["python"] + 2 * LENGTH
+    assert run(limited.model_copy(update={"max_epochs": {"python": 1.0}}), store, attempt=2) == wanted
 
 
 def test_damaged_decisions_are_named(store: Store) -> None:
