@@ -20,10 +20,19 @@ examples:
   python -m davinci cancel qa_ratio_stage2_2/QA-30%/0   stop one run; without /ARM/SEED the sweep
   python -m davinci retry qa_ratio_stage2_2       launch what is left
   python -m davinci where qa-30-s0-1f2e3d4c       paths of a run's records, checkpoints and logs
+  python -m davinci evaluate qa-30-s0-1f2e3d4c --checkpoint all   every checkpoint that is there, on the run's suite
   python -m davinci gc                            checkpoints that no launched sweep needs
   python -m davinci sync qa_ratio_stage2_2        send finished runs to W&B, offline or online as the sweep says
 
 exit status: 0 success, 1 runs failed, 2 a mistake (one line says which), 130 stopped by Ctrl-C
+"""
+EVALUATE_EXAMPLES = """\
+examples:
+  python -m davinci evaluate qa-30-s0-1f2e3d4c                                 the run's last checkpoint, its own suite
+  python -m davinci evaluate qa-30-s0-1f2e3d4c --checkpoint 341k,390k          two of them
+  python -m davinci evaluate qa_ratio_stage2_2 --checkpoint all --suite NAME  all of a sweep, on another suite
+  python -m davinci evaluate qa_ratio_stage2_2 --suite mine.yaml --cluster slurm                 as Slurm jobs
+  python -m davinci evaluate hf:models/SmolLM2-135M --limit 100                another's model, for a baseline column
 """
 RUN = "a run: its id or the beginning of it, SWEEP/ID, or SWEEP/ARM/SEED"
 
@@ -51,14 +60,16 @@ class _Commands:
         self._parsers = parsers
 
     def add(
-        self, name: str, short: str, about: str = "", statuses: str = "", module: str = ""
+        self, name: str, short: str, about: str = "", statuses: str = "", module: str = "", examples: str = ""
     ) -> argparse.ArgumentParser:
         """A command that `module` runs; `statuses` are its exit statuses beside 0, 2 and 130."""
+        ending = f"exit status: 0 success, {statuses}2 a mistake (one line says which), 130 stopped by Ctrl-C"
         parser = self._parsers.add_parser(
             name,
             help=short,
             description=f"{short[0].upper()}{short[1:]}. {about}".strip(),
-            epilog=f"exit status: 0 success, {statuses}2 a mistake (one line says which), 130 stopped by Ctrl-C",
+            epilog=f"{examples}\n{ending}" if examples else ending,
+            formatter_class=argparse.RawDescriptionHelpFormatter if examples else argparse.HelpFormatter,
         )
         parser.add_argument(
             "--store", default="store", metavar="PATH", help="where everything is kept (default: ./store)"
@@ -117,6 +128,38 @@ def _parser() -> argparse.ArgumentParser:
     retry.add_argument(
         "--json", action="store_true", help="the outcome as one JSON object; progress goes to standard error"
     )
+
+    evaluate = commands.add(
+        "evaluate",
+        "evaluate checkpoints of a run, or another's model",
+        "What is evaluated already is only shown.",
+        examples=EVALUATE_EXAMPLES,
+    )
+    evaluate.add_argument(
+        "name", metavar="SWEEP|RUN|hf:PATH", help=f"a sweep, or {RUN}; or a folder that transformers saved"
+    )
+    evaluate.add_argument(
+        "--checkpoint",
+        default="last",
+        metavar="all|last|TOKENS[,…]",
+        help="which of those on the disk, by tokens since initialisation (default: last)",
+    )
+    evaluate.add_argument(
+        "--suite",
+        metavar="NAME|FILE.yaml",
+        help="a file of conf/evaluation, or one of the same form (default: the run's own; of hf:PATH embedded)",
+    )
+    evaluate.add_argument("--cluster", choices=["local", "slurm"], help="where (default: local)")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N items of each task")
+    evaluate.add_argument("--keep-text", action="store_true", help="records hold what the model wrote")
+    evaluate.add_argument("--pool", default="embedded", help="of hf:PATH: whose benchmark items (default: embedded)")
+    evaluate.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="of hf:PATH: what it computes in (default: float32)",
+    )
+    evaluate.add_argument("--json", action="store_true", help="one JSON object")
 
     where = commands.add("where", "paths of a run, or of a sweep's plan, report and runs")
     where.add_argument("name", metavar="SWEEP|RUN", help=f"a sweep, or {RUN}")

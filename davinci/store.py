@@ -5,6 +5,8 @@ STORE/
   pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
   nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/,
                                 realised.json (what an adaptive stage came to)
+  external/<name>-<digest>/     another's model as evaluated: model.json, records.jsonl, evaluations/
+  suites/<key>.json             suites that were evaluated on demand
   sweeps/<sweep>/               plan.json (as planned last), launched.json (as launched last), report/,
                                 runs.json (its runs by id: each a manifest of node ranges)
   jobs/<sweep>/                 frozen job files and their logs; on Slurm also the book of job ids, deaths and places
@@ -81,6 +83,12 @@ class Store:
 
     def jobs(self, sweep: str) -> Path:
         return self.root / "jobs" / checked_name(sweep, "sweep")
+
+    def external(self, name: str) -> Path:
+        return self.root / "external" / checked_name(name, "model")
+
+    def suite(self, key: str) -> Path:
+        return self.root / "suites" / f"{checked_name(key, 'suite')}.json"
 
     @property
     def wandb(self) -> Path:

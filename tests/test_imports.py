@@ -6,7 +6,7 @@ import sys
 
 # What each package of davinci may import of the others.
 ALLOWED = {
-    "commands": {"launching", "planning", "tracking", "data", "evaluation"},
+    "commands": {"composition", "launching", "planning", "tracking", "data", "evaluation"},
     "composition": {"planning", "launching", "data", "evaluation"},
     "launching": {"planning", "training", "evaluation", "tracking", "model", "data", "accounting"},
     "planning": {"accounting", "data", "tracking"},

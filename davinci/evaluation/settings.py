@@ -115,6 +115,12 @@ def _file_digest(path: Path) -> str:
     return _digest_of(path, status.st_size, status.st_mtime_ns)
 
 
+def file_digest_once(path: Path) -> str:
+    """SHA-256 of a file, computed once a process as long as size and time of change stand."""
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
 @lru_cache
 def _digest_of(path: Path, size: int, modified: int) -> str:
     """Digest of a file as it is at this size and time: a plan of a thousand models hashes it once."""

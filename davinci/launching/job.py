@@ -23,6 +23,7 @@ from davinci.errors import RankLost, UserError
 from davinci.launching.cancelled import Cancelled, Watch
 from davinci.launching.demands import Demand, Probing
 from davinci.launching.donors import Donor, take_over
+from davinci.launching.evaluating import evaluate_state, evaluated, still_evaluated
 from davinci.launching.lock import Lock, WaitAbandoned
 from davinci.launching.parents import discard
 from davinci.launching.reconcile import (
@@ -30,7 +31,6 @@ from davinci.launching.reconcile import (
     Remaining,
     asked_of,
     done_mark,
-    evaluation_files,
     is_settled,
     remaining,
     rows_lost,
@@ -38,7 +38,7 @@ from davinci.launching.reconcile import (
     unprobed,
 )
 from davinci.store import Store, read_json, write_json
-from davinci.tracking.records import Writer, read
+from davinci.tracking.records import read
 
 if TYPE_CHECKING:
     from davinci.evaluation.probes import Probe
@@ -244,7 +244,7 @@ def _run_node(
         if should_stop():
             raise Interrupted("asked to stop")
         report({"event": "phase", "node": node.id, "phase": "evaluating"})
-        _evaluate(one, node, attempt, store)
+        evaluate_state(one, node, attempt, store)
     digest = weights_digest(store.checkpoint(node.id, node.end))
     differs = previous is not None and previous["weights_digest"] != digest
     if previous is not None and differs:
@@ -295,15 +295,7 @@ def mark_done(
     size = store.records(node.id).stat().st_size  # Before reading: what comes later is not vouched for.
     rows = read(store.records(node.id))
     begin = node.begin if previous is None else _begin(node, previous, rows)
-    evaluated = [
-        {
-            "tokens": one.demand.tokens,
-            "suite": one.demand.suite,
-            "settings": one.settings,
-            "files": evaluation_files(rows, one, node, store),
-        }
-        for one in asked
-    ]
+    new = evaluated(rows, asked, node, store)
     write_json(
         store.node(node.id) / "done.json",
         {
@@ -320,7 +312,7 @@ def mark_done(
             "replay_differs": previous is not None and previous["weights_digest"] != digest,
             "records_bytes": size,
             "heldout": sorted({row["tokens"] for row in rows if row["kind"] == "heldout"}),
-            "evaluated": evaluated + _still_evaluated(previous, evaluated, rows),
+            "evaluated": new + still_evaluated(previous, new, rows),
             "probed": [one.model_dump() for one in _probed(previous, probing) if not unprobed(node, (one,), rows)],
         },
     )
@@ -332,59 +324,9 @@ def _probed(previous: dict[str, Any] | None, probing: Sequence[Probing]) -> list
     return [*probing, *(one for one in before if one not in probing)]
 
 
-def _still_evaluated(
-    previous: dict[str, Any] | None, evaluated: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """What another sweep asked of the node before, where its rows stand."""
-    new = {(one["tokens"], one["suite"]) for one in evaluated}
-    stand = {
-        (row["tokens"], row.get("suite"), row.get("settings"), row["items_file"])
-        for row in rows
-        if row["kind"] == "evaluation"
-    }
-    return [
-        one
-        for one in (previous or {}).get("evaluated", [])
-        if (one["tokens"], one["suite"]) not in new
-        and all((one["tokens"], one["suite"], one["settings"], file) in stand for file in one["files"])
-    ]
-
-
 def _begin(node: Node, mark: dict[str, Any], rows: Sequence[dict[str, Any]]) -> int:
     """Where the node's recorded stretch begins: earlier than it is planned now, if a plan before did not cut there."""
     return node.begin if rows_lost(mark, node, rows) else int(mark["begin"])
-
-
-def _evaluate(asked: Asked, node: Node, attempt: int, store: Store) -> None:
-    """Evaluate one checkpoint on one suite and append its rows."""
-    from davinci.evaluation.evaluate import evaluate, items_file
-    from davinci.model.weights import AVERAGE, WEIGHTS
-
-    tokens = asked.demand.tokens
-    checkpoint = store.checkpoint(node.id, tokens)
-    step = int(read_json(checkpoint / "state.json")["global_step"])
-    file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
-    folders = [store.checkpoint(state.node, state.tokens) for state in asked.demand.states] or [checkpoint]
-    results = evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders])
-    with Writer(store.records(node.id), attempt) as writer:
-        for result in results:
-            writer.write(
-                "evaluation",
-                tokens,
-                step,
-                benchmark=result.benchmark,
-                domain=result.domain,
-                protocol=result.protocol,
-                metric=result.metric,
-                score=float(result.score),
-                items=result.items,
-                chance=result.chance,
-                key=result.key,
-                items_file=str(items_file(store, node, result.key).relative_to(store.node(node.id))),
-                suite=asked.demand.suite,
-                settings=asked.settings,
-                **({"truncated": result.truncated} if result.truncated else {}),
-            )
 
 
 def _check_parent(node: Node, store: Store) -> None:

@@ -1,0 +1,150 @@
+"""Evaluations of a node's states: made where they are lacking, recorded, and vouched for in its done.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from davinci.config import Node
+from davinci.launching.lock import Lock
+from davinci.launching.reconcile import Asked, done_mark, evaluation_files, looks_whole, rows_lost
+from davinci.store import Store, read_json, write_json
+from davinci.tracking.records import Writer, read
+
+
+class NoCheckpoint(Exception):
+    """The state that should be evaluated is not on the disk."""
+
+
+def prepare(threads: int) -> None:
+    """Set this process up as a job's is, so that scores agree to the last bit."""
+    from davinci.training.numerics import configure
+
+    configure(threads)
+
+
+def evaluate_state(asked: Asked, node: Node, attempt: int, store: Store) -> list[Any]:
+    """Evaluate one state of `node` on one suite and append its rows; the caller holds the node's lock.
+
+    Returns:
+        The `evaluation.Result` of each benchmark.
+    """
+    from davinci.evaluation.evaluate import evaluate, items_file
+    from davinci.model.weights import AVERAGE, WEIGHTS
+
+    tokens = asked.demand.tokens
+    checkpoint = store.checkpoint(node.id, tokens)
+    step = int(read_json(checkpoint / "state.json")["global_step"])
+    file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
+    folders = [store.checkpoint(state.node, state.tokens) for state in asked.demand.states] or [checkpoint]
+    results = evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders])
+    with Writer(store.records(node.id), attempt) as writer:
+        for result in results:
+            writer.write(
+                "evaluation",
+                tokens,
+                step,
+                benchmark=result.benchmark,
+                domain=result.domain,
+                protocol=result.protocol,
+                metric=result.metric,
+                score=float(result.score),
+                items=result.items,
+                chance=result.chance,
+                key=result.key,
+                items_file=str(items_file(store, node, result.key).relative_to(store.node(node.id))),
+                suite=asked.demand.suite,
+                settings=asked.settings,
+                **({"truncated": result.truncated} if result.truncated else {}),
+            )
+            if result.truncated:
+                print(f"{result.benchmark}: {result.truncated} of {result.items} items did not fit the model's context")
+    return results
+
+
+def evaluate_lacking(
+    node: Node,
+    asked: Sequence[Asked],
+    store: Store,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_wait: Callable[[object], None] = lambda owner: None,
+    on_state: Callable[[Asked], None] = lambda one: None,
+) -> None:
+    """Evaluate those of `asked` that are not recorded, under the node's lock, and have done.json vouch for them.
+
+    Raises:
+        NoCheckpoint: a state that is not on the disk.
+        WaitAbandoned: `should_stop` turned true while someone else held the node.
+    """
+    if not _lacking(node, asked, store):
+        return
+    with Lock(store.node(node.id), on_wait, should_stop) as lock:
+        attempt = max((row["attempt"] for row in read(store.records(node.id))), default=1)
+        for one in _lacking(node, asked, store):  # Again: who held the lock may have made some.
+            if lock.lost or should_stop():
+                return
+            if not looks_whole(store.checkpoint(node.id, one.demand.tokens)):
+                raise NoCheckpoint(f"{node.id} has no checkpoint at {one.demand.tokens} tokens")
+            on_state(one)
+            evaluate_state(one, node, attempt, store)
+        _vouch(node, asked, store)
+
+
+def rows_of(node: Node, asked: Asked, store: Store) -> list[dict[str, Any]]:
+    """The recorded rows that meet `asked`, in the suite's order; none where some are lacking."""
+    rows = read(store.records(node.id), "evaluation")
+    if evaluation_files(rows, asked, node, store) is None:
+        return []
+    found = {
+        row["benchmark"]: row
+        for row in rows
+        if row["tokens"] == asked.demand.tokens and row.get("suite") == asked.demand.suite
+    }
+    return [found[name] for name in asked.evaluation.benchmarks]
+
+
+def evaluated(rows: Sequence[dict[str, Any]], asked: Sequence[Asked], node: Node, store: Store) -> list[dict[str, Any]]:
+    """What done.json says of `asked`: for each, the files of per-item results; those not evaluated are left out."""
+    found = [(one, evaluation_files(rows, one, node, store)) for one in asked]
+    return [
+        {"tokens": one.demand.tokens, "suite": one.demand.suite, "settings": one.settings, "files": files}
+        for one, files in found
+        if files is not None
+    ]
+
+
+def still_evaluated(
+    previous: dict[str, Any] | None, new: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What was asked of the node before, by another sweep or on demand, where its rows stand."""
+    mine = {(one["tokens"], one["suite"]) for one in new}
+    stand = {
+        (row["tokens"], row.get("suite"), row.get("settings"), row["items_file"])
+        for row in rows
+        if row["kind"] == "evaluation"
+    }
+    return [
+        one
+        for one in (previous or {}).get("evaluated", [])
+        if (one["tokens"], one["suite"]) not in mine
+        and all((one["tokens"], one["suite"], one["settings"], file) in stand for file in one["files"])
+    ]
+
+
+def _lacking(node: Node, asked: Sequence[Asked], store: Store) -> list[Asked]:
+    rows = read(store.records(node.id), "evaluation")
+    return [one for one in asked if evaluation_files(rows, one, node, store) is None]
+
+
+def _vouch(node: Node, asked: Sequence[Asked], store: Store) -> None:
+    """Have done.json, where there is one, say what was evaluated since, so that it is believed without a look."""
+    mark, records = done_mark(node.id, store), store.records(node.id)
+    if mark is None:
+        return
+    size = records.stat().st_size  # Before reading: what comes later is not vouched for.
+    rows = read(records)
+    if rows_lost(mark, node, rows):
+        return
+    new = evaluated(rows, asked, node, store)
+    mark |= {"records_bytes": size, "evaluated": new + still_evaluated(mark, new, rows)}
+    write_json(store.node(node.id) / "done.json", mark)

@@ -1,0 +1,136 @@
+"""``evaluate RUN``: any checkpoint that is there, on any suite, once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from davinci.__main__ import main
+from davinci.launching.demands import demanded, suites
+from davinci.launching.reconcile import asked_of, is_settled, plan_remaining
+from davinci.planning.plan import load_plan
+from davinci.store import Store
+from davinci.tracking.records import read
+
+
+@pytest.fixture
+def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The token counts at which a state is really evaluated."""
+    import sys
+
+    made: list[int] = []
+    stand_in = sys.modules["davinci.evaluation.evaluate"]
+    original = stand_in.evaluate
+
+    def counted(checkpoint: Any, *rest: Any) -> Any:
+        made.append(int(checkpoint.name))
+        return original(checkpoint, *rest)
+
+    monkeypatch.setattr(stand_in, "evaluate", counted)
+    return made
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
+    assert main(["evaluate", *words]) == status
+    captured = capsys.readouterr()
+    return captured.err if status else captured.out
+
+
+def test_what_is_evaluated_is_only_shown(
+    store: Store, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json.loads(said(capsys, "arm0-s0", "--json", "--store", str(store.root)))["evaluations"]
+    assert [(one["tokens"], one["served"], one["node"]) for one in found] == [(240, True, "c0-s0")]
+    assert evaluations == []
+
+
+def test_every_checkpoint_once(store: Store, evaluations: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("arm0-s0", "--checkpoint", "all", "--json", "--store", str(store.root))
+    first = json.loads(said(capsys, *words))["evaluations"]
+    tokens = [one["tokens"] for one in first]
+    assert {168, 192, 200, 216, 240} <= set(tokens)
+    assert set(evaluations) == set(tokens) - {200, 240} and len(evaluations) == len(set(evaluations))
+    again = json.loads(said(capsys, *words))["evaluations"]
+    assert all(one["served"] for one in again) and len(evaluations) == len(tokens) - 2
+    assert [one["scores"] for one in again] == [one["scores"] for one in first]
+
+
+def test_the_run_stays_done_and_its_marks_vouch(
+    store: Store, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read(store.records("c0-s0"))
+    said(capsys, "arm0-s0", "--checkpoint", "216,192", "--limit", "3", "--store", str(store.root))
+    assert evaluations == [192, 216]
+    rows = read(store.records("c0-s0"))
+    assert [row for row in rows if row in before] == before
+    plan = load_plan(store, "fake")
+    node = plan.nodes["c0-s0"]
+    asked = asked_of(node, demanded(plan)["c0-s0"], suites(plan), store, {})
+    assert is_settled(node, asked, store), "done.json vouches for all rows, the new ones too"
+    assert plan_remaining(plan, store)["c0-s0"].finished
+
+
+def test_a_sweep_and_a_suite_of_ones_own(
+    store: Store, tmp_path: Any, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "suite: mine\nharness: embedded\nbenchmarks:\n"
+        "  cloze: {domain: general, task: general_cloze, protocol: ppl, num_fewshot: 0, metric: acc, chance: 0.25}\n"
+    )
+    text = said(capsys, "fake/arm0/0", "--suite", str(file), "--store", str(store.root))
+    assert "arm0-s0 at 240, suite mine" in text and "cloze" in text and "Overall" in text
+    assert evaluations == [240]
+    (kept,) = (store.root / "suites").glob("*.json")
+    assert json.loads(kept.read_text())["suite"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["arm7-s0"], "has no run or sweep 'arm7-s0'; nearest: arm1-s0, arm0-s0"),
+        (["arm1-s0", "--checkpoint", "240"], "run arm1-s0 has no checkpoint there"),
+        (["arm0-s0", "--checkpoint", "195"], "--checkpoint 195: run arm0-s0 has no checkpoint there; those there: "),
+        (["arm0-s0", "--checkpoint", "newest"], "accepted are all, last, and tokens"),
+        (["arm0-s0", "--suite", "embeded"], "conf/evaluation has no 'embeded'; nearest: embedded"),
+        (["arm0-s0", "--suite", "no/such.yaml"], "--suite no/such.yaml: No such file or directory; known suites: "),
+        (["arm0-s0", "--limit", "0"], "--limit 0: accepted are whole numbers from 1"),
+    ],
+)
+def test_mistakes_are_said_on_one_line(
+    words: list[str], message: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = said(capsys, *words, "--store", str(store.root), status=2)
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error, error
+
+
+def test_a_pruned_checkpoint_is_said_to_be(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["gc", "--yes", "--store", str(store.root)])
+    capsys.readouterr()
+    error = said(capsys, "arm0-s0", "--checkpoint", "200", "--store", str(store.root), status=2)
+    assert "any more, or not yet" in error and "those there: 80, 160, 240" in error
+
+
+def test_a_file_with_a_mistake_names_itself(store: Store, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    for text, message in (
+        ("benchmarks: {}\nharness: embedded\n", "benchmarks: at least 1 is needed"),
+        ("- a\n", "not a suite"),
+        ("harness: embedded\nbenchmarkz: {}\n", "benchmarkz: unknown key; nearest: benchmarks"),
+        (
+            "harness: embedded\nbenchmarks:\n"
+            "  x: {domain: code, task: general_close, protocol: ppl, num_fewshot: 0, metric: acc}\n",
+            "has no task 'general_close'; nearest: general_cloze",
+        ),
+    ):
+        file.write_text(text)
+        error = said(capsys, "arm0-s0", "--suite", str(file), "--store", str(store.root), status=2)
+        assert str(file) in error and message in error, error
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert "hf:models/" in capsys.readouterr().out
