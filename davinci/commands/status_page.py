@@ -102,6 +102,9 @@ class StatusPage:
                 blocked.setdefault(run.blocked_by or "", []).append(f"{run.arm} seed {run.seed}")
         for by, runs in list(blocked.items())[:LISTED]:
             found.append(Text(f"blocked: {some(runs)}: by {by}, which failed", style="yellow"))
+        spikes = [f"{run.arm} seed {run.seed} ({run.spikes})" for run in self.state.runs if run.spikes]
+        if spikes:
+            found.append(Text(f"loss spikes: {some(spikes)}", style="yellow"))
         left = sum(number for name, number in self.state.counts.items() if name != "done")
         if left and not self.state.is_worked_on:
             found.append(Text(f"nobody works on it now; to go on: {self._go_on}", style="yellow"))

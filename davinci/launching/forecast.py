@@ -39,6 +39,7 @@ class Tail:
         evaluations: seconds of each evaluation, with the key of its suite.
         evaluated: tokens and suite's key of each evaluation, timed or not.
         since: time of the newest row, in seconds since 1970.
+        spikes: steps among them that stood far above those before.
     """
 
     tokens: int | None
@@ -46,6 +47,7 @@ class Tail:
     evaluations: tuple[tuple[str, float], ...]
     evaluated: frozenset[tuple[int, str]]
     since: float | None
+    spikes: int = 0
 
 
 def tail(path: Path) -> Tail:
@@ -69,6 +71,7 @@ def tail(path: Path) -> Tail:
         evaluations=tuple(evaluations),
         evaluated=frozenset((row["tokens"], str(row.get("suite"))) for row in rows if row["kind"] == "evaluation"),
         since=rows[-1]["time"] if rows else None,
+        spikes=len({row["tokens"] for row in rows if row["kind"] == "spike"}),
     )
 
 

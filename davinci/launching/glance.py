@@ -19,9 +19,9 @@ from davinci.launching.reconcile import (
     asked_of,
     checkpoints,
     done_mark,
-    is_settled,
     looks_whole,
     remaining,
+    vouches,
 )
 from davinci.planning.plan import Plan
 from davinci.store import Store
@@ -34,10 +34,13 @@ def glance(plan: Plan, store: Store) -> dict[str, Remaining]:
     left = {}
     for node in plan.nodes.values():
         asked = asked_of(node, demands.get(node.id, ()), known, store, settings)
-        if done_mark(node.id, store) is None:
+        mark = done_mark(node.id, store)
+        if mark is None:
             left[node.id] = _unmarked(node, asked, store)
-        elif is_settled(node, asked, store, probes := probing.get(node.id, ())):
-            left[node.id] = Remaining(train=False, discard=(), start=node.end, evaluations=(), marked=True)
+        elif vouches(mark, node, asked, store, probes := probing.get(node.id, ())):
+            left[node.id] = Remaining(
+                train=False, discard=(), start=node.end, evaluations=(), marked=True, spikes=mark.get("spikes", 0)
+            )
         else:
             left[node.id] = remaining(node, asked, store, probing=probes)
     return left

@@ -168,6 +168,8 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ra
 
         asked, probing = _asked(job, node, store), job.probes.get(node.id, ())
         if not (is_settled(node, asked, store, probing) or remaining(node, asked, store, probing=probing).finished):
+            if should_stop():
+                raise Interrupted("asked to stop")
             while True:
                 lock = Lock(store.node(node.id), on_wait, should_stop)
                 try:
@@ -311,6 +313,7 @@ def mark_done(
             ),
             "replay_differs": previous is not None and previous["weights_digest"] != digest,
             "records_bytes": size,
+            "spikes": sum(row["kind"] == "spike" and begin < row["tokens"] <= node.end for row in rows),
             "heldout": sorted({row["tokens"] for row in rows if row["kind"] == "heldout"}),
             "evaluated": new + still_evaluated(previous, new, rows),
             "probed": [one.model_dump() for one in _probed(previous, probing) if not unprobed(node, (one,), rows)],

@@ -35,6 +35,7 @@ class Remaining:
         evaluations: what must still be evaluated, in order of tokens.
         marked: it was marked done before.
         probes: where probes are not scored yet, by set.
+        spikes: steps of it that stood far above those before, as far as done.json counts them.
     """
 
     train: bool
@@ -43,6 +44,7 @@ class Remaining:
     evaluations: tuple[Demand, ...]
     marked: bool
     probes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    spikes: int = 0
 
     @property
     def finished(self) -> bool:
@@ -147,7 +149,13 @@ def unprobed(node: Node, probing: Sequence[Probing], rows: Collection[Mapping[st
 
 def is_settled(node: Node, asked: Sequence[Asked], store: Store, probing: Sequence[Probing] = ()) -> bool:
     """Whether done.json vouches for all that is asked of `node`; False says nothing, and `remaining` must look."""
-    mark = done_mark(node.id, store)
+    return vouches(done_mark(node.id, store), node, asked, store, probing)
+
+
+def vouches(
+    mark: dict[str, Any] | None, node: Node, asked: Sequence[Asked], store: Store, probing: Sequence[Probing] = ()
+) -> bool:
+    """Whether `mark`, the node's done.json, vouches for all that is asked of it."""
     if mark is None or mark["begin"] > node.begin or mark["end"] != node.end:
         return False
     folder = store.node(node.id)

@@ -30,7 +30,8 @@ class RunState(Frozen):
     `tokens` counts those trained. `at` is the stage being worked on, that failed, or that comes next; `chain` the job
     it is in. `error` is why it failed or who cancelled it; `blocked_by` the stretch that failed before the run's own,
     in words. `queued` is what Slurm says of the job it waits for. `eta_seconds` is null where nothing is known or
-    nobody works on the sweep.
+    nobody works on the sweep. `spikes` counts steps whose loss or gradient norm stood far above those before, in the
+    finished stretches and the newest rows of those at work.
     """
 
     id: str
@@ -39,6 +40,7 @@ class RunState(Frozen):
     state: Standing
     tokens: int
     total_tokens: int
+    spikes: int = 0
     at: str | None = None
     chain: str | None = None
     phase: Literal["training", "evaluating"] | None = None
@@ -191,6 +193,7 @@ class _Reader:
             state=state,
             tokens=sum(map(self._trained, run.nodes)),
             total_tokens=self._plan.nodes[run.nodes[-1]].end,
+            spikes=sum(map(self._spikes, run.nodes)),
             at=self._plan.nodes[at].stage_name if at else None,
             chain=chain,
             phase=self._phase(at) if at and state == "running" else None,
@@ -209,6 +212,10 @@ class _Reader:
         if measured is not None and measured.tokens is not None and self._left[name].train:
             reached = max(reached, measured.tokens)
         return min(max(reached - node.begin, 0), node.end - node.begin)
+
+    def _spikes(self, name: str) -> int:
+        """Spikes of a node, as far as they are known without reading all its records."""
+        return self._running[name].spikes if name in self._running else self._left[name].spikes
 
     def _work(self, name: str) -> Work:
         node, phase = self._plan.nodes[name], self._phase(name)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 DONE, FAILED, STOPPED = 0, 1, 75  # 75: EX_TEMPFAIL
 # Slurm warns this long before it kills for time: enough to finish a step and write a checkpoint.
 WARNING_SECONDS = 90
+# By how much Slurm's warnings may come early, and how long a job takes to end after that.
+EARLY_SECONDS = 60
 # A job may start before the launcher has noted its id.
 BOOK_SECONDS = 15.0
 
@@ -118,22 +120,38 @@ def _work(path: Path, job: Job, stop: threading.Event) -> Outcome:
 
 def _lead(path: Path, job: Job, stop: threading.Event, ranks: Ranks | None) -> Outcome:
     """Run the job in one of the sweep's places."""
-    if job.cluster.license:
-        return perform(path, lambda event: None, stop.is_set, ranks)
     store = Store(Path(job.store))
+    notes = attempts.attempts_path(store, job.sweep, job.chain)
+    stand = _stand(job, store)
+
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "phase":
+            attempts.work(notes, None if event["phase"].startswith("waiting") else stand)
+
+    def run() -> Outcome:
+        attempts.work(notes, stand)
+        return perform(path, report, stop.is_set, ranks)
+
+    if job.cluster.license:
+        return run()
     slots = store.jobs(job.sweep) / "slots"
     count = job.cluster.max_parallel
     try:
         with Slot(slots, count, lambda: say(f"waiting: {count} jobs of the sweep run"), stop.is_set):
-            return perform(path, lambda event: None, stop.is_set, ranks)
+            return run()
     except WaitAbandoned:
         return Outcome(state="stopped", log=str(log_path(store, job.sweep, job.chain)))
+
+
+def _stand(job: Job, store: Store) -> attempts.Stand:
+    return attempts.standing((node.id for node in job.nodes), store)
 
 
 def after(jobs: Path, status: int) -> int:
     """Decide what becomes of this job, whose processes ended with `status`; returns the job's own exit status.
 
-    A stop leads back into the queue; so does a death, `cluster.max_retries` times.
+    A stop leads back into the queue; so does a death, `cluster.max_retries` times. A time limit that leaves no time for
+    anything that lasts is a death: the next run would get no further.
     """
     job = _this_job(jobs)
     if job is None:
@@ -146,8 +164,10 @@ def after(jobs: Path, status: int) -> int:
         return FAILED
     if not _is_running():
         return status  # Cancelled, or being queued again by Slurm itself.
-    if status != STOPPED:
-        found = attempts.died(attempts.attempts_path(store, job.sweep, job.chain), _words(status))
+    notes = attempts.attempts_path(store, job.sweep, job.chain)
+    reason = _words(status) if status != STOPPED else _standstill(job, store, notes)
+    if reason is not None:
+        found = attempts.died(notes, reason)
         say(f"death {found.count} of {job.chain}: {found.reason}")
         if found.count > job.cluster.max_retries:
             _give_up(job, found)
@@ -222,6 +242,32 @@ def was_taken() -> bool:
         return False
     runs = sorted(line.split("|") for line in told.stdout.splitlines() if "|" in line)
     return len(runs) > 1 and runs[-2][1].split()[:1] in (["PREEMPTED"], ["REQUEUED"])
+
+
+def _standstill(job: Job, store: Store, notes: Path) -> str | None:
+    """What is wrong with a job that its time limit stopped where it had begun; None where nothing is."""
+    if attempts.read_attempts(notes).stand != _stand(job, store):
+        return None
+    left = _seconds_left()
+    if left is None or left > warning_seconds(job.cluster.time_minutes) + EARLY_SECONDS:
+        return None  # It was preempted, or queued again by hand.
+    return (
+        f"its time limit came before its first checkpoint; cluster.time_minutes={job.cluster.time_minutes} is too short"
+    )
+
+
+def _seconds_left() -> int | None:
+    """Until this job's time limit; None where Slurm does not say."""
+    command = ["squeue", "--noheader", f"--jobs={_my_id()}", "--format=%L"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
+        days, _, clock = told.rpartition("-")
+        seconds = 0
+        for part in clock.split(":"):
+            seconds = 60 * seconds + int(part)
+        return 86_400 * int(days or 0) + seconds
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
 
 
 def _words(status: int) -> str:

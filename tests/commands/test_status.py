@@ -51,6 +51,21 @@ def test_done_and_waiting(store: Store, capsys: pytest.CaptureFixture[str]) -> N
     assert lines[4] == "fake: 2 runs: 1 done, 1 waiting · 240 of 320 tokens (75%)"
 
 
+def test_spikes_are_counted(store: Store, work: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of finished stretches as they were marked, of those at work in their newest rows; a step tried again once."""
+    assert "loss spikes" not in " ".join(shown(store, capsys)[1])
+    for attempt in (1, 2):
+        with Writer(store.records("c0-s0"), attempt) as records:
+            records.write("spike", 168, 21, loss=9.0)
+        with Writer(store.records("c1-s0"), attempt) as records:
+            for tokens in (168, 176):
+                records.write("spike", tokens, tokens // 8, loss=9.0)
+    work(launch_fakes.make_plan(points=(40, 72, 80)), store, ["c0-s0"])
+    with Lock(store.node("c1-s0")):
+        assert [run.spikes for run in state_of(store).runs] == [1, 2]
+        assert "loss spikes: arm0 seed 0 (1), arm1 seed 0 (2)" in shown(store, capsys)[1]
+
+
 def test_running_with_progress_and_time_to_go(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     train_rows(store, "c1-s0", 160, 200, speed=0.5)
     with Lock(store.node("c1-s0")):

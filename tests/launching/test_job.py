@@ -202,6 +202,12 @@ def test_a_stop_keeps_the_step_and_says_so(store: Store) -> None:
     assert digests(store) == digests(undisturbed)
 
 
+def test_what_is_asked_to_stop_before_it_begins_does_not_begin(store: Store) -> None:
+    (job,) = write_jobs(launch_fakes.make_plan(arms=1), store, [LEAF]).values()
+    assert perform(job, lambda event: None, lambda: True).state == "stopped"
+    assert not store.node("a-s0").exists()
+
+
 def test_an_exception_goes_to_the_log(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plan = launch_fakes.make_plan(arms=1)
     record(plan, store)

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import launch_fakes
 import pytest
 
 import davinci
 from davinci.launching import attempts, lock, wrapper
+from davinci.launching.job import failure_path
+from davinci.launching.launch import write_jobs
 from davinci.launching.lock import Lock, WaitAbandoned, beats, holder, this_process
+from davinci.launching.queued import book_path
 from davinci.launching.slots import Slot
 from davinci.launching.snapshot import code_folder, snapshot
-from davinci.store import Store, write_json
+from davinci.store import Store, read_json, write_json
 
 
 def nothing() -> None:
@@ -102,6 +106,51 @@ def test_what_slurm_took_without_a_word_did_not_die(
     attempts.begin(path)
     assert attempts.begin(path, excused=wrapper.was_taken).count == deaths
     assert attempts.read_attempts(path).open
+
+
+@pytest.mark.parametrize(
+    ("left", "what", "counted"),
+    [
+        ("0:12", "works", True),
+        ("0:12", "trains", False),
+        ("0:12", "waits", False),
+        ("1-02:03:04", "works", False),
+        ("INVALID", "works", False),
+    ],
+)
+def test_a_time_limit_that_leaves_no_time_is_a_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, what: str, counted: bool
+) -> None:
+    """Else the job would be queued again for ever. A preemption just after its start is none."""
+    plan, store = launch_fakes.make_plan(arms=1, cluster={"kind": "slurm", "time_minutes": 1}), Store(tmp_path)
+    write_jobs(plan, store, ["c0-s0"])
+    write_json(book_path(store, plan.sweep), {"c0-s0": "7"})
+    asked = tmp_path / "asked"
+    for name in ("squeue", "scontrol"):
+        tool = tmp_path / name
+        tool.write_text(
+            f'#!/bin/sh\necho {name} "$@" >>{asked}\ncase "$*" in *%T) echo RUNNING;; *) echo {left};; esac\n'
+        )
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    notes = attempts.attempts_path(store, plan.sweep, "c0-s0")
+    nodes = ["a-s0", "b-s0", "c0-s0"]
+    for number in range(1, 4):
+        attempts.begin(notes)
+        if what != "waits":
+            attempts.work(notes, attempts.standing(nodes, store))
+        if what == "trains":
+            store.checkpoint("a-s0", 8 * number).mkdir(parents=True)
+        attempts.end(notes)
+        status = wrapper.after(store.jobs(plan.sweep), wrapper.STOPPED)
+        assert status == (wrapper.FAILED if counted and number == 3 else wrapper.STOPPED)
+        assert attempts.read_attempts(notes).count == (number if counted else 0)
+    assert asked.read_text().count("scontrol requeue 7") == (2 if counted else 3)
+    failure = failure_path(store, plan.sweep, "c0-s0")
+    assert failure.is_file() == counted
+    if counted:
+        assert "cluster.time_minutes=1 is too short" in read_json(failure)["error"]
 
 
 def test_what_a_job_says_on_a_full_disk_does_not_change_how_it_exits() -> None:
