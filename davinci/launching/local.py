@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from davinci.accounting.machine import core_sets, gpus
+from davinci.launching import memory
 from davinci.launching.board import Board
 from davinci.launching.job import Outcome, failure_path, log_path
 from davinci.launching.progress import Display
@@ -49,6 +50,7 @@ class Worker:
     ) -> None:
         self.number = number
         self.chain: str | None = None
+        self.kills = memory.kills()  # Before it.
         self.socket, theirs = socket.socketpair()
         self._partial = b""
         environment = {**os.environ, **thread_environment(threads)}
@@ -284,6 +286,8 @@ class Pool:
         self.board.leave(worker.number)
         status = worker.wait()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        if status == -signal.SIGKILL and memory.ran_out(worker.kills):
+            how = "out of memory; a smaller cluster.workers leaves more to each"
         chain = worker.chain
         if chain is None:
             return

@@ -20,7 +20,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from davinci.config import Cluster, Tracking
 from davinci.errors import UserError
-from davinci.launching import queued
+from davinci.launching import memory, queued
 from davinci.launching.attempts import attempts_path
 from davinci.launching.job import Job, job_path, read_job
 from davinci.launching.local import thread_environment
@@ -141,9 +141,10 @@ def _executor(store: Store, sweep: str, job: Job, parameters: Mapping[str, Any])
     executor = submitit.SlurmExecutor(folder=folder / "slurm", max_num_timeout=TIMEOUTS_ALLOWED)
     code = shlex.quote(str(code_folder(store, job.code))) if job.code else ""
     path = [f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}"] if code else []
+    kills = f"export {memory.BEFORE}=$(sed -n 's/^oom_kill //p' /proc/vmstat 2>/dev/null)"
     after = shlex.join([sys.executable, "-m", "davinci.launching.wrapper", str(folder)])
     executor.update_parameters(
-        **{**parameters, "setup": [*parameters["setup"], *path]},
+        **{**parameters, "setup": [*parameters["setup"], *path, kills]},
         comment=queued.comment(store),
         teardown=["status=$?", "[ $status -eq 0 ] && exit 0", f"exec {after} $status"],
     )

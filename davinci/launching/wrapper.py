@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from davinci.launching import attempts
+from davinci.launching import attempts, memory
 from davinci.launching.job import Job, Outcome, failure_path, job_path, log_path, perform, read_job
 from davinci.launching.lock import WaitAbandoned
 from davinci.launching.ranks import together
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Exit statuses; any other is a death.
 DONE, FAILED, STOPPED = 0, 1, 75  # 75: EX_TEMPFAIL
+# Of srun, where Slurm saw the kernel kill a process of its step for want of memory.
+OUT_OF_MEMORY = 128 + 125
 # Slurm warns this long before it kills for time: enough to finish a step and write a checkpoint.
 WARNING_SECONDS = 90
 # By how much Slurm's warnings may come early, and how long a job takes to end after that.
@@ -165,7 +167,7 @@ def after(jobs: Path, status: int) -> int:
     if not _is_running():
         return status  # Cancelled, or being queued again by Slurm itself.
     notes = attempts.attempts_path(store, job.sweep, job.chain)
-    reason = _words(status) if status != STOPPED else _standstill(job, store, notes)
+    reason = _words(status, job) if status != STOPPED else _standstill(job, store, notes)
     if reason is not None:
         found = attempts.died(notes, reason)
         say(f"death {found.count} of {job.chain}: {found.reason}")
@@ -270,7 +272,9 @@ def _seconds_left() -> int | None:
         return None
 
 
-def _words(status: int) -> str:
+def _words(status: int, job: Job) -> str:
+    if status == OUT_OF_MEMORY or (status == 128 + signal.SIGKILL and memory.ran_out_in_job()):
+        return f"out of memory; cluster.memory_gb={job.cluster.memory_gb} is too little"
     return f"killed by signal {status - 128}" if status > 128 else f"exit status {status}"
 
 

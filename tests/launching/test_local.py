@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,8 +20,9 @@ import launch_fakes
 import pytest
 
 from davinci.accounting.machine import core_sets
+from davinci.launching.job import failure_path
 from davinci.launching.lock import holder, process_start
-from davinci.store import Store
+from davinci.store import Store, read_json
 from davinci.tracking.records import read
 
 SCRIPT = Path(__file__).with_name("fake_launch.py")
@@ -153,6 +154,36 @@ def test_a_chain_that_keeps_killing_its_worker_fails_alone(tmp_path: Path, contr
     assert "failed: arm0 seed 0, arm1 seed 0: the worker process died (signal 9); log: " in output
     assert "blocked: arm0 seed 0: waits for b-s0" in output
     assert "runs: 2 done, 2 failed" in output
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group whose processes the kernel kills beyond 300 MB."""
+    one = Path("/sys/fs/cgroup/memory")
+    folder = (one if one.is_dir() else one.parent) / f"davinci-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+        (folder / ("memory.limit_in_bytes" if one.is_dir() else "memory.max")).write_text(str(300 << 20))
+    except OSError:
+        with suppress(OSError):
+            folder.rmdir()
+        pytest.skip("no control group may be made here")
+    yield folder
+    folder.rmdir()
+
+
+def test_a_chain_that_takes_too_much_memory_fails_with_that_reason(
+    tmp_path: Path, control: Path, small_memory: Path
+) -> None:
+    (control / "b-s0.hogs").write_text(str(small_memory))
+    launcher = Launcher(tmp_path / "store", control, 2, 2)
+    status, output = launcher.end()
+    assert status == 1
+    assert output.count("a worker died (out of memory") == 2, "cluster.max_retries"
+    reason = "the worker process died (out of memory; a smaller cluster.workers leaves more to each)"
+    assert f"failed: arm0 seed 0, arm1 seed 0: {reason}; log: " in output
+    assert "runs: 2 done, 2 failed" in output
+    assert read_json(failure_path(launcher.store, "fake", "b-s0"))["error"] == reason
 
 
 def test_a_failure_is_reported_with_its_log_and_mended(undisturbed: Store, tmp_path: Path, control: Path) -> None:

@@ -10,6 +10,8 @@
 # Every node has 4 cores and 2 accelerators (which are /dev/null). Partition `main` is preempted by requeue from
 # partition `urgent`, after SLURM_GRACE (15) seconds and the signal the job asked for. There are 2 licences `seat`. An
 # array has at most SLURM_ARRAY (1000) tasks.
+# With SLURM_MEMORY=1 at its start the kernel kills what takes more memory than its job asked for (cgroups v1). KillWait is
+# SLURM_KILL_WAIT (5) seconds.
 # With SLURM_ACCOUNTING=1 at its start there is accounting (sacct), through a slurmdbd and a MariaDB of its own.
 # Clients need SLURM_CONF=DIR/slurm.conf. SLURM_PORT (default 17817) is the first of NODES + 2 ports; accounting takes 2 more.
 set -eu
@@ -52,13 +54,17 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,sched_interval
 SlurmctldParameters=preempt_send_user_signal
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=5
+KillWait=${SLURM_KILL_WAIT:-5}
 MaxArraySize=${SLURM_ARRAY:-1000}
 Licenses=seat:2
 GresTypes=gpu
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=${SLURM_GRACE:-15}
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 EOF
+    if [ -n "${SLURM_MEMORY:-}" ]; then
+        echo "TaskPlugin=task/cgroup" >> "$SLURM_CONF"
+        printf '%s\n' CgroupPlugin=cgroup/v1 CgroupMountpoint=/sys/fs/cgroup ConstrainRAMSpace=yes > "$dir/cgroup.conf"
+    fi
     for number in 0 1; do
         [ -e "$dir/gpu$number" ] || mknod "$dir/gpu$number" c 1 3
     done
@@ -188,5 +194,5 @@ case "${1:-}" in
         dir=$2
         export SLURM_CONF="$dir/slurm.conf"
         "$1" "$3" ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
