@@ -30,19 +30,27 @@ class Benchmark(Frozen):
 class EvaluationPoint(Frozen):
     """A moment to evaluate at: `tokens` into `stage`, rounded down to a whole step; null means the stage's end.
 
+    With `every_tokens` it is many moments: every so many tokens into the stage. Where `stage` is null, ends are those
+    of every stage, and intervals are counted since initialisation.
+
     `weights` says which: those trained, or the average that the stage keeps of them. With `average_of` n the mean of n
     such states is evaluated, the last one there and each of the others `spacing_tokens` before the next (checkpoint
     averaging, LAWA, arXiv 2209.14981); training then leaves a checkpoint at each of them.
     """
 
-    stage: str
+    stage: str | None = None
     tokens: Positive | None = None
+    every_tokens: Positive | None = None
     weights: Literal["trained", "average"] = "trained"
     average_of: Positive = 1
     spacing_tokens: Positive | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.tokens is not None and self.every_tokens is not None:
+            raise ValueError("tokens and every_tokens exclude each other; write two entries")
+        if self.tokens is not None and self.stage is None:
+            raise ValueError("tokens needs stage, the one they are counted into; every_tokens does not")
         if (self.average_of > 1) != (self.spacing_tokens is not None):
             raise ValueError(
                 "average_of more than 1 needs spacing_tokens, from one state to the next, and they need it"
@@ -65,7 +73,9 @@ class Probes(Frozen):
 class Evaluation(Frozen):
     """What is evaluated, and when. `harness` says whose task files the task names are.
 
-    With `keep_text`, per-item records hold what the model wrote.
+    With `keep_text`, per-item records hold what the model wrote. `keep` says how long checkpoints stay that are there
+    only to be evaluated: for good (``all``), until ``gc`` is told to remove them (``evaluated``), or until their
+    stretch of training is finished and evaluated (``last``: ends of stretches alone stay).
     """
 
     suite: str
@@ -76,6 +86,7 @@ class Evaluation(Frozen):
     heldout_sequences: Positive
     probes: Probes | None = None
     keep_text: bool = False
+    keep: Literal["all", "evaluated", "last"] = "evaluated"
 
     def only(self, benchmark: str) -> Evaluation:
         """The suite of one of its benchmarks, which says nothing of when."""

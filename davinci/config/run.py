@@ -81,16 +81,19 @@ class Run(Frozen):
                 )
         stages = list(self.curriculum.stages)
         for index, point in enumerate(self.evaluation.at):
-            if point.stage not in stages:
+            if point.stage is not None and point.stage not in stages:
                 raise ValueError(
                     f"evaluation.at.{index}.stage: the curriculum has no stage {point.stage!r}"
                     + nearest(point.stage, stages)
                 )
-            if point.weights == "average" and self.curriculum.stages[point.stage].averages is None:
-                raise ValueError(
-                    f"evaluation.at.{index}.weights: average, but stage {point.stage} keeps none; give it averages, "
-                    "such as {kind: polyak}"
-                )
+            for name in stages if point.stage is None else [point.stage]:
+                if point.weights == "average" and self.curriculum.stages[name].averages is None:
+                    raise ValueError(
+                        f"evaluation.at.{index}.weights: average, but stage {name} keeps none; give it averages, such "
+                        "as {kind: polyak}"
+                    )
+            if point.stage is None:
+                continue
             budget = self.curriculum.stages[point.stage].tokens
             if point.tokens is not None and point.tokens > budget:
                 raise ValueError(

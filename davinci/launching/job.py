@@ -180,7 +180,16 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ra
                     if not lock.lost:
                         raise Interrupted(str(error) or "asked to stop") from None
                     # Somebody took the node over, believing this process dead: wait for them to finish it.
+            _prune(job, node, store)
         report({"event": "node", "node": node.id})
+
+
+def _prune(job: Job, node: Node, store: Store) -> None:
+    """Remove what was there only to be evaluated, where the sweep says so."""
+    if any(job.suites[demand.suite].keep == "last" for demand in job.demands.get(node.id, ())):
+        from davinci.launching.superfluous import prune
+
+        prune(node.id, store)
 
 
 def _either(lock: Lock, should_stop: Callable[[], bool]) -> Callable[[], bool]:

@@ -3,7 +3,9 @@
 Needed are, over all launched sweeps together: every checkpoint of a node that one of them has not finished, since it
 goes on from there or evaluates there; the end of every finished node, which is what makes it finished and where
 children start; and what an unfinished node would take over from the folder of another. What is left are checkpoints in
-the middle of finished nodes, taken to be evaluated, which they have been, and those of nodes that no sweep names.
+the middle of finished nodes, taken to be evaluated, which they have been, and those of nodes that no sweep names. Of
+the former, `evaluation.keep` of the sweeps that asked for them says more: ``all`` keeps them, and what was asked for with
+``last`` alone goes by itself (`prune`).
 """
 
 from __future__ import annotations
@@ -85,6 +87,12 @@ def remove(agreed: Collection[Superfluous], store: Store) -> tuple[list[Superflu
     return gone, freed
 
 
+def prune(node: str, store: Store) -> None:
+    """Remove the checkpoints of a finished node that no sweep needs, and that all who asked for them want gone."""
+    needs = _Needs(store)
+    remove([one for one in needs.superfluous(node) if needs.keeps(one) == {"last"}], store)
+
+
 class _Needs:
     """What the launched sweeps of a store need, all together."""
 
@@ -94,12 +102,17 @@ class _Needs:
         self._ends: dict[str, set[int]] = {}
         self._unfinished: set[str] = set()
         self._given: set[tuple[str, int]] = set()
+        self._keeps: dict[tuple[str, int], set[str]] = {}
         for sweep in sorted(self._launched):
             plan = load_plan(store, sweep)
             unfinished = [node for node, one in glance(plan, store).items() if not one.finished]
             self._unfinished.update(unfinished)
             for node in plan.nodes.values():
                 self._ends.setdefault(node.id, set()).add(node.end)
+            keeps = {arm.label: arm.config.evaluation.keep for arm in plan.arms}
+            for run in plan.runs:
+                for point in run.points:
+                    self._keeps.setdefault((point.node, point.tokens), set()).add(keeps[run.arm])
             for given in donors(plan, unfinished, store).values():
                 self._given.update((one.node, tokens) for one in given for tokens in one.tokens)
 
@@ -107,6 +120,10 @@ class _Needs:
     def are_outdated(self) -> bool:
         """Whether a sweep was launched since."""
         return self._stamps() != self._launched
+
+    def keeps(self, one: Superfluous) -> set[str]:
+        """What `evaluation.keep` says where the checkpoint is asked for."""
+        return self._keeps.get((one.node, one.tokens), set())
 
     def superfluous(self, node: str) -> list[Superfluous]:
         """Checkpoints of a node that nobody needs."""
@@ -121,7 +138,9 @@ class _Needs:
                 why="finished" if ends else "no sweep",
             )
             for tokens in checkpoints(node, self._store)
-            if tokens not in ends and (node, tokens) not in self._given
+            if tokens not in ends
+            and (node, tokens) not in self._given
+            and "all" not in self._keeps.get((node, tokens), ())
         ]
 
     def _stamps(self) -> dict[str, tuple[int, int]]:

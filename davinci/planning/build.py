@@ -18,6 +18,7 @@ from davinci.planning.cost import Probe, cost, node_flops
 from davinci.planning.epochs import ledger, refuse_exhausted, repetitions
 from davinci.planning.histories import BenchmarkDigest, Histories
 from davinci.planning.identity import Course, History, StageSpan
+from davinci.planning.moments import moments
 from davinci.planning.noise import power
 from davinci.planning.orphans import orphans
 from davinci.planning.plan import Orphan, Plan, PlannedRun, Point
@@ -285,10 +286,9 @@ def _mixture_positions(spans: Sequence[StageSpan]) -> tuple[int, ...]:
 
 
 def _stops(config: Run, course: Course) -> tuple[_Stop, ...]:
-    spans = {span.name: span for span in course.spans}
     found: dict[int, _Stop] = {}
-    for wanted in config.evaluation.at:
-        stop = _stop(config, wanted, spans[wanted.stage], course.spans)
+    for wanted, span in moments(config, course.spans):
+        stop = _stop(config, wanted, span, course.spans)
         other = found.setdefault(stop.tokens, stop)
         if (other.weights, other.states) != (stop.weights, stop.states):
             raise UserError(

@@ -17,6 +17,7 @@ from davinci.launching.reconcile import checkpoints, plan_remaining
 from davinci.launching.superfluous import remove, superfluous
 from davinci.planning.plan import Plan, load_plan
 from davinci.store import Store
+from davinci.tracking.records import read
 
 Work = Callable[[Plan, Store, Sequence[str]], None]
 
@@ -137,3 +138,22 @@ def test_a_file_with_another_name_frees_nothing(store: Store) -> None:
     weights = store.checkpoint(first.node, first.tokens) / "model.safetensors"
     os.link(weights, store.root / "elsewhere")
     assert module.bytes_freed([first]) == before - weights.stat().st_size
+
+
+def test_a_sweep_that_keeps_all_keeps_what_it_asked_for(store: Store, work: Work) -> None:
+    """Of c0-s0 it asked for the state at 200; the others are there by chance."""
+    work(launch_fakes.make_plan(evaluation={"keep": "all"}), store, [])
+    assert [tokens for node, tokens, _ in could_go(store) if node == "c0-s0"] == [168, 192, 216]
+
+
+def test_a_sweep_that_keeps_the_last_prunes_after_evaluation(store: Store, work: Work) -> None:
+    work(launch_fakes.make_plan(evaluation={"keep": "last"}), store, ["c1-s0"])
+    assert 200 not in checkpoints("c1-s0", store) and checkpoints("c1-s0", store)[-1] == 240
+    assert is_finished(store, "fake", "c1-s0")
+    assert {row["tokens"] for row in read(store.records("c1-s0"), "evaluation")} == {200, 240}
+
+
+def test_another_sweeps_word_for_a_checkpoint_stands(store: Store, work: Work) -> None:
+    work(launch_fakes.make_plan().model_copy(update={"sweep": "other"}), store, [])
+    work(launch_fakes.make_plan(evaluation={"keep": "last"}), store, ["c1-s0"])
+    assert 200 in checkpoints("c1-s0", store)
