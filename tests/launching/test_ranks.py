@@ -36,7 +36,7 @@ def two() -> Iterator[Gang]:
     ranks.close()
 
 
-def job_in(folder: Path, gpus_per_node: int = 0) -> Path:
+def job_in(folder: Path, gpus_per_node: int = 0, parallel: str = "ddp") -> Path:
     """A job of two stages in a store of its own."""
     store = Store(folder)
     tiny_pool(store, tokens=4_000)
@@ -48,7 +48,7 @@ def job_in(folder: Path, gpus_per_node: int = 0) -> Path:
         chain=CHAIN,
         after=None,
         store=str(folder),
-        cluster=small_run().cluster.model_copy(update={"gpus_per_node": gpus_per_node}),
+        cluster=small_run().cluster.model_copy(update={"gpus_per_node": gpus_per_node, "parallel": parallel}),
         code=None,
         nodes=(trunk, branch),
         demands={},
@@ -186,8 +186,12 @@ def test_a_killed_rank_is_no_failure(tmp_path: Path, straight: Path, two: Gang, 
     assert digests(path) == digests(straight)
 
 
-def test_torchrun_starts_the_ranks_of_a_job(tmp_path: Path, straight: Path) -> None:
-    path = job_in(tmp_path)
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def test_torchrun_starts_the_ranks_of_a_job(two: Gang, tmp_path: Path, straight: Path, parallel: str) -> None:
+    path = job_in(tmp_path / "torchrun", parallel=parallel)
+    if parallel == "fsdp":
+        straight = job_in(tmp_path / "straight", parallel=parallel)
+        assert [outcome.state for outcome in two.run(2, work, straight)] == ["done", "done"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*command, "-m", "davinci.launching.ranks", str(path)], capture_output=True, text=True, timeout=300

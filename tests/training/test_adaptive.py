@@ -14,6 +14,7 @@ from training_nodes import LENGTH, WEIGHTS, boundary, tiny_node, tiny_stage
 from davinci.config import Node
 from davinci.data.cards import read_card
 from davinci.errors import UserError
+from davinci.model.decoder import Decoder
 from davinci.model.weights import weights_digest
 from davinci.proportions import integer_weights, source_shares
 from davinci.realised import read_decisions
@@ -21,6 +22,7 @@ from davinci.store import Store
 from davinci.tracking.records import read
 from davinci.training import heldout
 from davinci.training.checkpoints import read_state
+from davinci.training.distributed import Ranks
 from davinci.training.loop import Stopped, train
 
 STEPS = 24
@@ -89,6 +91,53 @@ def test_places_of_the_plan_behind_the_end_hold_the_state_the_stage_ended_with(s
     rows = read(store.records(node.id), "heldout")
     tokens = ended(node, store)
     assert {row["tokens"]: row.get("seen") for row in rows} == {places[0]: None, places[1]: tokens, node.end: tokens}
+
+
+@pytest.mark.parametrize("averages", [{"kind": "polyak"}, {"kind": "ema", "half_life_tokens": 10 * LENGTH}])
+def test_averages_count_what_was_seen_and_not_the_gap(store: Store, averages: dict[str, Any]) -> None:
+    """Those of a stage that ended early, and of the one that carries them on, are those of a fixed curriculum."""
+    node = tiny_node(stage=stage(until=FIRES, averages=averages))
+    run(node, store, checkpoints=[boundary(node, STEPS - 1)])
+    tokens = ended(node, store)
+    assert tokens is not None
+    fixed = tiny_node(id="fixed", stage=stage(tokens=tokens, averages=averages))
+    run(fixed, store)
+    child = second(node, averages=averages)
+    after = second(fixed, averages=averages).model_copy(update={"id": "after", "mixture_position": fixed.end // LENGTH})
+    run(child, store)
+    run(after, store)
+    for early, plain in ((node, fixed), (child, after)):
+        folders = [store.checkpoint(one.id, one.end) for one in (early, plain)]
+        found = [read_state(folder).digests for folder in folders]
+        assert found[0] == found[1] and "average.safetensors" in found[0]
+    gap = [store.checkpoint(node.id, place) for place in (boundary(node, STEPS - 1), node.end)]
+    assert read_state(gap[0]).digests == read_state(gap[1]).digests
+
+
+def test_probes_behind_the_end_are_of_the_state_the_stage_ended_with(store: Store) -> None:
+    class Norm:
+        """Something of the weights, every third step or so."""
+
+        every_tokens, lacking = 7 * LENGTH, ()
+
+        def score(self, model: Decoder, ranks: Ranks) -> list[dict[str, Any]]:
+            return [{"capability": "norm", "accuracy": float(model.unembedding.detach().norm())}]
+
+    node = tiny_node(stage=stage(until=FIRES))
+    run(node, store, probes=[Norm()])
+    tokens = ended(node, store)
+    assert tokens is not None
+    found = {row["tokens"]: row["accuracy"] for row in read(store.records(node.id), "probe")}
+    assert list(found) == node.probed_at(Norm.every_tokens)
+    behind = {score for place, score in found.items() if place >= tokens}
+    before = {score for place, score in found.items() if place < tokens}
+    assert len(behind) == 1 and len(before) > 2 and not before & behind
+    fixed = tiny_node(id="fixed", stage=stage(tokens=tokens))
+    run(fixed, store, probes=[Norm()])
+    plain = {row["tokens"]: row["accuracy"] for row in read(store.records("fixed"), "probe")}
+    assert {place: score for place, score in found.items() if place < tokens} == {
+        place: score for place, score in plain.items() if place < tokens
+    }
 
 
 def test_a_plateau_that_never_comes_changes_nothing(store: Store) -> None:

@@ -17,11 +17,15 @@ from training_nodes import LENGTH, tiny_model, tiny_node, tiny_stage
 
 from davinci.config import Execution, Node
 from davinci.errors import UserError
+from davinci.model.decoder import Decoder
+from davinci.realised import read_decisions
 from davinci.store import Store
 from davinci.tracking.records import read
 from davinci.training import checkpoints as saved
-from davinci.training import loop, positions, sharded
+from davinci.training import heldout, loop, positions, sharded
 from davinci.training.distributed import ALONE
+from davinci.training.placement import place
+from davinci.training.step import micro_rows
 
 FSDP = Execution(parallel="fsdp")
 STEPS = 16
@@ -69,6 +73,7 @@ def work(ranks: Any, one: Node, root: Path, execution: Execution, stop: int | No
             progress=lambda *_: None,
             should_stop=should_stop,
             heldout_sequences=4,
+            benchmark=next_letter if ranks.is_first and one.benchmark else None,
             ranks=ranks,
             execution=execution,
         )
@@ -179,6 +184,61 @@ def test_an_index_that_is_not_ours_is_never_loaded(four: Gang, store: Store) -> 
     position = positions.Position(0, folder=folder)
     with pytest.raises(UserError, match=r"\.metadata: belongs to user .* or anyone may change it; not loaded"):
         positions.load(position, one)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_held_out_loss_whose_parts_the_ranks_cannot_share_evenly(four: Gang, store: Store, world: int) -> None:
+    """Five parts: some ranks have one less, and all the same take part in as many passes. The same bits on each."""
+    found = four.run(world, joined, unevenly_measured, node(), FSDP)
+    whole = unevenly_measured(ALONE, node(), Execution())
+    assert whole["sequences"] == 4 * micro_rows(LENGTH) + 7
+    assert all(one == found[0] for one in found), found
+    assert found[0] == pytest.approx(whole, rel=1e-6)
+    ddp = four.run(world, joined, unevenly_measured, node(), Execution())
+    assert all(one == whole for one in ddp), ddp
+
+
+def unevenly_measured(ranks: Any, one: Node, execution: Execution) -> dict[str, float | int]:
+    placed = place(one, positions.Position(0, average_begin=0), ranks, execution)
+    count = 4 * micro_rows(LENGTH) + 7
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, one.vocab_size, (count, LENGTH + 1), generator=generator)
+    return heldout.measure(placed.bare, heldout.HeldOut("code", tokens, count * LENGTH), ranks)
+
+
+@pytest.mark.parametrize("execution", [Execution(), FSDP], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize("averages", [{"kind": "polyak"}, {"kind": "ema", "half_life_tokens": 20 * LENGTH}])
+def test_averages_of_an_adaptive_stage_agree_across_ranks(
+    four: Gang, store: Store, execution: Execution, averages: dict[str, Any]
+) -> None:
+    """It ends when a benchmark says so, of which only the first rank knows."""
+    stage = tiny_stage(
+        tokens=5 * STEPS * LENGTH,
+        batch_size=[{"from_tokens": 0, "sequences": 5}],
+        lr={"shape": "constant", "start": 1e-3},
+        averages=averages,
+        until={"metric": "benchmark", "benchmark": "next", "check_every": 15 * LENGTH, "window": 3, "min_slope": 2.0},
+    )
+    suite = {"suite": "s", "harness": "embedded", "at": [], "limit": None, "heldout_sequences": 2}
+    task = {"domain": "code", "task": "next", "protocol": "ppl", "num_fewshot": 0, "metric": "acc"}
+    one = node(stage=stage, benchmark=suite | {"benchmarks": {"next": task}})
+    run(four, 1, store, one)
+    split = fresh(store, "split")
+    run(four, 2, split, one, execution)
+    decisions = read_decisions(store, one.id)
+    assert decisions is not None and decisions.ended == 45 * LENGTH
+    again = read_decisions(split, one.id)
+    assert again is not None and again.ended == decisions.ended
+    scores = [[check.score for check in made.until] for made in (decisions, again)]
+    assert scores[1] == pytest.approx(scores[0], abs=0.02)
+    assert_close(store, split, one)
+
+
+@torch.no_grad()
+def next_letter(model: Decoder) -> float:
+    """How often the model says the next letter of the alphabet."""
+    letters = (torch.arange(400) % 26 + 66).view(-1, 20)
+    return float((model.logits(model.hidden(letters[:, :-1])).argmax(dim=-1) == letters[:, 1:]).double().mean())
 
 
 def test_bfloat16_keeps_float32_masters(four: Gang, store: Store) -> None:
