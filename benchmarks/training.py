@@ -18,12 +18,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from _order import order_rows
+from _peers import peer_python
 from _table import Row, finish
 from safetensors.torch import save_file
 
@@ -37,7 +37,6 @@ from davinci.store import Store
 
 POOL = "embedded"
 PEERS = ("plain", "transformers", "litgpt")
-# Not under constraints.txt: its huggingface_hub is too new for them, and pip then tries every version they ever had.
 PACKAGES = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "litgpt==0.5.9")
 LR = 1e-3
 
@@ -241,23 +240,6 @@ def ratio(one: Contender, other: Contender) -> float:
     return statistics.median(mine / theirs for mine, theirs in zip(one.rates, other.rates, strict=True))
 
 
-def peer_python(folder: Path) -> Path | None:
-    """Python of the environment with the peers, made where it is missing; None where it cannot be had."""
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        print(f"making {folder} with {' '.join(PACKAGES)}", flush=True)
-        started = time.monotonic()
-        install = [str(python), "-m", "pip", "install", "-q", *PACKAGES]
-        for command in ([sys.executable, "-m", "venv", str(folder)], install):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(f"transformers and litgpt are left out: {done.stderr.strip().splitlines()[-1]}")
-                return None
-        (folder / "complete").touch()
-        print(f"made in {time.monotonic() - started:.0f} s")
-    return python
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three rounds at 1M and 6M, and the order")
@@ -277,7 +259,7 @@ def main() -> None:
         card = read_card(store, POOL)
     assert card is not None
     here = Path(sys.executable)
-    other = peer_python(given.peers)
+    other = peer_python(given.peers, PACKAGES)
     pythons = {"daVinci": here, "bare": here, "plain": here}
     if other is not None:
         pythons |= {"transformers": other, "litgpt": other}

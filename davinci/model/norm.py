@@ -23,15 +23,22 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():  # which fuses the chain, and what is around it
             return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps) * self.weight
+        if not torch.is_grad_enabled():  # a call through autograd costs as much as the sum itself on few tokens
+            return _unit(x, self.eps)[0] * self.weight
         out: Tensor = _Normalise.apply(x, self.weight, self.eps)
         return out
+
+
+def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x at root mean square 1, and what it was multiplied by."""
+    inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return x * inverse, inverse
 
 
 class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        unit = x * inverse
+        unit, inverse = _unit(x, eps)
         ctx.save_for_backward(unit, inverse, weight)
         return unit * weight
 

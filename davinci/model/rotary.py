@@ -22,6 +22,8 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=-1)
         parts = (first * cosines - second * sines, second * cosines + first * sines)
         return torch.cat(parts, dim=-1).to(x.dtype)
+    if not torch.is_grad_enabled():
+        return _turn(x, cosines, sines, 1.0)
     turned: Tensor = _Rotate.apply(x, cosines, sines)
     return turned
 

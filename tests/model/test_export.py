@@ -1,0 +1,83 @@
+"""The exported folder: its layout, and what transformers makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from davinci.config import Model
+from davinci.model.decoder import Decoder
+from davinci.model.export import QWEN2_SPLIT, export
+
+TEXTS = [
+    "for part in parts:\n    if part in 12:\n        x = 345\n",
+    "It don't rain;  the cat's away, naïve.\r\n\r\nYes",
+]
+
+
+def shape(**changes: Any) -> Model:
+    values: dict[str, Any] = {
+        "name": "test", "layers": 2, "hidden_size": 24, "attention_heads": 4, "kv_heads": 2, "head_dim": 8,
+        "mlp_intermediate_size": 40, "vocab_size": 300, "max_position_embeddings": 48, "rope_theta": 5000.0,
+        "norm_eps": 1e-5, "qkv_bias": True, "tie_embeddings": True, "initializer_range": 0.3, "precision": "float32",
+    }  # fmt: skip
+    return Model(**values | changes)
+
+
+def tokenizer(of_qwen2: bool = False) -> Tokenizer:
+    made = Tokenizer(models.BPE())
+    split: Any = pre_tokenizers.Digits(individual_digits=True)
+    if of_qwen2:
+        made.normalizer = normalizers.NFC()
+        split = pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated")
+    made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=not of_qwen2)])
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(TEXTS * 3, trainer)
+    return made
+
+
+CASES = {
+    "biases": (shape(), tokenizer(), "SeedOssForCausalLM"),
+    "biases, Qwen2's tokenizer": (shape(), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
+    "no biases": (shape(qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
+    "untied": (shape(tie_embeddings=False), tokenizer(), "SeedOssForCausalLM"),
+    "wide heads": (shape(head_dim=12, qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
+}
+
+
+@pytest.mark.parametrize(("model", "spoken", "architecture"), CASES.values(), ids=list(CASES))
+def test_layout(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Path) -> None:
+    export(tmp_path, Decoder(model, 300).state_dict(), model, 300, spoken)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [architecture]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "spoken", "architecture"), CASES.values(), ids=list(CASES))
+def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    decoder = Decoder(model, 300).eval()
+    decoder.initialise(5)
+    export(tmp_path, decoder.state_dict(), model, 300, spoken)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert type(theirs).__name__ == architecture
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in TEXTS:
+        ids = spoken.encode(text).ids
+        assert read(text, add_special_tokens=False)["input_ids"] == ids
+        assert read.decode(ids) == spoken.decode(ids)
+        tokens = torch.tensor([ids[:48]])
+        with torch.no_grad():
+            torch.testing.assert_close(theirs(tokens).logits, decoder(tokens), atol=1e-4, rtol=0)
