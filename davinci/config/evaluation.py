@@ -14,6 +14,9 @@ from davinci.config.base import Frozen, NotNegative, Positive
 class Benchmark(Frozen):
     """One task of the suite. `chance` is the score of a uniform guess (0 for generation).
 
+    `prompt` says how an item is put: as the task itself does; with its options listed under letters, of which one is
+    the answer; free, the options not shown and the answer one of their texts; or listed and answered after a chain of
+    thought. A task of either protocol whose items have options can be run under the other (docs/evaluation.md).
     `items` and `tokens_per_item` (prompt, examples, all choices or the answer, in tokens) only price the evaluation.
     """
 
@@ -23,8 +26,15 @@ class Benchmark(Frozen):
     num_fewshot: NotNegative
     metric: str
     chance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    prompt: Literal["own", "options", "free", "cot"] = "own"
     items: Positive | None = None
     tokens_per_item: Positive | None = None
+
+    @model_validator(mode="after")
+    def _writes_its_thoughts(self) -> Self:
+        if self.prompt == "cot" and self.protocol == "ppl":
+            raise ValueError("prompt: a chain of thought is written, so protocol ppl has none; own, options or free")
+        return self
 
 
 class EvaluationPoint(Frozen):
@@ -76,6 +86,10 @@ class Evaluation(Frozen):
     With `keep_text`, per-item records hold what the model wrote. `keep` says how long checkpoints stay that are there
     only to be evaluated: for good (``all``), until ``gc`` is told to remove them (``evaluated``), or until their
     stretch of training is finished and evaluated (``last``: ends of stretches alone stay).
+
+    `data` says where the tasks' data sets lie, for machines that reach no hub: a folder with a folder for each
+    task, or these by task or benchmark. `run_code` must be set before programs that a model wrote are run: ``isolated``
+    only where they can be kept from network, files and processes, ``best_effort`` anywhere.
     """
 
     suite: str
@@ -87,6 +101,8 @@ class Evaluation(Frozen):
     probes: Probes | None = None
     keep_text: bool = False
     keep: Literal["all", "evaluated", "last"] = "evaluated"
+    data: str | dict[str, str] | None = None
+    run_code: Literal["refuse", "isolated", "best_effort"] = "refuse"
 
     def only(self, benchmark: str) -> Evaluation:
         """The suite of one of its benchmarks, which says nothing of when."""
@@ -96,7 +112,8 @@ class Evaluation(Frozen):
     def key(self) -> str:
         """Eight hex digits that tell suites apart by what they measure: records carry it beside each score."""
         measured = {
-            name: [one.task, one.protocol, one.num_fewshot, one.metric] for name, one in self.benchmarks.items()
+            name: [one.task, one.protocol, one.num_fewshot, one.metric, *([] if one.prompt == "own" else [one.prompt])]
+            for name, one in self.benchmarks.items()
         }
         plain = json.dumps([self.harness, self.limit, measured], sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:8]

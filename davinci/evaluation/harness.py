@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import pandas as pd
 
 from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError, nearest
-from davinci.evaluation import suite
 from davinci.evaluation.item_records import item_frame
+from davinci.evaluation.per_token import offer_per_token
 from davinci.store import Store
 
 
@@ -36,12 +35,16 @@ def run(
     _prepare_environment(evaluation, store)
     from lm_eval.evaluator import evaluate
 
+    from davinci.evaluation.loading import load_once
+
     lm = load()
     scores: dict[str, float] = {}
     frames = []
     for name, benchmark in evaluation.benchmarks.items():
-        loaded = _load(evaluation.harness, benchmark.task, str(folder), settings)
+        loaded = load_once(settings, name, benchmark, evaluation, folder)
         for task in loaded["tasks"].values():
+            if task.OUTPUT_TYPE == "multiple_choice":
+                offer_per_token(task, lm)
             task.set_config("num_fewshot", benchmark.num_fewshot)
             task.set_fewshot_seed(fewshot_seed)
         with redirect_stderr(io.StringIO()):  # its progress bars: one a benchmark and checkpoint would bury a job's log
@@ -62,26 +65,13 @@ def run(
 def _prepare_environment(evaluation: Evaluation, store: Store) -> None:
     """Settings that lm-eval's libraries read when they are first imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HOME", str(store.root / "huggingface"))
     if evaluation.harness == "embedded":
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
             os.environ.setdefault(name, "1")
     # Its warnings are advice to whoever writes tasks; they would fill a job's log at every checkpoint.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-
-
-@lru_cache
-def _manager(harness: suite.Harness, folder: str) -> Any:
-    from lm_eval.tasks import TaskManager
-
-    own = suite.task_folders(harness)[0]
-    return TaskManager(include_path=str(own), include_defaults=harness == "lm_eval", metadata={"folder": folder})
-
-
-@lru_cache(maxsize=256)
-def _load(harness: suite.Harness, task: str, folder: str, settings: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = _manager(harness, folder).load([task])
-    return loaded
 
 
 def _metric(results: dict[str, Any], name: str, benchmark: Benchmark) -> tuple[str, str]:

@@ -6,10 +6,11 @@ column         type           holds
 benchmark      string         its name in the suite
 item           int32          the item's place in the task's documents; in a group of tasks, in all of them
 score          float64        the item's value of the benchmark's metric; their mean is the score
-chosen         int16          the choice that the metric ranks first; null where the model writes
+chosen         int16          the choice that the metric ranks first, or the option that the text settles on; else null
 likelihoods    list<float32>  log-likelihood (nats, summed over tokens) of each choice; null where the model writes
 truncated      bool           the text did not fit the context and lost its beginning, as lm-eval cuts it
 text           string         what the model wrote, with `evaluation.keep_text`; null otherwise
+outcome        string         how a program that the model wrote ended (`sandbox.KINDS`); null where it wrote none
 =============  =============  ========================================================================================
 
 The file's metadata ``davinci.evaluation`` is JSON: the score of each benchmark in `scores`, and in `digest` what tells
@@ -30,6 +31,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from davinci.evaluation.per_token import token_counts
+from davinci.evaluation.protocols import ReadChoice
 from davinci.store import atomic_file
 
 SCHEMA = pa.schema(
@@ -41,6 +44,7 @@ SCHEMA = pa.schema(
         "likelihoods": pa.list_(pa.float32()),
         "truncated": pa.bool_(),
         "text": pa.string(),
+        "outcome": pa.string(),
     }
 )
 # What a task that sets no limit lets a model write: lm-eval's own.
@@ -49,7 +53,7 @@ GENERATION_TOKENS = 256
 _METADATA = b"davinci.evaluation"
 _DTYPES = {
     **{"benchmark": "object", "item": "int32", "score": "float64", "chosen": "Int16", "truncated": "bool"},
-    "text": "string",
+    **{"text": "string", "outcome": "string"},
 }
 
 
@@ -83,24 +87,38 @@ def item_frame(
             if task.OUTPUT_TYPE == "multiple_choice":
                 choices = task.doc_to_choice(sample["doc"])
                 values = np.array([value for value, _ in sample["filtered_resps"]])
-                choice, likelihoods = chosen(metric, values, choices), values[: len(choices)].astype(np.float32)
-            elif task.OUTPUT_TYPE == "generate_until" and keep_text:
-                text = sample["resps"][0][0]
+                lengths = token_counts(task, lm, sample["doc"]) if metric == "acc_tokens" else None
+                choice, likelihoods = (
+                    chosen(metric, values, choices, lengths),
+                    values[: len(choices)].astype(np.float32),
+                )
+            elif task.OUTPUT_TYPE == "generate_until":
+                written = sample["resps"][0][0]
+                text = written if keep_text else None
+                if isinstance(task.config.process_results, ReadChoice):
+                    choice = task.config.process_results.chosen(sample["doc"], written)
             cut = is_cut(lm, task.OUTPUT_TYPE, sample["arguments"])
-            rows.append((name, sample["doc_id"], float(sample[metric]), choice, likelihoods, cut, text))
+            rows.append(
+                (name, sample["doc_id"], float(sample[metric]), choice, likelihoods, cut, text, sample.get("outcome"))
+            )
     frame = pd.DataFrame(rows, columns=SCHEMA.names)
     if len(tasks) > 1:  # a group: its members' ids overlap
         frame["item"] = range(len(frame))
     return frame.astype(_DTYPES)
 
 
-def chosen(metric: str, values: np.ndarray, choices: Sequence[str]) -> int:
-    """The choice that lm-eval's `metric` ranks first; metrics it has no rule of its own for rank by the sum."""
+def chosen(metric: str, values: np.ndarray, choices: Sequence[str], lengths: np.ndarray | None = None) -> int:
+    """The choice that lm-eval's `metric` ranks first; metrics it has no rule of its own for rank by the sum.
+
+    `lengths` are the choices' tokens, for ``acc_tokens``.
+    """
     scores = values[: len(choices)]
     if metric == "acc_norm":
         scores = scores / [len(one) for one in choices]
     elif metric == "acc_bytes":
         scores = scores / [len(one.encode()) for one in choices]
+    elif lengths is not None:
+        scores = scores / lengths
     elif metric == "acc_mutual_info":
         scores = scores - values[len(choices) :]
     return int(np.argmax(scores))

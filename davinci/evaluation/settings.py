@@ -11,7 +11,8 @@ from typing import Any
 
 from davinci.config import Evaluation, Node
 from davinci.errors import UserError
-from davinci.evaluation import suite
+from davinci.evaluation import local_data, suite
+from davinci.evaluation.code_tasks import refuse_code
 from davinci.store import Store, file_digest
 
 # Raise it when adapter or harness code changes scores that no file's digest would show.
@@ -36,6 +37,9 @@ def settings_digest(node: Node, evaluation: Evaluation, store: Store) -> str:
 def tasks_digest(pool: str, evaluation: Evaluation, store: Store, *, model: Any, tokenizer: str) -> str:
     """`settings_digest` of any model: `model` is plain data that says what its weights are computed with."""
     suite.check(evaluation)
+    for benchmark in evaluation.benchmarks.values():
+        for config in suite.leaves(evaluation.harness, benchmark.task).values():
+            refuse_code(config, evaluation.run_code)
     parts: dict[str, Any] = {
         "version": EVALUATION_VERSION,
         "harness": [evaluation.harness, _version("lm-eval")],
@@ -49,10 +53,13 @@ def tasks_digest(pool: str, evaluation: Evaluation, store: Store, *, model: Any,
                 benchmark.metric,
                 benchmark.num_fewshot,
                 _task_digests(evaluation.harness, benchmark.task, store.pool(pool) / "tasks"),
+                *([] if benchmark.prompt == "own" else [benchmark.prompt]),
             ]
             for name, benchmark in evaluation.benchmarks.items()
         },
     }
+    if evaluation.data is not None:
+        parts["data"] = {name: _data_digests(evaluation, name) for name in evaluation.benchmarks}
     if evaluation.keep_text:  # the same scores, but records that hold more
         parts["keep_text"] = True
     return digest(parts)[:24]
@@ -95,11 +102,27 @@ def _task_digests(harness: suite.Harness, task: str, folder: Path) -> list[str]:
     return [definition] if items is None else [definition, _file_digest(folder / items)]
 
 
+def _data_digests(evaluation: Evaluation, name: str) -> dict[str, dict[str, str]] | None:
+    """Digests of the local files of a benchmark's data sets, by task and split; None where they are the hub's."""
+    benchmark = evaluation.benchmarks[name]
+    folder = local_data.root(evaluation, name, benchmark.task)
+    if folder is None:
+        return None
+    return {
+        task: {split: _file_digest(file) for split, file in files.items()}
+        for task, config in suite.leaves(evaluation.harness, benchmark.task).items()
+        for files in [local_data.files(folder, config, benchmark.num_fewshot)]
+    }
+
+
 @lru_cache
 def _definition(harness: suite.Harness, task: str) -> tuple[str, str | None]:
     """Digest of a task's definition, and the name of its item file in the pool."""
     config = suite.task_config(suite.task_files(harness)[task])
-    return digest(config), config["dataset_kwargs"]["file"] if harness == "embedded" else None
+    members = {} if harness == "embedded" else suite.leaves(harness, task)
+    return digest([config, members] if members else config), (
+        config["dataset_kwargs"]["file"] if harness == "embedded" else None
+    )
 
 
 @lru_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import Any, Literal
 
 import yaml
 
-from davinci.config import Evaluation
+from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError, nearest
+from davinci.evaluation.item_sets import item_set
+from davinci.evaluation.protocols import LIKELIHOOD_METRICS, is_converted, native
 
 Harness = Literal["embedded", "lm_eval"]
 
 EMBEDDED_TASKS = Path(__file__).parent / "tasks"
 PAPER_TASKS = Path(__file__).parent / "paper_tasks"
 
-_NAME = re.compile(r"""^(?:task|group):[ \t]*["']?([\w.+-]+)["']?[ \t]*$""", re.MULTILINE)
+_NAME = re.compile(r"""^["']?(?:task|group)["']?:[ \t]*["']?([\w.+-]+)["']?[ \t]*$""", re.MULTILINE)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Reads ``!function module.name`` as the string it is."""
 
 
@@ -54,45 +57,97 @@ def known_tasks(harness: Harness = "embedded") -> list[str]:
     return sorted(task_files(harness))
 
 
+@lru_cache(maxsize=4096)
 def task_config(file: Path) -> dict[str, Any]:
-    """A task file as plain data, its ``include`` resolved, functions left as their names."""
+    """A task file as plain data, its ``include`` resolved, functions left as their names. Not to be changed."""
     config: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    included = config.pop("include", None)
-    if included is None:
-        return config
-    return {**task_config(file.parent / included), **config}
+    included = config.pop("include", [])
+    merged: dict[str, Any] = {}
+    for name in included if isinstance(included, list) else [included]:
+        merged.update(task_config(file.parent / name))
+    return {**merged, **config}
+
+
+@lru_cache
+def leaves(harness: Harness, task: str) -> dict[str, dict[str, Any]]:
+    """The tasks that a task or group of `harness` runs, by name: their files as plain data.
+
+    A member of a group that is the name of no file is a tag, as lm-eval has them: that of the files beside the group's.
+    """
+    file = task_files(harness)[task]
+    config = task_config(file)
+    return _members(harness, config, file.parent) if "group" in config else {task: config}
+
+
+def _members(harness: Harness, group: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    known = task_files(harness)
+    found: dict[str, dict[str, Any]] = {}
+    for member in group["task"]:
+        name = member if isinstance(member, str) else str(member.get("group", member.get("task")))
+        if name in known:
+            found.update(leaves(harness, name))
+        elif isinstance(member, str):
+            found.update(_tagged(folder, name))
+        else:
+            found.update(_members(harness, member, folder))
+    return found
+
+
+def folders(harness: Harness, task: str) -> list[Path]:
+    """Where the files lie of a task or group of `harness` and of all in it."""
+    known = task_files(harness)
+    return sorted({known[task].parent, *(known[name].parent for name in leaves(harness, task))})
+
+
+def _tagged(folder: Path, tag: str) -> dict[str, dict[str, Any]]:
+    found = {}
+    for config in map(task_config, sorted(folder.glob("*.yaml"))):
+        tags = config.get("tag") or []
+        if tag == tags or (isinstance(tags, list) and tag in tags):
+            found[str(config["task"])] = config
+    return found
 
 
 def check(evaluation: Evaluation) -> None:
-    """Refuse a benchmark whose task no file defines; of the project's own tasks also a wrong metric or protocol.
+    """Refuse a benchmark whose task no file defines, or that does not have its protocol or metric.
 
     Raises:
         UserError: naming the key, its value and the nearest known ones.
     """
-    known = known_tasks(evaluation.harness)
     for name, benchmark in evaluation.benchmarks.items():
-        if benchmark.task not in known:
-            raise UserError(
-                f"evaluation.benchmarks.{name}.task: harness {evaluation.harness} has no task {benchmark.task!r}"
-                + nearest(benchmark.task, known)
-            )
-        if evaluation.harness != "embedded":
-            continue  # of lm-eval's groups of tasks only lm-eval itself can tell
-        protocol, metrics = _computes(benchmark.task)
-        if benchmark.protocol != protocol:
-            raise UserError(
-                f"evaluation.benchmarks.{name}.protocol: task {benchmark.task} is {protocol}, not {benchmark.protocol}"
-            )
-        if benchmark.metric.partition(",")[0] not in metrics:
-            raise UserError(
-                f"evaluation.benchmarks.{name}.metric: task {benchmark.task} does not compute {benchmark.metric!r}"
-                + nearest(benchmark.metric, metrics)
-            )
+        _check(evaluation.harness, name, benchmark)
 
 
-@lru_cache
-def _computes(task: str) -> tuple[str, tuple[str, ...]]:
-    """Protocol and metrics of one of the project's own tasks."""
-    config = task_config(task_files("embedded")[task])
-    protocol = "generative" if config["output_type"] == "generate_until" else "ppl"
-    return protocol, tuple(one["metric"] for one in config["metric_list"])
+@lru_cache(maxsize=4096)
+def _check(harness: Harness, name: str, benchmark: Benchmark) -> None:
+    """`check` of one benchmark: a plan has thousands of the same."""
+    where, task = f"evaluation.benchmarks.{name}", benchmark.task
+    known = known_tasks(harness)
+    if task not in known:
+        raise UserError(f"{where}.task: harness {harness} has no task {task!r}{nearest(task, known)}")
+    tasks = leaves(harness, task).values()
+    converted = [one for one in tasks if is_converted(one, benchmark)]
+    if converted and all(item_set(one) is None for one in converted):
+        raise UserError(
+            f"{where}.protocol: task {task} is {native(converted[0])} and its items have no options: it has no "
+            f"protocol {benchmark.protocol}" + ("" if benchmark.prompt == "own" else f", prompt {benchmark.prompt}")
+        )
+    if benchmark.prompt == "free" and any((found := item_set(one)) and found.listed for one in converted):
+        raise UserError(f"{where}.prompt: the questions of task {task} list their options; options or cot")
+    metrics = set.intersection(*({*computes(one, benchmark)} for one in tasks))
+    if benchmark.metric.partition(",")[0] not in metrics:
+        raise UserError(
+            f"{where}.metric: task {task} does not compute {benchmark.metric!r}{nearest(benchmark.metric, metrics)}"
+        )
+
+
+def computes(config: Mapping[str, Any], benchmark: Benchmark) -> list[str]:
+    """The metrics of a task, whose config is plain data, under the benchmark's protocol and prompt."""
+    if item_set(config) is not None and is_converted(config, benchmark):
+        return ["acc"] if benchmark.protocol == "generative" else list(LIKELIHOOD_METRICS)
+    own = [str(one["metric"]).rpartition(".")[2] for one in config.get("metric_list", [])]
+    own = [{"pass_at_k": "pass@1"}.get(metric, metric) for metric in own]
+    ranks = config.get("output_type") == "multiple_choice"
+    if ranks and config.get("process_results") is None:
+        return [*dict.fromkeys([*own, *LIKELIHOOD_METRICS])]
+    return [*own, "acc_tokens"] if ranks else own

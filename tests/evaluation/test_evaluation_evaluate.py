@@ -15,7 +15,7 @@ import yaml
 
 from davinci.config import Evaluation, Model, Node, parse
 from davinci.errors import UserError
-from davinci.evaluation import embedded, harness, suite
+from davinci.evaluation import embedded, harness, loading, suite
 from davinci.evaluation.evaluate import cache_key, evaluate
 from davinci.evaluation.settings import settings_digest
 from davinci.model.decoder import Decoder
@@ -87,7 +87,8 @@ def test_items_and_scores_agree(store: Store, node: Node, save: Callable[[int], 
         assert list(result.frame["item"]) == list(range(12))
         assert result.score == pytest.approx(result.frame["score"].mean())
         if result.protocol == "ppl":
-            rows = harness._load("embedded", result.benchmark, str(store.pool("embedded") / "tasks"), "x")
+            benchmark = evaluation.benchmarks[result.benchmark]
+            rows = loading.load(result.benchmark, benchmark, evaluation, store.pool("embedded") / "tasks")
             labels = rows["tasks"][result.benchmark].dataset["test"]["label"][:12]
             assert np.array_equal(result.frame["score"] == 1.0, result.frame["chosen"] == labels)
             assert result.frame["text"].isna().all()
@@ -137,9 +138,8 @@ def test_labels_and_prices_leave_the_key_alone(store: Store, node: Node, small: 
 def test_shots_stand_before_the_question(store: Store, node: Node, save: Callable[[int], Path], small: Suite) -> None:
     for benchmark in ("arithmetic_ppl", "arithmetic_generative"):
         evaluate(save(1), node, small(benchmark, limit=2, num_fewshot=2), store)
-    tasks = str(store.pool("embedded") / "tasks")
     settings = settings_digest(node, small("arithmetic_generative", limit=2, num_fewshot=2), store)
-    task = harness._load("embedded", "arithmetic_generative", tasks, settings)["tasks"]["arithmetic_generative"]
+    task = loading._LOADED[settings, "arithmetic_generative"]["tasks"]["arithmetic_generative"]
     shots = task.instances[0].args[0].split("\n\n")
     assert len(shots) == 3
     assert all(shot.startswith("Question: ") and " = " in shot.split("Answer: ")[1] for shot in shots[:2])
@@ -157,9 +157,10 @@ def test_mistakes_are_named(store: Store, node: Node, save: Callable[[int], Path
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in TASKS.glob("[!_]*.yaml")))
-def test_every_task_file_loads_in_lm_eval(file: str, store: Store) -> None:
+def test_every_task_file_loads_in_lm_eval(file: str, store: Store, small: Suite) -> None:
     name = file.removesuffix(".yaml")
-    tasks = harness._load("embedded", name, str(store.pool("embedded") / "tasks"), "load")["tasks"]
+    asked = small(name)
+    tasks = loading.load(name, asked.benchmarks[name], asked, store.pool("embedded") / "tasks")["tasks"]
     assert list(tasks) == [name]
     assert len(tasks[name].eval_docs) > 50
 

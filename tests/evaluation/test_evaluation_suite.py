@@ -57,19 +57,26 @@ def test_unknown_task_names_the_nearest() -> None:
     assert str(caught.value).startswith(start)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("metric", "akk", "metric: task general_cloze does not compute 'akk'; known: acc"),
-        ("protocol", "generative", "protocol: task general_cloze is ppl, not generative"),
-    ],
-)
-def test_own_tasks_refuse_what_they_do_not_compute(key: str, value: str, message: str) -> None:
+WRONG = {
+    "general_cloze": (
+        {"metric": "bleu"},
+        "metric: task general_cloze does not compute 'bleu'; known: acc, acc_bytes, acc_norm, acc_tokens",
+    ),
+    "general_word_order": (
+        {"protocol": "generative", "metric": "acc_norm"},
+        "metric: task general_word_order does not compute 'acc_norm'; nearest: acc",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_own_tasks_refuse_what_they_do_not_compute(name: str) -> None:
     data = load("embedded")
-    data["benchmarks"]["general_cloze"][key] = value  # type: ignore[index]
+    changes, message = WRONG[name]
+    data["benchmarks"][name].update(changes)  # type: ignore[index]
     with pytest.raises(UserError) as caught:
         suite.check(parse(Evaluation, data))
-    assert str(caught.value) == f"evaluation.benchmarks.general_cloze.{message}"
+    assert str(caught.value) == f"evaluation.benchmarks.{name}.{message}"
 
 
 def test_names_need_no_heavy_import() -> None:

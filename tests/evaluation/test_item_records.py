@@ -15,9 +15,9 @@ import torch
 import yaml
 
 from davinci.config import Evaluation, Model, Node, parse
-from davinci.evaluation import embedded, evaluate, harness, settings, suite
+from davinci.evaluation import embedded, evaluate, harness, loading, settings, suite
 from davinci.evaluation.adapter import DecoderLM, load
-from davinci.evaluation.item_records import SCHEMA, chosen, is_cut, read
+from davinci.evaluation.item_records import _DTYPES, SCHEMA, chosen, is_cut, read
 from davinci.model.decoder import Decoder
 from davinci.model.weights import WEIGHTS
 from davinci.store import Store
@@ -78,7 +78,8 @@ def test_the_choice_is_the_one_that_the_metric_ranks_first(metric: str, store: S
     """lm-eval's own task calls the item right exactly where the choice is the right one."""
     name = "science_cloze"
     harness._prepare_environment(small(name), store)
-    task = harness._load("embedded", name, str(store.pool("embedded") / "tasks"), metric)["tasks"][name]
+    asked = small(name)
+    task = loading.load(name, asked.benchmarks[name], asked, store.pool("embedded") / "tasks")["tasks"][name]
     task._metric_fn_list = dict.fromkeys(["acc", metric])
     random = np.random.default_rng(5)
     found = set()
@@ -181,8 +182,8 @@ class World:
 
     def _run(self, load: object, folder: Path, asked: Evaluation, *_: object, **__: object) -> Any:
         self.runs += 1
-        rows = [(name, item, 1.0, None, None, False, None) for name in asked.benchmarks for item in range(8)]
-        frame = pd.DataFrame(rows, columns=SCHEMA.names).astype({"item": "int32", "chosen": "Int16", "text": "string"})
+        rows = [(name, item, 1.0, None, None, False, None, None) for name in asked.benchmarks for item in range(8)]
+        frame = pd.DataFrame(rows, columns=SCHEMA.names).astype(_DTYPES)
         return dict.fromkeys(asked.benchmarks, 1.0), frame
 
     def evaluate(self) -> int:
