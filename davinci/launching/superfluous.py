@@ -4,8 +4,8 @@ Needed are, over all launched sweeps together: every checkpoint of a node that o
 goes on from there or evaluates there; the end of every finished node, which is what makes it finished and where
 children start; and what an unfinished node would take over from the folder of another. What is left are checkpoints in
 the middle of finished nodes, taken to be evaluated, which they have been, and those of nodes that no sweep names. Of
-the former, `evaluation.keep` of the sweeps that asked for them says more: ``all`` keeps them, and what was asked for with
-``last`` alone goes by itself (`prune`).
+the former, `evaluation.keep` of the sweeps that asked for them says more: ``all`` keeps them, and what was asked for
+with ``last`` alone goes by itself (`prune`).
 """
 
 from __future__ import annotations
