@@ -116,7 +116,24 @@ def _here(wanted: Sequence[_Wanted], threads: int, options: argparse.Namespace, 
 
 
 def _submit(plan: Plan, wanted: Sequence[_Wanted], cluster: Cluster, options: argparse.Namespace, store: Store) -> int:
-    raise UserError("--cluster slurm: evaluate runs on this machine; leave it out")
+    """Submit what is not evaluated yet, a job a node."""
+    from davinci.launching.evaluating import rows_of
+    from davinci.launching.on_demand import submit
+
+    lacking = [one for one in wanted if not rows_of(one.node, one.asked, store)]
+    suites = {one.asked.demand.suite: one.asked.evaluation for one in lacking}
+    states = [(one.node, one.asked.demand) for one in lacking]
+    ids, new = submit(plan.sweep, states, suites, store, cluster) if lacking else ({}, 0)
+    known = len(wanted) - len(lacking)
+    if options.json:
+        print_json({"jobs": ids, "submitted": new, "evaluated_before": known})
+        return 0
+    print(f"submitted {count(new, 'job')} for {count(len(lacking), 'state')}; {known} evaluated before")
+    if ids:
+        print(f"follow: squeue --jobs {','.join(ids.values())}")
+        print(f"logs:   {store.jobs(plan.sweep)}")
+        print("the same command without --cluster slurm shows the scores once they are done")
+    return 0
 
 
 def _external(options: argparse.Namespace, store: Store) -> int:

@@ -13,7 +13,8 @@ from davinci.commands.output import print_json, print_json_line
 from davinci.errors import UserError
 from davinci.launching.job import log_path
 from davinci.launching.status import run_states
-from davinci.planning.plan import Plan, PlannedRun, load_plan
+from davinci.launching.tasks import EVALUATION, tasks
+from davinci.planning.plan import Chain, Plan, PlannedRun, load_plan
 from davinci.store import Store
 
 FOLLOW_SECONDS = 0.5
@@ -86,14 +87,20 @@ def _logs(plan: Plan, name: RunName, store: Store) -> list[_Log]:
     """Logs of the run's chains, from the root to the leaf. What another sweep trained was logged there."""
     nodes = set(_planned(plan, name).nodes)
     logs = []
-    for chain in plan.chains():
+    for chain in tasks(plan):
         if nodes.isdisjoint(chain.nodes):
             continue
         path = log_path(store, plan.sweep, chain.name)
-        elsewhere = [] if path.is_file() else [store.root.glob(f"jobs/*/{node}.log") for node in chain.nodes]
+        elsewhere = [] if path.is_file() else [store.root.glob(f"jobs/*/{name}.log") for name in _names(chain)]
         found = sorted(path for paths in elsewhere for path in paths)
         logs += [_Log(chain.name, one) for one in found or [path]]
     return logs
+
+
+def _names(task: Chain) -> list[str]:
+    """What jobs are called that do something of the task, in other sweeps."""
+    ending = EVALUATION if task.name.endswith(EVALUATION) else ""
+    return [node + ending for node in task.nodes]
 
 
 def _planned(plan: Plan, name: RunName) -> PlannedRun:

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from davinci.commands.names import find
 from davinci.commands.output import print_json
 from davinci.launching.launch import launch
+from davinci.launching.tasks import tasks
 from davinci.planning.plan import Plan, load_plan
 from davinci.store import Store
 
@@ -31,4 +32,4 @@ def run(options: argparse.Namespace, store: Store) -> int:
 def _chains(plan: Plan, run: str) -> frozenset[str]:
     """The chains that a run passes through."""
     nodes = next(set(one.nodes) for one in plan.runs if one.id == run)
-    return frozenset(chain.name for chain in plan.chains() if nodes & set(chain.nodes))
+    return frozenset(chain.name for chain in tasks(plan) if nodes & set(chain.nodes))

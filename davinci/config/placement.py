@@ -33,6 +33,17 @@ class Execution(Frozen):
     activation_checkpointing: Literal["none", "full", "selective"] = "none"
 
 
+class EvaluationJobs(Frozen):
+    """What a job that only evaluates takes; null is what a job that trains takes."""
+
+    partition: str | None = None
+    time_minutes: Positive | None = None
+    cpus_per_task: Positive | None = None
+    threads: Positive | None = None
+    memory_gb: Positive | None = None
+    gpus_per_node: NotNegative | None = None
+
+
 class Cluster(Execution):
     """Where jobs run. Never part of a run's identity.
 
@@ -42,7 +53,9 @@ class Cluster(Execution):
     once: each takes one of Slurm's licences `license`, whose number the cluster sets, or else a lease in the store. A
     chain whose process or node dies is tried `max_retries` times more; time limits and preemptions do not count. Each
     of its `nodes` nodes, with `memory_gb` of memory and `gpus_per_node` accelerators, runs `tasks_per_node` ranks of
-    `cpus_per_task` cores and `threads` threads, which train the run together.
+    `cpus_per_task` cores and `threads` threads, which train the run together. States are evaluated by the job that
+    trains them (``in_job``), or by one of its own that starts when that is done (``separate``), on one node, as
+    `evaluation_jobs` says.
     """
 
     kind: Literal["local", "slurm"]
@@ -65,6 +78,14 @@ class Cluster(Execution):
     max_parallel: Positive
     max_retries: NotNegative = 2
     license: str | None = None
+    evaluation: Literal["in_job", "separate"] = "in_job"
+    evaluation_jobs: EvaluationJobs = EvaluationJobs()
+
+    @property
+    def for_evaluation(self) -> Cluster:
+        """The cluster as a job sees it that only evaluates."""
+        own = {key: value for key, value in self.evaluation_jobs.model_dump().items() if value is not None}
+        return self.model_copy(update={"nodes": 1, "tasks_per_node": 1, "parallel": "ddp", **own})
 
     @property
     def ranks(self) -> int:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from davinci.config import Node
 from davinci.launching.reconcile import Remaining
+from davinci.launching.tasks import node_of, tasks
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Plan, PlannedRun
 
@@ -53,8 +54,8 @@ class Board:
         self.seats: dict[int, Seat] = {}
         self.finished = {node for node, one in left.items() if one.finished}
         self._workers = workers
-        self._chains = {chain.name: chain for chain in plan.chains()}
-        self._parents_first = [node for chain in self._chains.values() for node in chain.nodes]
+        self._chains = {task.name: task for task in tasks(plan)}
+        self._parents_first = [node for chain in plan.chains() for node in chain.nodes]
         # By place in plan.runs: the runs through each node, how many nodes each run lacks, how runs that end early end.
         self._runs_of: dict[str, list[int]] = {}
         for place, run in enumerate(plan.runs):
@@ -176,13 +177,14 @@ class Board:
         } | ({"cancelled": ended["cancelled"]} if ended["cancelled"] else {})
 
     def name(self, node: str) -> str:
-        """A node in words."""
-        return stretch_name(self.plan.nodes[node], [self.plan.runs[place] for place in self._runs_of[node]])
+        """A node, or the task named by it, in words."""
+        what, node = ("evaluation of " if node not in self.plan.nodes else ""), node_of(node)
+        return what + stretch_name(self.plan.nodes[node], [self.plan.runs[place] for place in self._runs_of[node]])
 
     def unfinished(self, chain: str) -> str:
         """The runs that lack a node of `chain`, by name."""
         nodes = self._chains[chain].nodes
-        lacking = next((node for node in nodes if node not in self.finished), chain)
+        lacking = next((node for node in nodes if node not in self.finished), node_of(chain))
         names = [self.plan.runs[place].name for place in self._runs_of[lacking]]
         more = len(names) - NAMES_SHOWN
         return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

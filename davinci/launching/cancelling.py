@@ -14,6 +14,7 @@ from davinci.launching.job import failure_path
 from davinci.launching.lock import Owner
 from davinci.launching.presence import is_here, launchers
 from davinci.launching.slurm_queue import cancel_jobs
+from davinci.launching.tasks import tasks_left
 from davinci.planning.plan import Plan
 from davinci.planning.wording import some
 from davinci.store import Store
@@ -39,7 +40,7 @@ def cancel_sweep(plan: Plan, store: Store) -> Stopped:
         UserError: nothing is left of the sweep to cancel, or Slurm cannot be asked.
     """
     left = glance(plan, store)
-    chains = [chain for chain in plan.chains() if any(not left[node].finished for node in chain.nodes)]
+    chains = tasks_left(plan, left)
     if not chains:
         raise UserError(f"sweep {plan.sweep!r}: all {len(plan.runs)} runs are done; nothing to cancel")
     names = tuple(chain.name for chain in chains)
@@ -56,12 +57,15 @@ def cancel_run(plan: Plan, run: str, store: Store) -> Stopped:
         UserError: the run is done, or cancelled, or other runs need all that it lacks.
     """
     left = glance(plan, store)
-    open_nodes = {node for node, one in left.items() if not one.finished}
-    chain_of = {node: chain.name for chain in plan.chains() for node in chain.nodes}
+    chains_of: dict[str, list[str]] = {}
+    for task in tasks_left(plan, left):
+        for node in task.nodes:
+            if not left[node].finished:
+                chains_of.setdefault(node, []).append(task.name)
     mine: dict[str, str] = {}  # Chains with a run that needs them.
     others: dict[str, str] = {}
     for one in plan.runs:
-        lacking = [chain_of[node] for node in one.nodes if node in open_nodes]
+        lacking = [task for node in one.nodes for task in chains_of.get(node, ())]
         if one.id == run:
             mine = dict.fromkeys(lacking, one.name)
         elif lacking and reason(store, plan.sweep, lacking[-1]) is None:

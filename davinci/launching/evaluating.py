@@ -69,25 +69,29 @@ def evaluate_lacking(
     should_stop: Callable[[], bool] = lambda: False,
     on_wait: Callable[[object], None] = lambda owner: None,
     on_state: Callable[[Asked], None] = lambda one: None,
-) -> None:
+) -> bool:
     """Evaluate those of `asked` that are not recorded, under the node's lock, and have done.json vouch for them.
+
+    Returns:
+        Whether some are lacking still: `should_stop` turned true, or the lock was lost to someone else.
 
     Raises:
         NoCheckpoint: a state that is not on the disk.
         WaitAbandoned: `should_stop` turned true while someone else held the node.
     """
     if not _lacking(node, asked, store):
-        return
+        return False
     with Lock(store.node(node.id), on_wait, should_stop) as lock:
         attempt = max((row["attempt"] for row in read(store.records(node.id))), default=1)
         for one in _lacking(node, asked, store):  # Again: who held the lock may have made some.
             if lock.lost or should_stop():
-                return
+                return True
             if not looks_whole(store.checkpoint(node.id, one.demand.tokens)):
                 raise NoCheckpoint(f"{node.id} has no checkpoint at {one.demand.tokens} tokens")
             on_state(one)
             evaluate_state(one, node, attempt, store)
         _vouch(node, asked, store)
+    return False
 
 
 def rows_of(node: Node, asked: Asked, store: Store) -> list[dict[str, Any]]:

@@ -23,7 +23,13 @@ from davinci.errors import RankLost, UserError
 from davinci.launching.cancelled import Cancelled, Watch
 from davinci.launching.demands import Demand, Probing
 from davinci.launching.donors import Donor, take_over
-from davinci.launching.evaluating import evaluate_state, evaluated, still_evaluated
+from davinci.launching.evaluating import (
+    NoCheckpoint,
+    evaluate_lacking,
+    evaluate_state,
+    evaluated,
+    still_evaluated,
+)
 from davinci.launching.lock import Lock, WaitAbandoned
 from davinci.launching.parents import discard
 from davinci.launching.reconcile import (
@@ -37,6 +43,7 @@ from davinci.launching.reconcile import (
     train_rows,
     unprobed,
 )
+from davinci.launching.tasks import Task, is_trained
 from davinci.store import Store, read_json, write_json
 from davinci.tracking.records import read
 
@@ -54,6 +61,7 @@ class Job(Frozen):
     `after` names the chain it starts from. `cluster` is where it runs, on the snapshot `code` of the program (None:
     what is installed). `demands` gives, by node, what is evaluated; `suites` the suites by their key. `donors` gives,
     by node, others that hold states of it (see `donors`). `probes` gives, by node, what is scored while it trains.
+    `task` says whether the job trains, evaluates, or does both.
     """
 
     version: Literal[3] = 3
@@ -69,6 +77,7 @@ class Job(Frozen):
     heldout_sequences: Positive
     donors: dict[str, tuple[Donor, ...]]
     probes: dict[str, tuple[Probing, ...]] = Field(default_factory=dict)
+    task: Task = "all"
 
 
 class Outcome(Frozen):
@@ -167,7 +176,12 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ra
             report({"event": "phase", "node": node.id, "phase": f"waiting for {owner}, which holds this node"})
 
         asked, probing = _asked(job, node, store), job.probes.get(node.id, ())
-        if not (is_settled(node, asked, store, probing) or remaining(node, asked, store, probing=probing).finished):
+        if job.task == "evaluate":
+            _evaluate_node(node, asked, store, report, should_stop, on_wait)
+            _prune(job, node, store)
+        elif not (
+            is_settled(node, asked, store, probing) or _is_done(job, remaining(node, asked, store, probing=probing))
+        ):
             if should_stop():
                 raise Interrupted("asked to stop")
             while True:
@@ -181,7 +195,38 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ra
                         raise Interrupted(str(error) or "asked to stop") from None
                     # Somebody took the node over, believing this process dead: wait for them to finish it.
             _prune(job, node, store)
-        report({"event": "node", "node": node.id})
+        if job.task == "train" and not is_settled(node, asked, store, probing):
+            report({"event": "tokens", "node": node.id, "tokens": node.end})  # Its evaluation is another job's.
+        else:
+            report({"event": "node", "node": node.id})
+
+
+def _is_done(job: Job, left: Remaining) -> bool:
+    """Whether nothing is left that is this job's to do."""
+    return is_trained(left) if job.task == "train" else left.finished
+
+
+def _evaluate_node(
+    node: Node,
+    asked: Sequence[Asked],
+    store: Store,
+    report: Report,
+    should_stop: Callable[[], bool],
+    on_wait: Callable[[object], None],
+) -> None:
+    """Make the evaluations of a trained node that are lacking."""
+
+    def begin(one: Asked) -> None:
+        report({"event": "phase", "node": node.id, "phase": "evaluating"})
+
+    try:
+        while evaluate_lacking(node, asked, store, should_stop, on_wait, begin):
+            if should_stop():
+                raise Interrupted("asked to stop")
+    except WaitAbandoned as error:
+        raise Interrupted(str(error) or "asked to stop") from None
+    except NoCheckpoint as error:
+        raise UserError(f"{error}: it is not trained, or it was removed; launch the sweep again") from None
 
 
 def _prune(job: Job, node: Node, store: Store) -> None:
@@ -212,7 +257,7 @@ def _run_node(
     asked, probing = _asked(job, node, store), job.probes.get(node.id, ())
     due = {node.end, *(one.demand.tokens for one in asked)}
     left = remaining(node, asked, store, is_valid, probing)  # Again: who held the lock may have finished it.
-    if left.finished:
+    if _is_done(job, left):
         return
     previous = done_mark(node.id, store)
     rows = read(store.records(node.id))
@@ -250,7 +295,7 @@ def _run_node(
         if left.train:
             raise RuntimeError(f"training of {node.id} ended without all it was asked for: {left}")
     for one in asked:
-        if one.demand not in left.evaluations:
+        if one.demand not in left.evaluations or job.task == "train":
             continue
         if should_stop():
             raise Interrupted("asked to stop")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from davinci.accounting.machine import gpus, workers
-from davinci.config import Cluster, Node, Tracking
+from davinci.config import Cluster, Tracking
 from davinci.errors import UserError
 from davinci.launching.board import Board, duration
 from davinci.launching.cancelling import clear_marks
@@ -25,6 +25,7 @@ from davinci.launching.presence import present
 from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import Remaining, plan_remaining
 from davinci.launching.schedule import Schedule
+from davinci.launching.tasks import kind, node_clusters, node_of, open_nodes, tasks
 from davinci.planning.plan import Chain, Plan
 from davinci.store import Store, write_json
 
@@ -56,8 +57,8 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
     damaged = remove_damaged(plan, left, store)
     if damaged:
         left = plan_remaining(plan, store)
-    chains = [chain for chain in plan.chains() if only is None or chain.name in only]
-    work = {chain.name: sum(_work(plan.nodes[node], left[node]) for node in chain.nodes) for chain in chains}
+    chains = [task for task in tasks(plan) if only is None or task.name in only]
+    work = _work(plan, chains, left)
     schedule = Schedule(chains, work)
     waiting = schedule.waiting
     places = clusters(plan, waiting)
@@ -120,9 +121,20 @@ def _prepare_probes(plan: Plan, store: Store) -> None:
             prepare(store, pool, wanted)
 
 
-def _work(node: Node, left: Remaining) -> int:
-    """Remaining work in tokens; what needs no training still counts as something."""
-    return 0 if left.finished else 1 + len(left.evaluations) + node.end - left.start
+def _work(plan: Plan, chains: Sequence[Chain], left: Mapping[str, Remaining]) -> dict[str, int]:
+    """Remaining work of each task in tokens; what needs no training still counts as something."""
+    places = node_clusters(plan)
+    work = {}
+    for task in chains:
+        place = places[node_of(task.name)]
+        what = kind(task.name, place)
+        work[task.name] = sum(
+            1
+            + (len(left[node].evaluations) if what != "train" else 0)
+            + (plan.nodes[node].end - left[node].start if what != "evaluate" else 0)
+            for node in open_nodes(task, left, place)
+        )
+    return work
 
 
 def clusters(plan: Plan, names: Collection[str]) -> dict[str, Cluster]:
@@ -136,11 +148,12 @@ def clusters(plan: Plan, names: Collection[str]) -> dict[str, Cluster]:
     if len(kinds) > 1:
         where = ", ".join(f"{kind} (arm {label})" for kind, label in kinds.items())
         raise UserError(f"cluster.kind: a sweep is launched on one cluster, but its arms name {where}")
-    first: dict[str, Cluster] = {}
-    for run in plan.runs:
-        for node in run.nodes:
-            first.setdefault(node, of_arm[run.arm])
-    return {name: first[name] for name in names}
+    first = node_clusters(plan)
+    return {name: _place(name, first[node_of(name)]) for name in names}
+
+
+def _place(task: str, cluster: Cluster) -> Cluster:
+    return cluster.for_evaluation if kind(task, cluster) == "evaluate" else cluster
 
 
 def write_jobs(plan: Plan, store: Store, names: Collection[str]) -> dict[str, Path]:
@@ -155,7 +168,7 @@ def freeze(plan: Plan, store: Store, names: Collection[str], code: str | None = 
     wanted = set(names)
     asked, known, probing = demanded(plan), suites(plan), probed(plan)
     places, sequences = clusters(plan, names), heldout_sequences(plan)
-    chains = [chain for chain in plan.chains() if chain.name in wanted]
+    chains = [task for task in tasks(plan) if task.name in wanted]
     given = donors(plan, (node for chain in chains for node in chain.nodes), store)
     jobs = {}
     for chain in chains:
@@ -164,6 +177,7 @@ def freeze(plan: Plan, store: Store, names: Collection[str], code: str | None = 
         jobs[chain.name] = Job(
             sweep=plan.sweep,
             chain=chain.name,
+            task=kind(chain.name, places[chain.name]),
             after=chain.after,
             store=str(store.root),
             cluster=places[chain.name],

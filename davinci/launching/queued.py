@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from davinci.launching.lock import BEAT_SECONDS, beats
+from davinci.launching.tasks import tasks
 from davinci.planning.plan import Plan
 from davinci.store import Store, read_json
 
@@ -55,7 +56,7 @@ def live(plan: Plan, store: Store, order: Sequence[str]) -> dict[str, str]:
     """
     book = read_book(store, plan.sweep)
     states = _states(plan.sweep, store, book)
-    chains = {chain.name: chain for chain in plan.chains()}
+    chains = {task.name: task for task in tasks(plan)}
     wanted = set(order)
     found = {name: job for name, job in book.items() if name not in wanted and states.get(job, "FAILED") not in _ENDED}
     doomed = []

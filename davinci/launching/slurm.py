@@ -26,6 +26,7 @@ from davinci.launching.job import Job, job_path, read_job
 from davinci.launching.local import thread_environment
 from davinci.launching.lock import Lock
 from davinci.launching.progress import Display
+from davinci.launching.slurm_queue import queue
 from davinci.launching.snapshot import code_folder, snapshot
 from davinci.launching.wrapper import ChainJob, warning_seconds
 from davinci.planning.plan import Plan
@@ -71,6 +72,32 @@ def submit(
     display.say(f"follow: squeue --jobs {','.join(_arrays(ids))}")
     display.say(f"        {Path(sys.executable).name} -m davinci status {plan.sweep} --store {store.root}")
     display.say(f"logs:   {store.jobs(plan.sweep)}")
+
+
+def submit_beside(
+    sweep: str, store: Store, make: Callable[[str], Sequence[Job]], write: Callable[[Sequence[Job]], None]
+) -> tuple[dict[str, str], int]:
+    """Submit jobs that are no part of a plan, unless they are queued already.
+
+    Args:
+        sweep: whose book has them.
+        store: where that is.
+        make: the jobs, on a snapshot of the program.
+        write: writes the files of those that are submitted.
+
+    Returns:
+        The ids of all by their names, and how many are new.
+    """
+    with _errors_said(), Lock(store.jobs(sweep) / "submitting"):
+        jobs = make(snapshot(store))
+        book = queued.read_book(store, sweep)
+        live = queue([book[job.chain] for job in jobs if job.chain in book])
+        fresh = [job for job in jobs if book.get(job.chain) not in live]
+        write(fresh)
+        for job in fresh:
+            attempts_path(store, sweep, job.chain).unlink(missing_ok=True)
+        ids = enqueue(store, sweep, fresh, book)
+    return {job.chain: ids[job.chain] for job in jobs}, len(fresh)
 
 
 def resubmit(job: Job, store: Store) -> None:

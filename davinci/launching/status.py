@@ -18,6 +18,7 @@ from davinci.launching.lock import holder, is_silent
 from davinci.launching.presence import launchers
 from davinci.launching.queued import read_book
 from davinci.launching.slurm_queue import queue
+from davinci.launching.tasks import EVALUATION, is_trained, tasks
 from davinci.planning.plan import Chain, Plan, PlannedRun
 from davinci.store import Store, read_json
 
@@ -122,11 +123,17 @@ class _Reader:
         self._store = store
         self._left = glance(plan, store)
         self._chains = plan.chains()
+        tasks_of = {task.name: task for task in tasks(plan)}
         self._owners: dict[str, list[PlannedRun]] = {}
         for run in plan.runs:
             for node in run.nodes:
                 self._owners.setdefault(node, []).append(run)
-        self._chain_of = {node: chain.name for chain in self._chains for node in chain.nodes}
+        self._trained_by = {node: chain.name for chain in self._chains for node in chain.nodes}
+        # A node's job: what evaluates it, once it is trained and where that is a job of its own.
+        self._chain_of = {
+            node: own if (own := chain + EVALUATION) in tasks_of and is_trained(self._left[node]) else chain
+            for node, chain in self._trained_by.items()
+        }
         open_nodes = [node for chain in self._chains for node in chain.nodes if not self._left[node].finished]
         self._first_open: dict[str, str] = {}
         for node in open_nodes:
@@ -198,7 +205,7 @@ class _Reader:
             chain=chain,
             phase=self._phase(at) if at and state == "running" else None,
             tokens_per_second=measured.speed if measured and is_training else None,
-            eta_seconds=self._finish.get(self._chain_of[run.nodes[-1]]) if open_nodes else None,
+            eta_seconds=self._finish.get(self._trained_by[run.nodes[-1]]) if open_nodes else None,
             error=self._errors[chain] if chain and state in ("failed", "cancelled") else None,
             blocked_by=self._words(chain) if chain and state == "blocked" else None,
             queued=(self._queue or {}).get(chain) if chain and state == "waiting" else None,
@@ -270,7 +277,9 @@ class _Reader:
         }
         cluster = self._plan.arms[0].config.cluster
         size = workers(cluster) if cluster.kind == "local" else cluster.max_parallel
-        return finish_times(able, seconds, [name for name in seconds if name in active], size)
+        return finish_times(
+            able, seconds, [name for name in seconds if name in active or name + EVALUATION in active], size
+        )
 
     def _failures(self) -> tuple[Failure, ...]:
         return tuple(
