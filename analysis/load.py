@@ -50,7 +50,8 @@ class Sweep:
         train: node -> DataFrame(tokens, loss) of the training loss in nats a token.
         spikes: node -> token counts of the steps whose loss or gradient norm was a spike (`training.spikes`).
         probes: node -> its probe rows as recorded.
-        heldout: DataFrame(node, tokens, domain, loss, bits_per_byte).
+        heldout: DataFrame(node, tokens, domain, loss, bits_per_byte, averaged): averaged where it is of the average
+            of the weights that a stage keeps.
         spent: node -> `Spent`, for nodes with records.
         done: node -> content of its done.json.
         notes: what a reader must know about gaps and oddities in the records.
@@ -206,9 +207,16 @@ def _read_curves(sweep: Sweep, rows: dict[str, list[dict[str, Any]]]) -> None:
         train = [(row["tokens"], row.get("loss")) for row in found if row["kind"] == "train"]
         sweep.train[node] = pd.DataFrame(train, columns=["tokens", "loss"]).astype(float)
         heldout += [
-            (node, row["tokens"], row.get("domain"), row.get("loss"), row.get("bits_per_byte"))
+            (
+                node,
+                row["tokens"],
+                row.get("domain"),
+                row.get("loss"),
+                row.get("bits_per_byte"),
+                kind == "heldout_average",
+            )
             for row in found
-            if row["kind"] == "heldout"
+            if (kind := row["kind"]) in ("heldout", "heldout_average")
         ]
         sweep.spikes[node] = [row["tokens"] for row in found if row["kind"] == "spike"]
         sweep.probes[node] = [row for row in found if row["kind"] == "probe"]
@@ -222,4 +230,4 @@ def _read_curves(sweep: Sweep, rows: dict[str, list[dict[str, Any]]]) -> None:
             seconds=sum(max(stamps) - min(stamps) for stamps in times.values()),
             attempts=len(times),
         )
-    sweep.heldout = pd.DataFrame(heldout, columns=["node", "tokens", "domain", "loss", "bits_per_byte"])
+    sweep.heldout = pd.DataFrame(heldout, columns=["node", "tokens", "domain", "loss", "bits_per_byte", "averaged"])

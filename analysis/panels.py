@@ -112,8 +112,10 @@ def loss_panels(sweep: Sweep) -> list[Panel]:
         own = [_after(line, fork) for line in training]
         panels.append(_panel(sweep, title, "nats per token", own, fork, _spikes(sweep, fork)))
     for domain in sorted(set(sweep.heldout["domain"].dropna()), key=_domain_order):
-        lines = _heldout_lines(sweep, domain)
-        panels.append(_panel(sweep, f"Held-out {domain}", "bits per byte", [_after(one, fork) for one in lines], fork))
+        for averaged, title in ((False, f"Held-out {domain}"), (True, f"Held-out {domain}, averaged weights")):
+            lines = _heldout_lines(sweep, domain, averaged)
+            if lines or not averaged:
+                panels.append(_panel(sweep, title, "bits per byte", [_after(one, fork) for one in lines], fork))
     return panels
 
 
@@ -223,8 +225,9 @@ def _training_lines(sweep: Sweep) -> list[Line]:
     return lines
 
 
-def _heldout_lines(sweep: Sweep, domain: str) -> list[Line]:
+def _heldout_lines(sweep: Sweep, domain: str, averaged: bool) -> list[Line]:
     rows = sweep.heldout[(sweep.heldout["domain"] == domain) & sweep.heldout["bits_per_byte"].notna()]
+    rows = rows[rows["averaged"] == averaged]
     points: dict[str, list[tuple[int, list[float]]]] = {}
     lines = []
     for label, colour, marker, nodes in _grouped(sweep):

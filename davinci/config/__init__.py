@@ -8,7 +8,7 @@ otherwise; proportions are fractions of 1; learning rates are absolute.
 from davinci.config.adaptive import Adapt, Until
 from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
 from davinci.config.curriculum import Averages, BatchStep, Curriculum, MixtureStep, Stage
-from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint, Probes
+from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint, Probes, asked
 from davinci.config.learning_rate import LearningRate, LearningRatePiece
 from davinci.config.model import Model, Optimizer
 from davinci.config.node import Node, SourceUse
@@ -51,5 +51,6 @@ __all__ = [
     "Stage",
     "Tracking",
     "Until",
+    "asked",
     "parse",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,6 +36,13 @@ class Benchmark(Frozen):
         if self.prompt == "cot" and self.protocol == "ppl":
             raise ValueError("prompt: a chain of thought is written, so protocol ppl has none; own, options or free")
         return self
+
+
+def asked(suite: str, weights: str = "trained", states: Sequence[int] = ()) -> str:
+    """How records name `suite` (its key) asked of `weights`, or of the mean of the states at these tokens: the key
+    itself for a state's trained weights."""
+    parts = [suite] if weights == "trained" else [suite, weights]
+    return "-".join([*parts, "mean", *map(str, states)] if states else parts)
 
 
 class EvaluationPoint(Frozen):

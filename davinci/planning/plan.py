@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from davinci.config import Frozen, Node, Run, parse
+from davinci.config import Frozen, Node, Run, asked, parse
 from davinci.errors import UserError, nearest
 from davinci.planning.sweep import Arm, Budget, Question
 from davinci.store import Store, read_json
@@ -37,13 +37,8 @@ class Point(Frozen):
     states: tuple[State, ...] = ()
 
     def asks(self, suite: str) -> str:
-        """How records name `suite` (its key) asked of these weights: the key itself for a state's trained weights."""
-        parts = [suite]
-        if self.weights != "trained":
-            parts.append(self.weights)
-        if self.states:
-            parts += ["mean", *(str(state.tokens) for state in self.states)]
-        return "-".join(parts)
+        """How records name `suite` (its key) asked of these weights."""
+        return asked(suite, self.weights, [state.tokens for state in self.states])
 
 
 class PlannedRun(Frozen):

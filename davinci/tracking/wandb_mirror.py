@@ -82,11 +82,16 @@ def wandb_id(sweep: str, run: str) -> str:
 def history(store: Store, manifest: dict[str, Any]) -> History:
     """All metrics of a run by tokens since initialisation, the stretches it shares with other runs included.
 
-    Of evaluations those on the run's own suite: another arm may have asked the same state for something else.
+    Of evaluations those on the run's own suite, of the weights that it asks for there: another arm may have asked the
+    same state for something else.
     """
-    from davinci.config import Evaluation, parse  # Only where there is something to send.
+    from davinci.config import Evaluation, asked, parse  # Only where there is something to send.
 
     suite = parse(Evaluation, manifest["config"]["evaluation"]).key
+    suites = {
+        point["tokens"]: asked(suite, point["weights"], [state["tokens"] for state in point["states"]])
+        for point in manifest["points"]
+    }
     found: History = {}
     evaluations: dict[int, list[dict[str, Any]]] = {}
     for node in manifest["nodes"]:
@@ -95,7 +100,7 @@ def history(store: Store, manifest: dict[str, Any]) -> History:
             if not (node["begin"] < tokens <= node["end"] or tokens == node["begin"] == 0):
                 continue
             if row["kind"] == "evaluation":
-                if row.get("suite") != suite:
+                if row.get("suite") != suites.get(tokens, suite):
                     continue
                 evaluations.setdefault(tokens, []).append(row)
             found.setdefault(tokens, {}).update(_metrics(row))
@@ -120,8 +125,13 @@ def _metrics(row: dict[str, Any]) -> dict[str, float]:
             found = {f"train/{name}": value for name, value in row.items() if name not in skipped}
         case "spike":
             found = {f"spike/{name}": row[name] for name in ("loss", "grad_norm")}
-        case "heldout":
-            found = {f"heldout/{row['domain']}/{name}": row[name] for name in ("loss", "bits_per_byte")}
+        case "heldout" | "heldout_average" as kind:
+            found = {f"{kind}/{row['domain']}/{name}": row[name] for name in ("loss", "bits_per_byte")}
+        case "until":
+            watched, values = row.get("benchmark", row["domain"]), ("loss", "score", "slope")
+            found = {f"until/{watched}/{name}": row.get(name) for name in values} | {"until/ends": int(row["ends"])}
+        case "adapt":
+            found = {f"adapt/{row['domain']}/{name}": row[name] for name in ("loss", "slope", "proportion")}
         case "probe":
             found = {f"probe/{row['capability']}/{name}": row[name] for name in ("accuracy", "margin")}
         case "evaluation":

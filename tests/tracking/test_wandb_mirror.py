@@ -105,6 +105,36 @@ def test_history_is_the_whole_curriculum(store: Store) -> None:
     assert summary(rows)["train/loss"] == 1.0 and summary(rows)["tokens"] == 200
 
 
+def test_checks_of_adaptive_stages_and_averages_are_mirrored(store: Store) -> None:
+    manifests = json.loads(store.runs("qa").read_text())
+    run = manifests[RUNS[0]]
+    run["points"] = [{"tokens": 150, "weights": "average", "states": [{"node": "x", "tokens": n} for n in (140, 150)]}]
+    node = run["nodes"][1]["id"]
+    evaluate(store, node, 150, 0.75, suite=f"{EVALUATION.key}-average-mean-140-150")
+    evaluate(store, node, 150, 0.0)  # another arm's: of the weights there
+    with Writer(store.records(node), 1) as writer:
+        writer.write("until", 110, 11, domain="code", loss=2.0, slope=None, ends=False)
+        writer.write("until", 120, 12, domain="code", benchmark="prose", score=0.5, slope=-0.1, ends=True)
+        writer.write("adapt", 120, 12, domain="qa", loss=1.5, slope=0.2, proportion=0.3)
+        writer.write("heldout_average", 120, 12, domain="qa", loss=1.0, bits_per_byte=0.5, sequences=8)
+    rows = history(store, run)
+    assert rows[150]["eval/sums"] == 0.75 and rows[200]["eval/sums"] == 0.25
+    assert {name: value for name, value in rows[110].items() if not name.startswith("train")} == {
+        "until/code/loss": 2.0,
+        "until/ends": 0,
+    }
+    assert {name: value for name, value in rows[120].items() if not name.startswith("train")} == {
+        "until/prose/score": 0.5,
+        "until/prose/slope": -0.1,
+        "until/ends": 1,
+        "adapt/qa/loss": 1.5,
+        "adapt/qa/slope": 0.2,
+        "adapt/qa/proportion": 0.3,
+        "heldout_average/qa/loss": 1.0,
+        "heldout_average/qa/bits_per_byte": 0.5,
+    }
+
+
 def test_offline_runs_then_nothing_twice(store: Store) -> None:
     first = sync(store)
     assert first.stdout.splitlines()[-1] == "2 of 2 runs are finished and mirrored"
