@@ -173,7 +173,11 @@ def _numbers(one: _Wanted, rows: Sequence[Mapping[str, Any]], *, served: bool) -
 
 def _score(row: Mapping[str, Any]) -> dict[str, Any]:
     names = ("benchmark", "domain", "protocol", "metric", "score", "items", "chance", "key")
-    return {**{name: row[name] for name in names}, "truncated": row.get("truncated", 0)}
+    return {
+        **{name: row[name] for name in names},
+        "truncated": row.get("truncated", 0),
+        "outcomes": row.get("outcomes", {}),
+    }
 
 
 def _text(found: Mapping[str, Any]) -> str:
@@ -190,9 +194,9 @@ def _text(found: Mapping[str, Any]) -> str:
     for one in scores:
         cut = f", {one['truncated']} cut to fit the context" if one["truncated"] else ""
         chance = f", chance {100 * one['chance']:.0f}" if one["chance"] else ""
-        rows.append(
-            (f"  {one['benchmark']}", f"{100 * one['score']:5.1f}  {one['metric']}, {one['items']} items{chance}{cut}")
-        )
+        ends = "".join(f", {times} {kind}" for kind, times in sorted(one["outcomes"].items()))
+        said = f"{one['metric']}, {one['items']} items{chance}{cut}{ends}"
+        rows.append((f"  {one['benchmark']}", f"{100 * one['score']:5.1f}  {said}"))
     mean = sum(one["score"] for one in scores) / len(scores)
     rows.append(("  Overall", f"{100 * mean:5.1f}  mean over benchmarks"))
     return "\n".join([*lines, aligned(rows)])

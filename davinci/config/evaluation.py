@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from davinci.config.base import Frozen, NotNegative, Positive
 
@@ -115,6 +116,13 @@ class Evaluation(Frozen):
     def only(self, benchmark: str) -> Evaluation:
         """The suite of one of its benchmarks, which says nothing of when."""
         return self.model_copy(update={"benchmarks": {benchmark: self.benchmarks[benchmark]}, "at": (), "probes": None})
+
+    @field_validator("data")
+    @classmethod
+    def _wherever_a_job_runs(cls, data: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        if isinstance(data, dict):
+            return {name: str(Path(place).expanduser().absolute()) for name, place in data.items()}
+        return None if data is None else str(Path(data).expanduser().absolute())
 
     @property
     def key(self) -> str:

@@ -24,7 +24,8 @@ class Result:
     """One benchmark's score at one checkpoint.
 
     `score` is what lm-eval computed for `metric` (0 to 1); `frame` has a row an item, with the columns of
-    `item_records.SCHEMA` but the benchmark. `truncated` items did not fit the context.
+    `item_records.SCHEMA` but the benchmark. `truncated` items did not fit the context. `outcomes` counts how programs
+    that the model wrote ended (`sandbox.KINDS`); empty where it wrote none.
     """
 
     benchmark: str
@@ -37,6 +38,7 @@ class Result:
     chance: float
     key: str
     frame: pd.DataFrame
+    outcomes: dict[str, int]
 
 
 def items_file(store: Store, node: Node, key: str) -> Path:
@@ -111,6 +113,7 @@ def served(
                 chance=benchmark.chance,
                 key=path.stem,
                 frame=rows,
+                outcomes={str(kind): int(times) for kind, times in rows["outcome"].value_counts().items()},
             )
         )
     return results

@@ -121,6 +121,7 @@ def record(model: External, evaluation: Evaluation, results: Sequence[Result], s
                 "score": result.score,
                 "items": result.items,
                 "truncated": result.truncated,
+                **({"outcomes": result.outcomes} if result.outcomes else {}),
                 "chance": result.chance,
                 "key": result.key,
             }

@@ -56,7 +56,11 @@ def evaluate_state(asked: Asked, node: Node, attempt: int, store: Store) -> list
                 suite=asked.demand.suite,
                 settings=asked.settings,
                 **({"truncated": result.truncated} if result.truncated else {}),
+                **({"outcomes": result.outcomes} if result.outcomes else {}),
             )
+            if result.outcomes:
+                ends = ", ".join(f"{times} {kind}" for kind, times in sorted(result.outcomes.items()))
+                print(f"{result.benchmark}: of the programs that the model wrote {ends}")
             if result.truncated:
                 print(f"{result.benchmark}: {result.truncated} of {result.items} items did not fit the model's context")
     return results

