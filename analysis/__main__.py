@@ -28,6 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     report.add_argument("sweep", metavar="SWEEP", help="name of the sweep, as in sweeps/SWEEP.yaml")
     report.add_argument("--store", default="store", metavar="PATH", help="folder of its records (default: store)")
+    report.add_argument(
+        "--suite", metavar="NAME|KEY", help="instead of the sweep's own, a suite that `davinci evaluate` was told"
+    )
+    report.add_argument(
+        "--external",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a model that `davinci evaluate hf:PATH` evaluated, as a column of a table of benchmarks by model",
+    )
     emergence = commands.add_parser(
         "emergence",
         help="print when a sweep's capabilities emerged, and draw the timeline",
@@ -37,24 +47,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emergence.add_argument("sweep", metavar="SWEEP", help="name of the sweep, as in sweeps/SWEEP.yaml")
     emergence.add_argument("--store", default="store", metavar="PATH", help="folder of its records (default: store)")
     options = parser.parse_args(arguments)
-    command = {"report": _report, "emergence": _emergence}[options.command]
+    store = Store(Path(options.store))
     try:
-        return command(options.sweep, Store(Path(options.store)))
+        if options.command == "report":
+            return _report(options.sweep, store, options.suite, options.external)
+        return _emergence(options.sweep, store)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _report(name: str, store: Store) -> int:
+def _report(name: str, store: Store, suite: str | None, externals: Sequence[str]) -> int:
     # Imported here so that --help and a mistyped command answer at once.
     from analysis.report import study, verdict_text, write
     from analysis.tables import render_terminal
 
     console = Console(highlight=False)
     console = Console(highlight=False, width=min(console.width, WIDTH) if console.is_terminal else WIDTH)
-    found = study(store, name)
+    found = study(store, name, suite, externals)
     render_terminal(found.table, console)
     console.print()
+    if found.models is not None:
+        render_terminal(found.models, console)
+        console.print()
     if (verdict := verdict_text(found)) is not None:
         console.print(Text.assemble(("Hypothesis ", "bold"), verdict))
     above = [row.name for row in found.chance if row.above]
@@ -63,7 +78,7 @@ def _report(name: str, store: Store) -> int:
         console.print(Text.assemble(("Above chance ", "bold"), f"{len(above)} of {len(found.chance)}: {names}"))
     for note in found.sweep.notes:
         console.print(Text(f"Note: {note}", style="yellow"))
-    paths = write(found, store.sweep(name) / "report")
+    paths = write(found, store.sweep(name) / ("report" if suite is None else f"report-{suite}"))
     console.print(Text.assemble(("Report ", "bold"), str(paths[0])))
     console.print(Text(f"       {', '.join(path.name for path in paths[1:])}", style="bright_black"))
     return 0

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.on_demand import with_suite
 from analysis.realised import realised_notes
 from davinci.config import Benchmark, Node
 from davinci.launching.reconcile import done_mark
@@ -79,13 +80,16 @@ class Spent:
     attempts: int
 
 
-def load(store: Store, name: str) -> Sweep:
-    """Read sweep `name`.
+def load(store: Store, name: str, suite: str | None = None) -> Sweep:
+    """Read sweep `name`, or what its runs were evaluated on demand on `suite` (see `on_demand`).
 
     Raises:
-        UserError: the sweep was never launched from this store, or its plan is one this version cannot read.
+        UserError: the sweep was never launched from this store, its plan is one this version cannot read, or nothing
+            was evaluated on such a suite.
     """
     plan = load_plan(store, name)
+    if suite is not None:
+        plan = with_suite(plan, store, suite)
     sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS))
     rows = {node.id: _within(records.read(store.records(node.id)), node) for node in plan.nodes.values()}
     evaluations = {node: _evaluations(found) for node, found in rows.items()}

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from analysis import emergence, figures, layout, panels, published, tables, timeline
+from analysis import emergence, figures, layout, models, panels, published, tables, timeline
 from analysis.comparison import AboveChance, Cell, Comparison, Verdict, above_chance, compare, judge
 from analysis.load import Sweep, load
 from analysis.replicates import Floor, floor
@@ -38,16 +38,24 @@ class Findings:
     chance: tuple[AboveChance, ...]
     floor: Floor | None
     courses: tuple[emergence.Course, ...]
+    models: Table | None = None
 
 
-def study(store: Store, name: str) -> Findings:
+def study(store: Store, name: str, suite: str | None = None, externals: Sequence[str] = ()) -> Findings:
     """Load the sweep's records and compute every table.
+
+    Args:
+        store: of the records.
+        name: of the sweep.
+        suite: instead of what the sweep asks for, what was evaluated on this suite on demand.
+        externals: names of models in ``external/`` of the store, for a table of benchmarks by model.
 
     Raises:
         UserError: no such sweep, or its plan names published figures that this project does not carry.
     """
-    sweep = load(store, name)
+    sweep = load(store, name, suite)
     grid = Grid(sweep)
+    others = [models.read_external(store, one, grid) for one in externals]
     paper = sweep.plan.question.paper
     for metric in grid.unknown_metrics:
         sweep.notes.append(f"metrics: {metric!r} is no benchmark of the suite, no domain of it, nor Overall")
@@ -68,6 +76,7 @@ def study(store: Store, name: str) -> Findings:
         chance=tuple(chance),
         floor=noise,
         courses=tuple(emergence.courses(sweep)),
+        models=models.model_table(grid, domains, benchmarks, others) if others else None,
     )
 
 
@@ -89,6 +98,10 @@ def write(found: Findings, folder: Path) -> list[Path]:
         + tables.render_markdown(found.benchmark_table),
         "scores.csv": tables.render_csv([row._asdict() | {"audit": verdict} for row in found.grid.all_rows]),
     }
+    if found.models is not None:
+        texts["models.md"] = tables.render_markdown(found.models)
+        texts["models.tex"] = tables.render_latex(found.models)
+        texts["models.csv"] = tables.render_csv(found.models.data)
     if found.courses:
         texts["emergence.csv"] = tables.render_csv(emergence.table(found.courses).data)
     for name, text in texts.items():
