@@ -207,6 +207,7 @@ def evaluate(checkpoint: Path, node: Node, evaluation: Any, store: Store, weight
             items=10,
             chance=one.chance,
             truncated=0,
+            outcomes={},
             key=key,
         )
         for name, one in evaluation.benchmarks.items()

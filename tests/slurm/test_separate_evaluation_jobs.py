@@ -48,7 +48,8 @@ def test_evaluate_on_demand(store: Store, capsys: pytest.CaptureFixture[str]) ->
     words = ["evaluate", "fake", "--checkpoint", "all", "--cluster", "slurm", "--store", str(store.root)]
     assert main(words) == 0
     assert "submitted" in capsys.readouterr().out
-    (path,) = (store.root / "jobs" / "fake").glob("c0-s0.????????.json")
+    found = store.jobs("fake").glob("c0-s0.????????.json")
+    (path,) = (path for path in found if path.name != "c0-s0.attempts.json")
     assert read_job(path).task == "evaluate"
     wait_for(store)
     assert {row["tokens"] for row in read(store.records("c0-s0"), "evaluation")} >= {168, 192, 200, 216, 240}
