@@ -37,11 +37,16 @@ def run(
 
     from davinci.evaluation.loading import load_once
 
+    # All tasks first: one whose data is missing is refused before the others have been evaluated in vain.
+    loaded_tasks = {
+        name: load_once(settings, name, benchmark, evaluation, folder)
+        for name, benchmark in evaluation.benchmarks.items()
+    }
     lm = load()
     scores: dict[str, float] = {}
     frames = []
     for name, benchmark in evaluation.benchmarks.items():
-        loaded = load_once(settings, name, benchmark, evaluation, folder)
+        loaded = loaded_tasks[name]
         for task in loaded["tasks"].values():
             if task.OUTPUT_TYPE == "multiple_choice":
                 offer_per_token(task, lm)
@@ -71,7 +76,8 @@ def _prepare_environment(evaluation: Evaluation, store: Store) -> None:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
             os.environ.setdefault(name, "1")
     # Its warnings are advice to whoever writes tasks; they would fill a job's log at every checkpoint.
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    for name in ("lm_eval", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _metric(results: dict[str, Any], name: str, benchmark: Benchmark) -> tuple[str, str]:
