@@ -7,6 +7,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from davinci.config import Run
+from davinci.config.parsing import known_keys
 from davinci.errors import nearest
 
 composition_errors = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
@@ -20,6 +22,8 @@ def one_line(error: Exception) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         key = str(cause.key)
+        if key in known_keys(Run, (cause.full_key or key).split(".")[:-1]):
+            return f"{cause.full_key}: nothing that is composed here sets it; add it with a plus: +{cause.full_key}=…"
         known = [str(name) for name in cause.parent_node]
         return f"{cause.full_key or key}: unknown key" + nearest(key, known)
     if isinstance(cause, MissingMandatoryValue):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -29,13 +29,13 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
     except ValidationError as error:
         # An unknown key is usually the misspelling that makes another one missing: report it first.
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        path = [str(part) for part in first["loc"]]
+        path = _path(first["loc"], data, first["type"] == "missing")
         key = ".".join(path) or kind.__name__
         message = first["msg"].removeprefix("Value error, ")
         if not path and first["type"] == "value_error":  # a check across keys names its key itself
             key, _, message = message.partition(": ")
         if first["type"] == "extra_forbidden":
-            message = "unknown key" + nearest(path[-1], _known_keys(kind, path[:-1]))
+            message = "unknown key" + nearest(path[-1], known_keys(kind, path[:-1]))
         elif first["type"] == "missing":
             message = "missing, and it has no default"
         elif first["type"] == "too_short":
@@ -47,7 +47,20 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
         raise UserError(f"{prefix}{key}: {message}") from None
 
 
-def _known_keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+def _path(location: Sequence[int | str], data: Any, is_missing: bool) -> list[str]:
+    """The keys of `location` that are in `data`: pydantic puts the names of a union's types between them."""
+    path: list[str] = []
+    for place, part in enumerate(location):
+        keys = data if isinstance(data, Mapping) else range(len(data) if isinstance(data, list | tuple) else 0)
+        if part in keys:
+            data = data[part]
+        elif not (is_missing and place == len(location) - 1):
+            continue
+        path.append(str(part))
+    return path
+
+
+def known_keys(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
     """Field names of the model found by following `path` from `kind`."""
     current: Any = kind
     for part in path:

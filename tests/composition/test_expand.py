@@ -422,6 +422,9 @@ def test_a_wrong_argument_is_one_clear_line(conf, folder, argument):
 
 BAD_OVERRIDES = {
     "+curriculum.stages.s2_2.toknes=3": "curriculum.stages.s2_2.toknes: unknown key; nearest: tokens",
+    "curriculum.stages.s2_2.attention=documents": "nothing that is composed here sets it; add it with a plus: "
+    "+curriculum.stages.s2_2.attention=",
+    "curriculum.stages.s2_2.lr.start=nan": "curriculum.stages.s2_2.lr.start: Input should be a finite number",
     "curriculum.stages.s2_2.tokens=abc": "curriculum.stages.s2_2.tokens: Input should be a valid integer",
     "curriculum.stages.s2_2.tokens=0": "curriculum.stages.s2_2.tokens: Input should be greater than 0",
     "curriculum.stages.s1_1.mixture.domains.code=0.5": "proportions must sum to 1",

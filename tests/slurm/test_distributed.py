@@ -31,13 +31,15 @@ UNITS = 80
 Until = Callable[[Callable[[], bool]], None]
 
 
-def prepared(folder: Path, tasks: int) -> tuple[Store, Plan]:
+def prepared(folder: Path, tasks: int, parallel: str = "ddp") -> tuple[Store, Plan]:
     """A store, and a plan of one chain for `tasks` ranks on each of two nodes."""
     store = Store(folder)
     tiny_pool(store, tokens=40_000)
     long = stage(UNITS) | {"batch_size": [{"from_tokens": 0, "sequences": 4}]}
     run = arm("ranks", {"s": long}, {})
-    cluster = run.cluster.model_copy(update=SLURM | {"nodes": 2, "tasks_per_node": tasks, "memory_gb": 2})
+    cluster = run.cluster.model_copy(
+        update=SLURM | {"nodes": 2, "tasks_per_node": tasks, "memory_gb": 2, "parallel": parallel}
+    )
     run = run.model_copy(update={"cluster": cluster, "checkpoint_every_tokens": 10 * UNIT})
     return store, planned(store, run)
 
@@ -50,12 +52,12 @@ def here(path: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], dict[str, str]]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., dict[str, str]]]:
     """Digests of the weights that `tasks` ranks on each of two nodes arrive at."""
     ranks = Gang(4)
 
-    def weights(tasks: int) -> dict[str, str]:
-        store, plan = prepared(tmp_path_factory.mktemp("quiet"), tasks)
+    def weights(tasks: int, parallel: str = "ddp") -> dict[str, str]:
+        store, plan = prepared(tmp_path_factory.mktemp("quiet"), tasks, parallel)
         (path,) = write_jobs(plan, store, [chain.name for chain in plan.chains()]).values()
         assert {outcome.state for outcome in ranks.run(2 * tasks, here, path)} == {"done"}
         return digests(store)
@@ -93,11 +95,13 @@ def mark(plan: Plan, store: Store) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize(
+    ("tasks", "parallel"), [(1, "ddp"), (2, "ddp"), pytest.param(1, "fsdp", marks=pytest.mark.slow)]
+)
 def test_a_warned_job_goes_on_to_the_same_weights(
-    cluster: Path, tmp_path: Path, until: Until, undisturbed: Callable[[int], dict[str, str]], tasks: int
+    cluster: Path, tmp_path: Path, until: Until, undisturbed: Callable[..., dict[str, str]], tasks: int, parallel: str
 ) -> None:
-    store, plan = prepared(tmp_path, tasks)
+    store, plan = prepared(tmp_path, tasks, parallel)
     job = start(plan, store, until)
     assert (field(job, "NumNodes"), field(job, "NumTasks")) == ("2", str(2 * tasks))
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
@@ -106,11 +110,11 @@ def test_a_warned_job_goes_on_to_the_same_weights(
     assert (field(job, "JobState"), field(job, "Restarts")) == ("COMPLETED", "1")
     assert mark(plan, store)["worlds"] == [2 * tasks]
     assert mark(plan, store)["attempt"] == 2
-    assert digests(store) == undisturbed(tasks)
+    assert digests(store) == undisturbed(tasks, parallel)
 
 
 def test_a_killed_rank_ends_the_job_which_goes_on_to_the_same_weights(
-    cluster: Path, tmp_path: Path, until: Until, undisturbed: Callable[[int], dict[str, str]]
+    cluster: Path, tmp_path: Path, until: Until, undisturbed: Callable[..., dict[str, str]]
 ) -> None:
     store, plan = prepared(tmp_path, 1)
     job = start(plan, store, until)
