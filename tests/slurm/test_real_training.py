@@ -18,6 +18,7 @@ from davinci.launching.job import read_job, run_job
 from davinci.launching.launch import launch, write_jobs
 from davinci.launching.lock import holder
 from davinci.launching.reconcile import plan_remaining
+from davinci.launching.status import run_states
 from davinci.tracking.records import read
 
 EVALUATION = """
@@ -28,6 +29,21 @@ sys.modules.update({name: one for name, one in launch_fakes.stand_ins().items() 
 
 def on_slurm(run: Run) -> Run:
     return run.model_copy(update={"cluster": run.cluster.model_copy(update=SLURM | {"memory_gb": 2})})
+
+
+def test_a_job_whose_accelerator_torch_does_not_see_fails_before_it_trains(cluster: Path, tmp_path: Path) -> None:
+    """Slurm gives it one, which is /dev/null."""
+    store = filled(tmp_path / "store")
+    run = on_slurm(long(2))
+    run = run.model_copy(update={"cluster": run.cluster.model_copy(update={"gpus_per_node": 1})})
+    plan = planned(store, run)
+    (trunk,) = plan.chains()
+    assert launch(plan, store, plan.arms[0].config.cluster, plan.arms[0].config.tracking) == 0
+    wait_for(store, plan.sweep)
+    (state,) = run_states(plan, store)
+    assert state.state == "failed" and state.error is not None
+    assert state.error.startswith("cluster.gpus_per_node: 1 asked for, but torch sees none on ")
+    assert not store.records(trunk.nodes[0]).exists()
 
 
 def test_a_killed_job_ends_with_the_same_weights(
