@@ -218,5 +218,12 @@ def _errors_said() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"cluster=slurm: {said[0]} (cluster=local runs on this machine)") from None
+        raise UserError(f"cluster=slurm: {_said(error)} (cluster=local runs on this machine)") from None
+
+
+def _said(error: Exception) -> str:
+    """What a command of Slurm said, on one line: the cause often stands below the first."""
+    if isinstance(error, FileNotFoundError) and error.filename and "/" not in str(error.filename):
+        return f"{error.filename}: not found; Slurm's commands must be on this machine's PATH"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines[:1] + lines[-1:])) or type(error).__name__

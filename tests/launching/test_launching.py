@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import launch_fakes
@@ -10,7 +11,7 @@ import pytest
 
 from davinci.errors import UserError
 from davinci.launching.job import read_job
-from davinci.launching.launch import clusters, write_jobs
+from davinci.launching.launch import clusters, launch, write_jobs
 from davinci.launching.manifests import record
 from davinci.launching.slurm import wanted
 from davinci.planning.plan import load_plan
@@ -65,3 +66,26 @@ def test_one_launch_is_on_one_cluster() -> None:
     plan = launch_fakes.make_plan(cluster=[{"kind": "local"}, {"kind": "slurm"}])
     with pytest.raises(UserError, match=r"cluster.kind: .* local \(arm arm0\), slurm \(arm arm1\)"):
         clusters(plan, ["b-s0"])
+
+
+@pytest.mark.parametrize(
+    ("squeue", "words"),
+    [
+        (None, "squeue: not found; Slurm's commands must be on this machine's PATH"),
+        ("echo error: no name >&2; echo error: again >&2; echo fatal: no >&2", "error: no name; fatal: no"),
+    ],
+)
+def test_what_is_wrong_with_slurm_is_said_on_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str | None, words: str
+) -> None:
+    for name, module in launch_fakes.stand_ins().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    if squeue is not None:
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{squeue}\nexit 1\n")
+        (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plan = launch_fakes.make_plan(cluster={"kind": "slurm"})
+    config = plan.arms[0].config
+    with pytest.raises(UserError, match=f"^cluster=slurm: .*{words} .cluster=local runs on this machine.$") as raised:
+        launch(plan, Store(tmp_path / "store"), config.cluster, config.tracking)
+    assert "\n" not in str(raised.value)
