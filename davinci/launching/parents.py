@@ -28,7 +28,7 @@ _HEADER_BYTES = 100_000_000
 def remove_damaged(plan: Plan, left: Mapping[str, Remaining], store: Store) -> list[Path]:
     """Remove checkpoints of finished nodes that children would start from and that are not all there; returns them.
 
-    One whose node someone works on is left alone.
+    One whose node someone works on, or another user's, is left alone: the jobs say that it is damaged.
     """
     removed = []
     starts = {
@@ -38,14 +38,23 @@ def remove_damaged(plan: Plan, left: Mapping[str, Remaining], store: Store) -> l
     }
     for parent, tokens in sorted(starts):
         folder = store.checkpoint(parent, tokens)
-        lock = Lock(store.node(parent))
-        if is_cut_short(folder) and lock.try_take():
-            try:
-                discard(folder)
-            finally:
-                lock.release()
+        if is_cut_short(folder) and _discard_locked(folder, Lock(store.node(parent))):
             removed.append(folder)
     return removed
+
+
+def _discard_locked(checkpoint: Path, lock: Lock) -> bool:
+    """Remove a checkpoint if its node is free and this user's to change; returns whether it is gone."""
+    try:
+        if not lock.try_take():
+            return False
+        try:
+            discard(checkpoint)
+        finally:
+            lock.release()
+    except PermissionError:
+        return False
+    return True
 
 
 def discard(checkpoint: Path) -> None:
