@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # Exit statuses; any other is a death.
 DONE, FAILED, STOPPED = 0, 1, 75  # 75: EX_TEMPFAIL
-# Of srun, where Slurm saw the kernel kill a process of its step for want of memory.
-OUT_OF_MEMORY = 128 + 125
 # Slurm warns this long before it kills for time: enough to finish a step and write a checkpoint.
 WARNING_SECONDS = 90
 # By how much Slurm's warnings may come early, and how long a job takes to end after that.
@@ -160,14 +158,20 @@ def after(jobs: Path, status: int) -> int:
         say(f"{jobs}: no word of this job; launch the sweep again")
         return status
     store = Store(Path(job.store))
-    if status == FAILED:
-        if not failure_path(store, job.sweep, job.chain).is_file():
+    is_noted = failure_path(store, job.sweep, job.chain).is_file()
+    # Where Slurm itself notices that the kernel killed for want of memory, srun ends with 1 instead of the signal.
+    is_short = status in (FAILED, 128 + signal.SIGKILL) and not is_noted and memory.ran_out_in_job()
+    if status == FAILED and not is_short:
+        if not is_noted:
             _note_failure(job, f"the job did not get as far as its work; see {jobs / 'slurm'}")
         return FAILED
     if not _is_running():
         return status  # Cancelled, or being queued again by Slurm itself.
     notes = attempts.attempts_path(store, job.sweep, job.chain)
-    reason = _words(status, job) if status != STOPPED else _standstill(job, store, notes)
+    if is_short:
+        reason: str | None = f"out of memory; cluster.memory_gb={job.cluster.memory_gb} is too little"
+    else:
+        reason = _words(status) if status != STOPPED else _standstill(job, store, notes)
     if reason is not None:
         found = attempts.died(notes, reason)
         say(f"death {found.count} of {job.chain}: {found.reason}")
@@ -272,9 +276,7 @@ def _seconds_left() -> int | None:
         return None
 
 
-def _words(status: int, job: Job) -> str:
-    if status == OUT_OF_MEMORY or (status == 128 + signal.SIGKILL and memory.ran_out_in_job()):
-        return f"out of memory; cluster.memory_gb={job.cluster.memory_gb} is too little"
+def _words(status: int) -> str:
     return f"killed by signal {status - 128}" if status > 128 else f"exit status {status}"
 
 

@@ -47,7 +47,7 @@ ProctrackType=proctrack/linuxproc
 MpiDefault=none
 ReturnToService=2
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters=CR_CPU${SLURM_MEMORY:+_Memory}
 # The nodes share one machine: let each claim what is written here, whatever it finds.
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,sched_interval=1,bf_interval=1
