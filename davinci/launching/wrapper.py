@@ -36,6 +36,8 @@ DONE, FAILED, STOPPED = 0, 1, 75  # 75: EX_TEMPFAIL
 WARNING_SECONDS = 90
 # By how much Slurm's warnings may come early, and how long a job takes to end after that.
 EARLY_SECONDS = 60
+# Accounting learns of the end of a run some seconds late.
+ACCOUNTING_SECONDS = 30.0
 # A job may start before the launcher has noted its id.
 BOOK_SECONDS = 15.0
 
@@ -237,17 +239,26 @@ def say(text: str) -> None:
 def was_taken() -> bool:
     """Whether accounting says that Slurm itself ended this job's run before this one, for another job or by hand.
 
-    It may have done so with SIGKILL alone, where GraceTime and KillWait are 0. False where there is no accounting.
+    It may have done so with SIGKILL alone, where GraceTime and KillWait are 0. False where there is no accounting, or
+    where it does not have the end of that run in time.
     """
-    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if restarts == 0:
         return False
-    command = ["sacct", "--duplicates", "-X", "-n", "-P", "-o", "Start,State", "-j", _my_id()]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    runs = sorted(line.split("|") for line in told.stdout.splitlines() if "|" in line)
-    return len(runs) > 1 and runs[-2][1].split()[:1] in (["PREEMPTED"], ["REQUEUED"])
+    command = ["sacct", "--duplicates", "-X", "-n", "-P", "-o", "Start,State,End", "-j", _my_id()]
+    until = time.monotonic() + ACCOUNTING_SECONDS
+    while True:
+        try:
+            told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return False
+        runs = sorted(line.split("|") for line in told.stdout.splitlines() if line.count("|") == 2)
+        ended = [state for _, state, end in runs if end != "Unknown"]
+        if len(ended) >= restarts:
+            return ended[-1].split()[:1] in (["PREEMPTED"], ["REQUEUED"])
+        if time.monotonic() > until:
+            return False
+        time.sleep(1)
 
 
 def _standstill(job: Job, store: Store, notes: Path) -> str | None:

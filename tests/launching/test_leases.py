@@ -88,14 +88,24 @@ def test_a_job_that_left_no_word_died(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("restarts", "last", "deaths"),
-    [("1", "PREEMPTED", 0), ("1", "REQUEUED", 0), ("1", "NODE_FAIL", 1), ("1", None, 1), ("0", "PREEMPTED", 1)],
+    [
+        ("2", "PREEMPTED", 0),
+        ("2", "REQUEUED", 0),
+        ("2", "NODE_FAIL", 1),
+        ("2", None, 1),
+        ("0", "PREEMPTED", 1),
+        ("3", "PREEMPTED", 1),
+    ],
 )
 def test_what_slurm_took_without_a_word_did_not_die(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: str, last: str | None, deaths: int
 ) -> None:
-    """Accounting lists every run of a job; the one before this one counts. Where there is none, it died."""
+    """Accounting lists every run of a job; the one before this one counts. Where there is none, or it never hears of
+    that run's end, it died."""
+    monkeypatch.setattr(wrapper, "ACCOUNTING_SECONDS", 0.0)
     sacct = tmp_path / "sacct"
-    runs = f"2026-01-01T00:00:00|NODE_FAIL\n2026-01-02T00:00:00|{last} by 0\n2026-01-03T00:00:00|RUNNING"
+    day = "2026-01-0{}T00:00:00".format
+    runs = f"{day(1)}|NODE_FAIL|{day(2)}\n{day(2)}|{last} by 0|{day(3)}\n{day(3)}|RUNNING|Unknown"
     if last is not None:
         sacct.write_text(f'#!/bin/sh\n[ "$1 $8" = "--duplicates 7_1" ] && echo "{runs}"\n')
         sacct.chmod(0o755)
