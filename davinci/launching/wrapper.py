@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from davinci.launching import attempts, memory
+from davinci.launching import attempts, memory, this_job
 from davinci.launching.job import Job, Outcome, failure_path, job_path, log_path, perform, read_job
 from davinci.launching.lock import WaitAbandoned
 from davinci.launching.ranks import together
@@ -36,8 +36,6 @@ DONE, FAILED, STOPPED = 0, 1, 75  # 75: EX_TEMPFAIL
 WARNING_SECONDS = 90
 # By how much Slurm's warnings may come early, and how long a job takes to end after that.
 EARLY_SECONDS = 60
-# Accounting learns of the end of a run some seconds late.
-ACCOUNTING_SECONDS = 30.0
 # A job may start before the launcher has noted its id.
 BOOK_SECONDS = 15.0
 
@@ -72,7 +70,7 @@ class ChainJob:
         job = read_job(Path(self._path))
         notes = attempts.attempts_path(Store(Path(job.store)), job.sweep, job.chain)
         is_first = os.environ.get("SLURM_PROCID", "0") == "0"
-        if is_first and (found := attempts.begin(notes, excused=was_taken)).count > job.cluster.max_retries:
+        if is_first and (found := attempts.begin(notes, excused=this_job.was_taken)).count > job.cluster.max_retries:
             _give_up(job, found)
             sys.exit(FAILED)
         outcome: list[Outcome] = []
@@ -167,7 +165,7 @@ def after(jobs: Path, status: int) -> int:
         if not is_noted:
             _note_failure(job, f"the job did not get as far as its work; see {jobs / 'slurm'}")
         return FAILED
-    if not _is_running():
+    if not this_job.is_running():
         return status  # Cancelled, or being queued again by Slurm itself.
     notes = attempts.attempts_path(store, job.sweep, job.chain)
     if is_short:
@@ -187,8 +185,8 @@ def after(jobs: Path, status: int) -> int:
 def _queue_again(job: Job, store: Store) -> None:
     """By scontrol; where that is not to be had, as a new job, with new jobs for the chains behind it."""
     if shutil.which("scontrol"):
-        done = subprocess.run(["scontrol", "requeue", _my_id()], check=False)
-        if done.returncode == 0 or not _is_running():
+        done = subprocess.run(["scontrol", "requeue", this_job.my_id()], check=False)
+        if done.returncode == 0 or not this_job.is_running():
             return
     from davinci.launching.slurm import resubmit
 
@@ -197,7 +195,7 @@ def _queue_again(job: Job, store: Store) -> None:
 
 def _this_job(jobs: Path) -> Job | None:
     """The job that the launcher's book has under this Slurm job's id."""
-    me = _my_id()
+    me = this_job.my_id()
     until = time.monotonic() + BOOK_SECONDS
     while True:
         book = jobs / "slurm.json"
@@ -207,23 +205,6 @@ def _this_job(jobs: Path) -> Job | None:
         if time.monotonic() > until:
             return None
         time.sleep(0.5)
-
-
-def _my_id() -> str:
-    """This job's id; never SLURM_JOB_ID of an array's task, which for one of them names the whole array."""
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ["SLURM_JOB_ID"]
-
-
-def _is_running() -> bool:
-    """Whether Slurm still means this job to run; also where it cannot be asked."""
-    command = ["squeue", "--noheader", f"--jobs={_my_id()}", "--format=%T"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return True
-    return bool(found.returncode) or found.stdout.strip() == "RUNNING"
 
 
 def say(text: str) -> None:
@@ -236,55 +217,16 @@ def say(text: str) -> None:
         os.close(nowhere)
 
 
-def was_taken() -> bool:
-    """Whether accounting says that Slurm itself ended this job's run before this one, for another job or by hand.
-
-    It may have done so with SIGKILL alone, where GraceTime and KillWait are 0. False where there is no accounting, or
-    where it does not have the end of that run in time.
-    """
-    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    if restarts == 0:
-        return False
-    command = ["sacct", "--duplicates", "-X", "-n", "-P", "-o", "Start,State,End", "-j", _my_id()]
-    until = time.monotonic() + ACCOUNTING_SECONDS
-    while True:
-        try:
-            told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-        except (OSError, subprocess.SubprocessError):
-            return False
-        runs = sorted(line.split("|") for line in told.stdout.splitlines() if line.count("|") == 2)
-        ended = [state for _, state, end in runs if end != "Unknown"]
-        if len(ended) >= restarts:
-            return ended[-1].split()[:1] in (["PREEMPTED"], ["REQUEUED"])
-        if time.monotonic() > until:
-            return False
-        time.sleep(1)
-
-
 def _standstill(job: Job, store: Store, notes: Path) -> str | None:
     """What is wrong with a job that its time limit stopped where it had begun; None where nothing is."""
     if attempts.read_attempts(notes).stand != _stand(job, store):
         return None
-    left = _seconds_left()
+    left = this_job.seconds_left()
     if left is None or left > warning_seconds(job.cluster.time_minutes) + EARLY_SECONDS:
         return None  # It was preempted, or queued again by hand.
     return (
         f"its time limit came before its first checkpoint; cluster.time_minutes={job.cluster.time_minutes} is too short"
     )
-
-
-def _seconds_left() -> int | None:
-    """Until this job's time limit; None where Slurm does not say."""
-    command = ["squeue", "--noheader", f"--jobs={_my_id()}", "--format=%L"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
-        days, _, clock = told.rpartition("-")
-        seconds = 0
-        for part in clock.split(":"):
-            seconds = 60 * seconds + int(part)
-        return 86_400 * int(days or 0) + seconds
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
 
 
 def _words(status: int) -> str:

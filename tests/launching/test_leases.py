@@ -12,7 +12,7 @@ import launch_fakes
 import pytest
 
 import davinci
-from davinci.launching import attempts, lock, wrapper
+from davinci.launching import attempts, lock, this_job, wrapper
 from davinci.launching.job import failure_path
 from davinci.launching.launch import write_jobs
 from davinci.launching.lock import Lock, WaitAbandoned, beats, holder, this_process
@@ -102,7 +102,7 @@ def test_what_slurm_took_without_a_word_did_not_die(
 ) -> None:
     """Accounting lists every run of a job; the one before this one counts. Where there is none, or it never hears of
     that run's end, it died."""
-    monkeypatch.setattr(wrapper, "ACCOUNTING_SECONDS", 0.0)
+    monkeypatch.setattr(this_job, "ACCOUNTING_SECONDS", 0.0)
     sacct = tmp_path / "sacct"
     day = "2026-01-0{}T00:00:00".format
     runs = f"{day(1)}|NODE_FAIL|{day(2)}\n{day(2)}|{last} by 0|{day(3)}\n{day(3)}|RUNNING|Unknown"
@@ -114,7 +114,7 @@ def test_what_slurm_took_without_a_word_did_not_die(
         monkeypatch.setenv(name, value)
     path = tmp_path / "chain.attempts.json"
     attempts.begin(path)
-    assert attempts.begin(path, excused=wrapper.was_taken).count == deaths
+    assert attempts.begin(path, excused=this_job.was_taken).count == deaths
     assert attempts.read_attempts(path).open
 
 

@@ -27,6 +27,16 @@ sys.modules.update({name: one for name, one in launch_fakes.stand_ins().items() 
 """
 
 
+@pytest.fixture(autouse=True)
+def unevaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is evaluated for real, here or in jobs."""
+    (tmp_path / "sitecustomize.py").write_text(EVALUATION)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(launch_fakes.__file__).parent)]))
+    for name, module in launch_fakes.stand_ins().items():
+        if name.startswith("davinci.evaluation"):
+            monkeypatch.setitem(sys.modules, name, module)
+
+
 def on_slurm(run: Run) -> Run:
     return run.model_copy(update={"cluster": run.cluster.model_copy(update=SLURM | {"memory_gb": 2})})
 
@@ -47,13 +57,8 @@ def test_a_job_whose_accelerator_torch_does_not_see_fails_before_it_trains(clust
 
 
 def test_a_killed_job_ends_with_the_same_weights(
-    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], bool]], None]
+    cluster: Path, tmp_path: Path, until: Callable[[Callable[[], bool]], None]
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(EVALUATION)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(launch_fakes.__file__).parent)]))
-    for name, module in launch_fakes.stand_ins().items():
-        if name.startswith("davinci.evaluation"):
-            monkeypatch.setitem(sys.modules, name, module)
     store, quiet = filled(tmp_path / "store"), filled(tmp_path / "quiet")
     plan = planned(store, on_slurm(long(2)))
     (trunk,) = plan.chains()
