@@ -14,6 +14,7 @@ from lm_eval.tasks._factory import TaskFactory
 from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError
 from davinci.evaluation import code_tasks, local_data, suite
+from davinci.evaluation.examples import too_many
 from davinci.evaluation.protocols import convert
 
 # Where a data set on the hub cannot be had: no network, offline mode, no such set, no right to it. The libraries' own
@@ -75,8 +76,15 @@ def load(name: str, benchmark: Benchmark, evaluation: Evaluation, folder: Path) 
     manager._factory = _Factory(str(folder), change)
     try:
         loaded: dict[str, Any] = manager.load([benchmark.task])
-    except _UNREACHABLE as error:
-        if source is not None or evaluation.harness == "embedded":
+    except UserError:
+        raise
+    except Exception as error:
+        if source is not None:
+            raise UserError(
+                f"evaluation.data: {source}: task {benchmark.task} cannot read its rows ({_line(error)}); they must "
+                "have the fields of its data set on the hub"
+            ) from error
+        if evaluation.harness == "embedded" or not isinstance(error, _UNREACHABLE):
             raise
         raise _unreachable(name, benchmark, evaluation, error) from error
     for task in loaded["tasks"].values():
@@ -129,12 +137,17 @@ def _repeatable(process: Callable[..., Any]) -> Callable[..., Any]:
 def _unreachable(name: str, benchmark: Benchmark, evaluation: Evaluation, error: Exception) -> UserError:
     task, config = next(iter(suite.leaves(evaluation.harness, benchmark.task).items()))
     wanted = ", ".join(f"{split}.jsonl" for split in local_data.splits(config, benchmark.num_fewshot))
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(
         f"evaluation.benchmarks.{name}: {config.get('dataset_path')}, the data of task {task}, cannot be had from its "
-        f"hub ({type(error).__name__}: {first[:160]}); give its files with evaluation.data, a folder with "
+        f"hub ({_line(error)}); give its files with evaluation.data, a folder with "
         f"{benchmark.task}/{wanted} (docs/evaluation.md)"
     )
+
+
+def _line(error: Exception) -> str:
+    """The exception's name and the first line of what it says, of its cause where libraries wrap it."""
+    said = str(error.__cause__ or error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {said[0][:160]}"
 
 
 def _check_examples(name: str, task: Any, shots: int) -> None:
@@ -142,7 +155,4 @@ def _check_examples(name: str, task: Any, shots: int) -> None:
     pool = len(task.sampler.df)
     same = task.fewshot_cfg.split == task.config.test_split and task.fewshot_cfg.samples is None
     if shots > pool - same:
-        raise UserError(
-            f"evaluation.benchmarks.{name}.num_fewshot: {shots} examples are asked for, and task {task.task_name} has "
-            f"{pool - same}"
-        )
+        raise UserError(too_many(name, task.task_name, shots, pool - same))

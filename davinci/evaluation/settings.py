@@ -11,7 +11,7 @@ from typing import Any
 
 from davinci.config import Evaluation, Node
 from davinci.errors import UserError
-from davinci.evaluation import local_data, suite
+from davinci.evaluation import examples, local_data, suite
 from davinci.evaluation.code_tasks import refuse_code
 from davinci.store import Store, file_digest
 
@@ -40,6 +40,11 @@ def tasks_digest(pool: str, evaluation: Evaluation, store: Store, *, model: Any,
     for benchmark in evaluation.benchmarks.values():
         for config in suite.leaves(evaluation.harness, benchmark.task).values():
             refuse_code(config, evaluation.run_code)
+    if evaluation.data is not None and evaluation.harness == "embedded":
+        raise UserError(
+            "evaluation.data: harness embedded reads the items of the pool; leave it null, or harness: lm_eval"
+        )
+    examples.check(evaluation, store.pool(pool) / "tasks")
     parts: dict[str, Any] = {
         "version": EVALUATION_VERSION,
         "harness": [evaluation.harness, _version("lm-eval")],

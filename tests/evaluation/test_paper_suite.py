@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 import analysis
 from davinci.config import Benchmark, Evaluation, Model, Node, parse
 from davinci.errors import UserError
-from davinci.evaluation import harness, local_data, protocols, suite
+from davinci.evaluation import embedded, harness, local_data, protocols, suite
 from davinci.evaluation.adapter import DecoderLM
 from davinci.evaluation.item_sets import item_set
 from davinci.evaluation.settings import settings_digest
@@ -183,11 +183,24 @@ def test_a_changed_data_file_is_evaluated_again(built_pool: Store, node: Node, t
     assert len(set(keys)) == 3 and keys[-1] == keys[-2]
 
 
-def test_more_examples_than_there_are(lm: DecoderLM, rows: Path, tmp_path: Path) -> None:
+def test_more_examples_than_there_are(lm: DecoderLM, rows: Path, tmp_path: Path, built_pool: Store, node: Node) -> None:
+    """Refused before anything is trained where files tell, else when the benchmark is loaded."""
     for name, there in (("OpenBookQA", 6), ("SuperGPQA", 7), ("GPQA-Main", 7), ("MBPP", 3)):
         changed = {name: {**DATA["benchmarks"][name], "num_fewshot": there + 1}}
         with pytest.raises(UserError, match=f"{name}.num_fewshot: {there + 1} examples are asked for, .* has {there}"):
             scored(lm, asked(name, data=str(rows), benchmarks=changed), tmp_path)
+        if name != "MBPP":
+            with pytest.raises(
+                UserError, match=f"{name}.num_fewshot: {there + 1} examples are asked for, .* has {there}"
+            ):
+                settings_digest(node, asked(name, data=str(rows), benchmarks=changed), built_pool)
+            fitting = {name: {**DATA["benchmarks"][name], "num_fewshot": there}}
+            assert settings_digest(node, asked(name, data=str(rows), benchmarks=fitting), built_pool)
+    embedded.make_tasks(built_pool, "embedded")
+    data = yaml.safe_load((CONF.parent / "embedded.yaml").read_text(encoding="utf-8"))
+    data["benchmarks"]["general_cloze"]["num_fewshot"] = embedded.FEWSHOT_ITEMS + 1
+    with pytest.raises(UserError, match="general_cloze.num_fewshot: 9 examples are asked for, .* has 8"):
+        settings_digest(node, parse(Evaluation, {**data, "probes": None}), built_pool)
 
 
 def test_a_hub_out_of_reach_says_what_to_provide(
@@ -213,3 +226,18 @@ def test_gpqa_is_shuffled_alike_whenever_it_is_read(lm: DecoderLM, rows: Path, t
 def test_rows_are_there_for_every_benchmark() -> None:
     tasks: list[Benchmark] = list(BENCHMARKS.values())
     assert {one.task for one in tasks} == {name for name in ROWS if "/" not in name}
+
+
+@pytest.mark.parametrize("line", ['{"goal": "no other field"}', "not JSON", ""])
+def test_rows_that_cannot_be_read_are_named(line: str, lm: DecoderLM, tmp_path: Path) -> None:
+    (tmp_path / "validation.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        scored(lm, asked("PIQA", data={"piqa": str(tmp_path)}), tmp_path / "store")
+    assert str(caught.value).startswith(f"evaluation.data: {tmp_path}: task piqa cannot read its rows (")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_embedded_suite_takes_no_other_data(built_pool: Store, node: Node) -> None:
+    data = yaml.safe_load((CONF.parent / "embedded.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(UserError, match="evaluation.data: harness embedded reads the items of the pool"):
+        settings_digest(node, parse(Evaluation, {**data, "probes": None, "data": "elsewhere"}), built_pool)
