@@ -149,6 +149,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME|FILE.yaml",
         help="a file of conf/evaluation, or one of the same form (default: the run's own; of hf:PATH embedded)",
     )
+    evaluate.add_argument(
+        "--set",
+        dest="override",
+        action="append",
+        default=[],
+        metavar="evaluation.KEY=VALUE",
+        help="with --suite NAME: one of its keys, as Hydra reads it; may be given several times",
+    )
     evaluate.add_argument("--cluster", choices=["local", "slurm"], help="where (default: local)")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N items of each task")
     evaluate.add_argument("--keep-text", action="store_true", help="records hold what the model wrote")

@@ -72,14 +72,16 @@ def _suite(plan: Plan, run: PlannedRun, options: argparse.Namespace) -> Evaluati
     """The suite asked for, else the run's own."""
     config = plan.config(run)
     own = config.evaluation.model_copy(update={"at": (), "probes": None})
-    suite = own if options.suite is None else _named(options.suite, config.scale.name, config.pool.name)
+    if options.suite is None and options.override:
+        raise UserError(f"--set {options.override[0]}: changes a suite of conf/evaluation; name it with --suite")
+    suite = own if options.suite is None else _named(options, options.suite, config.scale.name, config.pool.name)
     return _limited(suite, options)
 
 
-def _named(name: str, scale: str, pool: str) -> Evaluation:
+def _named(options: argparse.Namespace, name: str, scale: str, pool: str) -> Evaluation:
     from davinci.composition.suites import suite  # imports hydra
 
-    return suite(name, scale, pool)
+    return suite(name, scale, pool, options.override)
 
 
 def _limited(suite: Evaluation, options: argparse.Namespace) -> Evaluation:
@@ -140,7 +142,7 @@ def _external(options: argparse.Namespace, store: Store) -> int:
     """Evaluate a folder of transformers' weights on this machine."""
     from davinci.evaluation import external
 
-    suite = _limited(_named(options.suite or "embedded", "tiny", options.pool), options)
+    suite = _limited(_named(options, options.suite or "embedded", "tiny", options.pool), options)
     model = external.identify(Path(options.name.removeprefix(EXTERNAL)), store)
     served, results = external.evaluate(model, suite, store, pool=options.pool, dtype=options.dtype)
     write_json(store.suite(suite.key), suite.model_dump(mode="json"))

@@ -87,6 +87,13 @@ def test_a_sweep_and_a_suite_of_ones_own(
     assert json.loads(kept.read_text())["suite"] == "mine"
 
 
+def test_keys_of_a_suite_can_be_set(store: Store, evaluations: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["arm0-s0", "--suite", "embedded", "--set", "evaluation.keep_text=true", "--set", "evaluation.limit=2"]
+    said(capsys, *words, "--store", str(store.root))
+    (kept,) = (store.root / "suites").glob("*.json")
+    assert (json.loads(kept.read_text())["keep_text"], json.loads(kept.read_text())["limit"]) == (True, 2)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -96,6 +103,12 @@ def test_a_sweep_and_a_suite_of_ones_own(
         (["arm0-s0", "--checkpoint", "newest"], "accepted are all, last, and tokens"),
         (["arm0-s0", "--suite", "embeded"], "conf/evaluation has no 'embeded'; nearest: embedded"),
         (["arm0-s0", "--suite", "no/such.yaml"], "--suite no/such.yaml: No such file or directory; known suites: "),
+        (["arm0-s0", "--set", "evaluation.limit=3"], "evaluation.limit=3: changes a suite of conf/evaluation; name it"),
+        (["arm0-s0", "--suite", "embedded", "--set", "seed=3"], "seed=3: accepted are keys of the suite"),
+        (
+            ["arm0-s0", "--suite", "embedded", "--set", "evaluation.limt=3"],
+            "evaluation.limt: unknown key; nearest: limit",
+        ),
         (["arm0-s0", "--limit", "0"], "--limit 0: accepted are whole numbers from 1"),
     ],
 )
