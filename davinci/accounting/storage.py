@@ -7,6 +7,8 @@ from davinci.config import Model
 
 # Weights and AdamW's two moments, all float32 whatever the model's precision (`training.checkpoints`).
 BYTES_PER_PARAMETER = 3 * 4
+# What a stage that keeps an average of its weights adds.
+BYTES_PER_AVERAGED_PARAMETER = 4
 # Beside the tensors: two safetensors headers and state.json. Measured on the tiny model (24 tensors).
 CHECKPOINT_OVERHEAD = 8_000
 
@@ -16,13 +18,15 @@ CHECKPOINT_OVERHEAD = 8_000
 TRAIN_ROW = 790
 HELDOUT_ROW = 188
 EVALUATION_ROW = 367
+PROBE_ROW = 294
 ITEMS_FILE = 4_000
 ITEM = 0.8
 
 
-def checkpoint_bytes(model: Model, vocab_size: int) -> int:
-    """Size of one checkpoint folder."""
-    return BYTES_PER_PARAMETER * parameters(model, vocab_size) + CHECKPOINT_OVERHEAD
+def checkpoint_bytes(model: Model, vocab_size: int, averaged: bool = False) -> int:
+    """Size of one checkpoint folder, with or without an average of the weights."""
+    each = BYTES_PER_PARAMETER + (BYTES_PER_AVERAGED_PARAMETER if averaged else 0)
+    return each * parameters(model, vocab_size) + CHECKPOINT_OVERHEAD
 
 
 def training_bytes(model: Model, vocab_size: int) -> int:
@@ -30,7 +34,10 @@ def training_bytes(model: Model, vocab_size: int) -> int:
     return 4 * 4 * parameters(model, vocab_size)
 
 
-def record_bytes(train_rows: int, heldout_rows: int, evaluation_rows: int, evaluations: int, items: int) -> int:
+def record_bytes(
+    train_rows: int, heldout_rows: int, evaluation_rows: int, probe_rows: int, evaluations: int, items: int
+) -> int:
     """Size of records and per-item results: rows of each kind, evaluated points, and items scored over all of them."""
     rows = train_rows * TRAIN_ROW + heldout_rows * HELDOUT_ROW + evaluation_rows * EVALUATION_ROW
+    rows += probe_rows * PROBE_ROW
     return rows + evaluations * ITEMS_FILE + round(items * ITEM)

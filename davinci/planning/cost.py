@@ -16,6 +16,9 @@ from davinci.config import Cluster, Evaluation, Model, Node, Run
 from davinci.planning.plan import Cost, PlannedRun, Spent, chains
 from davinci.planning.sweep import Sweep
 
+# Tokens of a pass over the embedded probes (see docs/instruments.md), and their capabilities, each a row. A file of
+# one's own is priced as if it were as large.
+PROBE_TOKENS, PROBE_ROWS = 70_000, 23
 # Steps from one train record to the next: `training.loop.RECORD_EVERY`, which lives beside torch.
 RECORD_EVERY = 10
 
@@ -93,10 +96,22 @@ def evaluation_flops(model: Model, vocab_size: int, evaluation: Evaluation) -> f
 
 
 def heldout_flops(node: Node, run: Run) -> float:
-    """FLOPs of the held-out losses of one checkpoint of `node`: `heldout_sequences` of each domain of the pool."""
+    """FLOPs of the held-out losses of one checkpoint of `node`: `heldout_sequences` of each domain of the pool, by the
+    weights and by the average that the stage may keep of them."""
     length = node.stage.sequence_length
-    tokens = len(run.pool.domains) * run.evaluation.heldout_sequences * length
+    tokens = _measured(node) * len(run.pool.domains) * run.evaluation.heldout_sequences * length
     return tokens * forward_flops_per_token(node.model, node.vocab_size, length)
+
+
+def _measured(node: Node) -> int:
+    """Weights of a checkpoint: those trained, and an average."""
+    return 1 if node.stage.averages is None else 2
+
+
+def probe_flops(node: Node) -> float:
+    """FLOPs of one pass over the probes."""
+    length = min(node.model.max_position_embeddings, node.stage.sequence_length)
+    return PROBE_TOKENS * forward_flops_per_token(node.model, node.vocab_size, length)
 
 
 @dataclass
@@ -111,6 +126,12 @@ class _Work:
     def due(self) -> int:
         """Checkpoints it leaves: at every evaluated point and at its end."""
         return len(self.points.keys() | {self.node.end})
+
+    @property
+    def probed(self) -> int:
+        """How often its probes are scored."""
+        probes = self.run.evaluation.probes
+        return 0 if probes is None else len(self.node.probed_at(probes.every_tokens))
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -182,7 +203,10 @@ def cost(
         parameters=tuple(
             sorted({parameters(*shape) for shape in {(one.model, one.vocab_size) for one in nodes.values()}})
         ),
-        checkpoint_bytes=sum(one.due * checkpoint_bytes(one.node.model, one.node.vocab_size) for one in work.values()),
+        checkpoint_bytes=sum(
+            one.due * checkpoint_bytes(one.node.model, one.node.vocab_size, averaged=_measured(one.node) > 1)
+            for one in work.values()
+        ),
         record_bytes=sum(_record_bytes(one) for one in work.values()),
     )
 
@@ -246,7 +270,7 @@ class _Clock:
         node, run = work.node, work.run
         return _Seconds(
             training=self._training(node, run.cluster),
-            checkpoints=work.due * self._checkpoint(node, run),
+            checkpoints=work.due * self._checkpoint(node, run) + self._probes(work),
             evaluations=sum(self._evaluation(node, one, run.cluster) for one in work.evaluations),
             overhead=0.0 if self._probe is None else self._probe.node,
             cluster=run.cluster,
@@ -261,6 +285,7 @@ class _Clock:
             total += self._training(one.node, one.run.cluster)
             total += 0.0 if self._probe is None else self._probe.node
             places.add((name, one.node.end))
+            total += self._probes(one)
         for name, _ in places:
             total += self._checkpoint(work[name].node, work[name].run)
         for point in run.points:
@@ -277,9 +302,10 @@ class _Clock:
         )
 
     def evaluation_flops(self, work: _Work) -> float | None:
-        """FLOPs of a node's evaluations and held-out losses; None where a suite does not say its size."""
+        """FLOPs of a node's evaluations, held-out losses and probes; None where a suite does not say its size."""
         parts = [self._suite(work.node, one) for one in work.evaluations]
-        return None if any(map(math.isnan, parts)) else work.due * self._heldout(work.node, work.run) + sum(parts)
+        parts += [work.due * self._heldout(work.node, work.run), self._probe_flops(work)]
+        return None if any(map(math.isnan, parts)) else sum(parts)
 
     def _suite(self, node: Node, evaluation: Evaluation) -> float:
         """FLOPs of one evaluation; `math.nan` where the suite does not say its size."""
@@ -291,8 +317,16 @@ class _Clock:
         return self._once(("suite", id(node.model), id(evaluation)), flops)
 
     def _heldout(self, node: Node, run: Run) -> float:
-        key = ("heldout", id(node.model), id(run), node.stage.sequence_length)
+        key = ("heldout", id(node.model), id(run), node.stage.sequence_length, _measured(node))
         return self._once(key, lambda: heldout_flops(node, run))
+
+    def _probe_flops(self, work: _Work) -> float:
+        node = work.node
+        key = ("probes", id(node.model), node.stage.sequence_length)
+        return work.probed * self._once(key, lambda: probe_flops(node))
+
+    def _probes(self, work: _Work) -> float:
+        return self._probe_flops(work) / self._flops_per_second(work.run.cluster)
 
     def _training(self, node: Node, cluster: Cluster) -> float:
         stretch = (node.begin - node.stage_begin, node.end - node.begin)
@@ -333,8 +367,9 @@ def _record_bytes(work: _Work) -> int:
     benchmarks = [one for evaluation in work.evaluations for one in evaluation.benchmarks.values()]
     return record_bytes(
         train_rows=len(work.node.steps) // RECORD_EVERY + 1,
-        heldout_rows=work.due * len(work.run.pool.domains),
+        heldout_rows=work.due * _measured(work.node) * len(work.run.pool.domains),
         evaluation_rows=len(benchmarks),
+        probe_rows=work.probed * PROBE_ROWS,
         evaluations=len(work.evaluations),
         items=sum(one.items or 0 for one in benchmarks),
     )

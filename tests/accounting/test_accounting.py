@@ -100,6 +100,9 @@ def test_a_checkpoint_as_it_is_written(paper_model, tmp_path):
     checkpoints.write(tmp_path / "2", model, optimizer.state_tensors(model, adamw), state)
     written = sum(file.stat().st_size for file in (tmp_path / "2").iterdir())
     assert abs(checkpoint_bytes(small, 256) - written) < 8_000
+    checkpoints.write(tmp_path / "3", model, optimizer.state_tensors(model, adamw), state, model)
+    written = sum(file.stat().st_size for file in (tmp_path / "3").iterdir())
+    assert abs(checkpoint_bytes(small, 256, averaged=True) - written) < 8_000
 
 
 def test_workers_leave_every_thread_a_core(monkeypatch):

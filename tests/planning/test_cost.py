@@ -7,6 +7,7 @@ from planned import FACTOR, make_sweep
 
 from davinci.accounting.accelerators import peak_flops
 from davinci.accounting.flops import forward_flops_per_token, train_flops_per_token
+from davinci.accounting.shapes import parameters
 from davinci.accounting.storage import checkpoint_bytes
 from davinci.planning import cost as costs
 from davinci.planning.build import build_plan
@@ -125,6 +126,22 @@ def test_disk(priced):
     sweep, plan = priced(changes=SIZED)
     assert plan.cost.checkpoint_bytes == 5 * checkpoint_bytes(sweep.baseline.config.model, 64)
     assert plan.cost.record_bytes > 0
+
+
+def test_probes_and_averages_are_priced(priced):
+    """A run of 960 tokens has passes at 0, 320, 640 and 960; the trunk's are shared."""
+    plain = priced(changes=SIZED)[1].cost
+    sweep, plan = priced(changes={**SIZED, "evaluation.probes": {"every_tokens": 320}})
+    probed = plan.cost
+    passes = sum(len(node.probed_at(320)) for node in plan.nodes.values())
+    once = costs.probe_flops(next(iter(plan.nodes.values())))
+    assert passes >= 4 and once > 0
+    assert probed.evaluation_flops == pytest.approx(plain.evaluation_flops + passes * once)
+    assert probed.record_bytes > plain.record_bytes and probed.days.shared > plain.days.shared
+    _, averaged = priced(changes={**SIZED, "curriculum.stages.first.averages": {"kind": "polyak"}})
+    more = averaged.cost.checkpoint_bytes - plain.checkpoint_bytes
+    assert more == 4 * parameters(sweep.baseline.config.model, 64)  # the trunk's one checkpoint
+    assert averaged.cost.evaluation_flops > plain.evaluation_flops
 
 
 def test_a_record_is_written_as_often_as_training_does():
