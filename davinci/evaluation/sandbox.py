@@ -102,6 +102,8 @@ def run(
             f"evaluation.run_code=isolated: on this machine a process cannot be kept from {detail} (neither user "
             "namespaces nor seccomp); evaluation.run_code=best_effort runs the model's code all the same"
         )
+    if kind == "broken":  # no fault of the program's: a score of 0 would be a lie
+        raise UserError(f"evaluation.run_code={isolation}: the sandbox cannot be set up on this machine ({detail})")
     return Outcome(kind, detail)
 
 
@@ -116,16 +118,18 @@ def _report(process: subprocess.Popen[bytes], request: bytes, word: str, seconds
     while len(said) < _REPORT_BYTES:
         readable, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
         part = os.read(pipe, _REPORT_BYTES) if readable else b""
-        if not readable:
-            return "time:" if started else "crash:the sandbox did not start"
+        if not readable and started:
+            return "time:"
         if not part:
             break
         said += part
         if not started and said.startswith(f"{word} ready\n".encode()):
             started, deadline = True, time.monotonic() + seconds
         lines = said.decode("utf-8", errors="replace").split("\n")
-        for line in lines[1:-1]:
-            if line.startswith(f"{word} "):
+        for line in lines[:-1]:
+            if line.startswith(f"{word} ") and line != f"{word} ready":
                 return line.removeprefix(f"{word} ")
+    if not started:
+        return "broken:it did not start"
     # Nobody is left to write: the program ended itself before its tests did.
     return "exit:"

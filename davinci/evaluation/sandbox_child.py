@@ -87,7 +87,11 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def separate() -> bool:
-    """Enter new namespaces; False where the kernel does not let us."""
+    """Enter new namespaces; False where the kernel does not let us.
+
+    Raises:
+        OSError: they were entered, but who we are in them could not be set.
+    """
     wanted = NEW_MOUNTS | NEW_IPC | NEW_PROCESSES | NEW_NETWORK
     user, group = os.getuid(), os.getgid()
     try:
@@ -184,6 +188,8 @@ def limit(request: dict[str, Any], own_users: bool) -> None:
     if own_users:
         limits[resource.RLIMIT_NPROC] = 32
     for kind, value in limits.items():
+        most = resource.getrlimit(kind)[1]
+        value = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(kind, (value, value))
     call("capset", struct.pack("Ii", 0x20080522, 0), bytes(24))
 
@@ -238,7 +244,11 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    separated = separate()
+    try:
+        separated = separate()
+    except OSError as error:
+        os.write(report, f"{request['word']} broken:{error}\n".encode())
+        os._exit(0)
     follow(report, request["word"])  # the first process of the new namespace is our child; all of it ends with that one
     call("prctl", SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if separated:

