@@ -14,6 +14,7 @@ from davinci.commands.states import chosen
 from davinci.config import Cluster, Evaluation, Node
 from davinci.errors import UserError
 from davinci.launching.demands import Demand
+from davinci.launching.lock import Owner, holder
 from davinci.launching.reconcile import Asked, Settings, asked_of
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import Plan, PlannedRun, State, load_plan
@@ -93,28 +94,38 @@ def _limited(suite: Evaluation, options: argparse.Namespace) -> Evaluation:
 
 def _here(wanted: Sequence[_Wanted], threads: int, options: argparse.Namespace, store: Store) -> int:
     """Evaluate on this machine, one state after another, and print as it goes."""
-    from davinci.launching.evaluating import NoCheckpoint, evaluate_lacking, prepare, rows_of
+    from davinci.launching.evaluating import rows_of
 
     shown = []
     for one in wanted:
-        known = rows_of(one.node, one.asked, store)
-        if not known:
-
-            def on_wait(owner: object, node: str = one.node.id) -> None:
-                _say(f"waiting for {owner}, which holds {node}", options)
-
-            prepare(threads)
-            try:
-                evaluate_lacking(one.node, [one.asked], store, on_wait=on_wait)
-            except NoCheckpoint as error:
-                raise UserError(f"{error}: it was removed meanwhile") from None
-        rows = known or rows_of(one.node, one.asked, store)
-        shown.append(_numbers(one, rows, served=bool(known)))
+        rows = rows_of(one.node, one.asked, store)
+        served, owner = bool(rows), None
+        if not served:
+            rows, owner = _made(one, threads, store)
+        shown.append(_numbers(one, rows, served=served) | {"recorded": owner is None})
         if not options.json:
             print(_text(shown[-1]))
+            if owner is not None:
+                print(f"  not in the records yet: {owner} holds {one.node.id}; run this again when it is through")
     if options.json:
         print_json({"evaluations": shown})
     return 0
+
+
+def _made(one: _Wanted, threads: int, store: Store) -> tuple[list[dict[str, Any]], Owner | None]:
+    """The scores of a state, evaluated now and recorded; but where someone holds its node, that is who, and they are
+    only kept."""
+    from davinci.launching.evaluating import NoCheckpoint, evaluate_lacking, prepare, results_of, rows_of
+
+    prepare(threads)
+    try:
+        owner = holder(store.node(one.node.id))
+        if owner is not None:
+            return [vars(result) for result in results_of(one.asked, one.node, store)], owner
+        evaluate_lacking(one.node, [one.asked], store)
+    except (NoCheckpoint, FileNotFoundError):
+        raise UserError(f"{one.node.id}: its checkpoint at {one.state.tokens} tokens was removed meanwhile") from None
+    return rows_of(one.node, one.asked, store), None
 
 
 def _submit(plan: Plan, wanted: Sequence[_Wanted], cluster: Cluster, options: argparse.Namespace, store: Store) -> int:
@@ -202,8 +213,3 @@ def _text(found: Mapping[str, Any]) -> str:
     mean = sum(one["score"] for one in scores) / len(scores)
     rows.append(("  Overall", f"{100 * mean:5.1f}  mean over benchmarks"))
     return "\n".join([*lines, aligned(rows)])
-
-
-def _say(text: str, options: argparse.Namespace) -> None:
-    if not options.json:
-        print(text, flush=True)

@@ -29,15 +29,11 @@ def evaluate_state(asked: Asked, node: Node, attempt: int, store: Store) -> list
     Returns:
         The `evaluation.Result` of each benchmark.
     """
-    from davinci.evaluation.evaluate import evaluate, items_file
-    from davinci.model.weights import AVERAGE, WEIGHTS
+    from davinci.evaluation.evaluate import items_file
 
     tokens = asked.demand.tokens
-    checkpoint = store.checkpoint(node.id, tokens)
-    step = int(read_json(checkpoint / "state.json")["global_step"])
-    file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
-    folders = [store.checkpoint(state.node, state.tokens) for state in asked.demand.states] or [checkpoint]
-    results = evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders])
+    step = int(read_json(store.checkpoint(node.id, tokens) / "state.json")["global_step"])
+    results = results_of(asked, node, store)
     with Writer(store.records(node.id), attempt) as writer:
         for result in results:
             writer.write(
@@ -64,6 +60,17 @@ def evaluate_state(asked: Asked, node: Node, attempt: int, store: Store) -> list
             if result.truncated:
                 print(f"{result.benchmark}: {result.truncated} of {result.items} items did not fit the model's context")
     return results
+
+
+def results_of(asked: Asked, node: Node, store: Store) -> list[Any]:
+    """The `evaluation.Result` of each benchmark, computed unless they are kept; needs no lock, and records nothing."""
+    from davinci.evaluation.evaluate import evaluate
+    from davinci.model.weights import AVERAGE, WEIGHTS
+
+    checkpoint = store.checkpoint(node.id, asked.demand.tokens)
+    file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
+    folders = [store.checkpoint(state.node, state.tokens) for state in asked.demand.states] or [checkpoint]
+    return evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders])
 
 
 def evaluate_lacking(

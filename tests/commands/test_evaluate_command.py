@@ -9,6 +9,7 @@ import pytest
 
 from davinci.__main__ import main
 from davinci.launching.demands import demanded, suites
+from davinci.launching.lock import Lock
 from davinci.launching.reconcile import asked_of, is_settled, plan_remaining
 from davinci.planning.plan import load_plan
 from davinci.store import Store
@@ -141,6 +142,19 @@ def test_a_file_with_a_mistake_names_itself(store: Store, tmp_path: Any, capsys:
         file.write_text(text)
         error = said(capsys, "arm0-s0", "--suite", str(file), "--store", str(store.root), status=2)
         assert str(file) in error and message in error, error
+
+
+def test_what_someone_works_on_is_evaluated_and_recorded_later(
+    store: Store, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("arm0-s0", "--checkpoint", "216", "--store", str(store.root))
+    before = store.records("c0-s0").read_bytes()
+    with Lock(store.node("c0-s0")):
+        text = said(capsys, *words)
+    assert "Overall" in text and "not in the records yet: process " in text
+    assert store.records("c0-s0").read_bytes() == before and evaluations == [216]
+    assert "not in the records" not in said(capsys, *words)
+    assert [row["tokens"] for row in read(store.records("c0-s0"), "evaluation")].count(216) > 0
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
