@@ -109,8 +109,10 @@ class Ask:
         if self.items.listed:
             asked = item.question.rstrip()
         else:
-            options = zip(item.letters, item.choices, strict=True)
-            listed = "".join(f"{letter}. {choice.strip()}\n" for letter, choice in options)
+            texts = [choice.strip() for choice in item.choices]
+            if len(set(texts)) < len(texts):  # they differ in how far they are indented
+                texts = [choice.strip("\n") for choice in item.choices]
+            listed = "".join(f"{letter}. {text}\n" for letter, text in zip(item.letters, texts, strict=True))
             asked = f"{self.items.stem(item)}\n{listed}Answer:"
         return f"{asked} Let's think step by step." if self.prompt == "cot" else asked
 
@@ -163,7 +165,8 @@ class ReadChoice:
 
     - ``options``: the first letter of an option that stands by itself; without one, the option the text begins with.
     - ``cot``: the letter after the last "answer is".
-    - ``free``: the option the text begins with, the longest of several.
+    - ``free``: the option the text begins with, the longest of several; case and white space count only where options
+      differ in nothing else.
     """
 
     items: ItemSet
@@ -186,10 +189,19 @@ class ReadChoice:
             letter = re.search(rf"(?<![A-Za-z0-9])[{letters}](?![A-Za-z0-9'])", text)
             if letter:
                 return letters.index(letter.group())
+        choices = [_plain(choice) for choice in item.choices]
         written = _plain(text)
-        fitting = [index for index, choice in enumerate(item.choices) if written.startswith(_plain(choice) or "\0")]
-        return max(fitting, key=lambda index: len(_plain(item.choices[index])), default=None)
+        if len(set(choices)) < len(choices):  # white space tells them apart
+            choices, written = [choice.rstrip() for choice in item.choices], text
+        fitting = [index for index, choice in enumerate(choices) if _begins(written, choice)]
+        return max(fitting, key=lambda index: len(choices[index]), default=None)
 
 
 def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
+
+
+def _begins(text: str, choice: str) -> bool:
+    """Whether `text` begins with `choice`, and not with a longer word or number."""
+    after = text[len(choice) : len(choice) + 1]
+    return bool(choice) and text.startswith(choice) and not (choice[-1].isalnum() and after.isalnum())

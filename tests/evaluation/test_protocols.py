@@ -61,6 +61,28 @@ def test_answers_are_read_as_stated(prompt: str, text: str, chosen: int | None) 
     assert read({**DOCUMENT, "a": [1, 2]}, [text]) == {"acc": float(chosen in (1, 2))}
 
 
+def test_numbers_and_words_are_read_whole() -> None:
+    numbers = {"q": "?", "c": ["1", "12", "Pear"], "a": 1}
+    texts = ("12", "1", "123", "1.", "pear!", "pears")
+    assert [ReadChoice(ITEMS, "free").chosen({**DOCUMENT, **numbers}, text) for text in texts] == [
+        1,
+        0,
+        None,
+        0,
+        2,
+        None,
+    ]
+
+
+def test_options_that_differ_in_indentation_stay_apart() -> None:
+    document = {**DOCUMENT, "q": "if x:", "c": ["\ny = 1", "\n    y = 1", "\n        y = 1"]}
+    assert (
+        Ask(ItemSet("q", "c", "a"), "options")(document) == "if x:\nA. y = 1\nB.     y = 1\nC.         y = 1\nAnswer:"
+    )
+    texts = ["\n    y = 1\nz", "\ny = 1", "y = 1", "\n  y = 1"]
+    assert [ReadChoice(ITEMS, "free").chosen(document, text) for text in texts] == [1, 0, None, None]
+
+
 def test_an_answer_that_is_no_choice_is_refused() -> None:
     for answer in (3, -1, "B", "iron ore", None):
         with pytest.raises(UserError, match="none of its 3 choices"):
