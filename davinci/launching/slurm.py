@@ -70,7 +70,9 @@ def submit(
         + (f"; {waiting} were queued already" if waiting else "")
     )
     display.say(f"follow: squeue --jobs {','.join(_arrays(ids))}")
-    display.say(f"        {Path(sys.executable).name} -m davinci status {plan.sweep} --store {shlex.quote(str(store.root))}")
+    display.say(
+        f"        {Path(sys.executable).name} -m davinci status {plan.sweep} --store {shlex.quote(str(store.root))}"
+    )
     display.say(f"logs:   {store.jobs(plan.sweep)}")
 
 

@@ -224,9 +224,7 @@ def _standstill(job: Job, store: Store, notes: Path) -> str | None:
     left = this_job.seconds_left()
     if left is None or left > warning_seconds(job.cluster.time_minutes) + EARLY_SECONDS:
         return None  # It was preempted, or queued again by hand.
-    return (
-        f"its time limit came before its first checkpoint; cluster.time_minutes={job.cluster.time_minutes} is too short"
-    )
+    return f"its time limit came before its next checkpoint or evaluation; cluster.time_minutes={job.cluster.time_minutes} is too short"
 
 
 def _words(status: int) -> str:
