@@ -69,10 +69,9 @@ def submit(
         + (f" ({new[0]} to {new[-1]})" if new else "")
         + (f"; {waiting} were queued already" if waiting else "")
     )
+    where = shlex.quote(str(store.root))
     display.say(f"follow: squeue --jobs {','.join(_arrays(ids))}")
-    display.say(
-        f"        {Path(sys.executable).name} -m davinci status {plan.sweep} --store {shlex.quote(str(store.root))}"
-    )
+    display.say(f"        {Path(sys.executable).name} -m davinci status {plan.sweep} --store {where}")
     display.say(f"logs:   {store.jobs(plan.sweep)}")
 
 

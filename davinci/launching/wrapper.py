@@ -224,7 +224,8 @@ def _standstill(job: Job, store: Store, notes: Path) -> str | None:
     left = this_job.seconds_left()
     if left is None or left > warning_seconds(job.cluster.time_minutes) + EARLY_SECONDS:
         return None  # It was preempted, or queued again by hand.
-    return f"its time limit came before its next checkpoint or evaluation; cluster.time_minutes={job.cluster.time_minutes} is too short"
+    limit = job.cluster.time_minutes
+    return f"its time limit came before its next checkpoint or evaluation; cluster.time_minutes={limit} is too short"
 
 
 def _words(status: int) -> str:
