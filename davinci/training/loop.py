@@ -192,6 +192,8 @@ class _Training:
                 values = {"lr": done.lr, "grad_norm": done.outcome.gradient_norm, "batch": done.size}
                 values |= self._window.losses() | {"tokens_per_second": round(speed.rate(), 1)}
                 values["data_wait"] = round(speed.waiting(), 4)
+                if node.stage.mask_questions:
+                    values["targets"] = self._window.targets
                 self._record("train", values | self._instruments(step, speed.rate()))
                 self._window, speed = Window(), Speed()
             if self._ranks.is_first and (is_end or time.monotonic() - reported > PROGRESS_EVERY):

@@ -179,6 +179,11 @@ class Window:
             before, seen = self.sums.get(name, (0.0, 0))
             self.sums[name] = (before + more, seen + int(count))
 
+    @property
+    def targets(self) -> int:
+        """Targets that were in the loss."""
+        return sum(count for _, count in self.sums.values())
+
     def losses(self) -> dict[str, float]:
         """``loss`` and ``loss/<domain>`` in nats a target, for the domains that had any."""
         parts = [(name, *self.sums[name]) for name in sorted(self.sums) if self.sums[name][1]]

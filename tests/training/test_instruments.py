@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from training_nodes import LENGTH, tiny_model, tiny_node
+from training_nodes import LENGTH, tiny_model, tiny_node, tiny_stage
 
 from davinci.accounting.accelerators import PEAK_FLOPS, known_peak
 from davinci.accounting.flops import train_flops_per_token
@@ -51,6 +51,21 @@ def test_update_ratios_are_those_of_the_weights_before_and_after(tied: bool, ste
         )
         weight = math.fsum(float(before[name].double().square().sum()) for name in names)
         assert found[f"update_ratio/{kind}"] == pytest.approx(math.sqrt(moved / weight), rel=1e-3), kind
+
+
+def test_records_count_the_targets_that_were_in_the_loss(store: Store) -> None:
+    node = tiny_node()
+    _train(node, store)
+    masks = [Batches(node, store, {}).batch(step).loss_mask for step in node.steps]
+    counted = sum(row["targets"] for row in read(store.records(node.id), "train"))
+    assert counted == sum(int(mask.sum()) for mask in masks) < node.end
+    assert "targets" not in read(store.records(_trained(store, mask_questions=False)), "train")[0]
+
+
+def _trained(store: Store, **changes: object) -> str:
+    node = tiny_node(id="plain", stage=tiny_stage(**changes))
+    _train(node, store)
+    return node.id
 
 
 def test_records_carry_them_and_the_epochs_of_every_source(store: Store) -> None:
