@@ -139,6 +139,20 @@ def _check(harness: Harness, name: str, benchmark: Benchmark) -> None:
         raise UserError(
             f"{where}.metric: task {task} does not compute {benchmark.metric!r}{nearest(benchmark.metric, metrics)}"
         )
+    for one in tasks:
+        _check_filter(where, task, one, benchmark)
+
+
+def _check_filter(where: str, task: str, config: Mapping[str, Any], benchmark: Benchmark) -> None:
+    """Refuse a metric that several filters of a task compute, or a filter that it has not."""
+    metric, _, chain = benchmark.metric.partition(",")
+    converted = item_set(config) is not None and is_converted(config, benchmark)
+    chains = [] if converted else [str(one["name"]) for one in config.get("filter_list") or []]
+    if (chain and chain not in (chains or ["none"])) or (not chain and len(chains) > 1):
+        known = ", ".join(f"{metric},{name}" for name in chains or ["none"])
+        raise UserError(
+            f"{where}.metric: task {task} computes {metric} as {known}; {benchmark.metric!r} is none of these"
+        )
 
 
 def computes(config: Mapping[str, Any], benchmark: Benchmark) -> list[str]:

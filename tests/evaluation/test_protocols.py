@@ -211,6 +211,9 @@ def test_what_cannot_be_asked_is_refused() -> None:
             suite.check(parse(Evaluation, {**data, "benchmarks": {"X": one}}))
         return str(caught.value)
 
+    said = "computes exact_match as exact_match,strict-match, exact_match,flexible-extract; 'exact_match"
+    for metric in ("exact_match", "exact_match,strict"):
+        assert said in refused("gsm8k", protocol="generative", metric=metric)
     assert "task gsm8k is generative and its items have no options" in refused("gsm8k", protocol="ppl")
     assert "no protocol generative, prompt cot" in refused("gsm8k", protocol="generative", prompt="cot")
     assert "prompt: the questions of task agieval list their options" in refused(
