@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -185,7 +186,7 @@ class _Apply:
             if statuses[-1] > 128:  # stopped by a signal
                 break
             if statuses[-1] == 0 and self._first.cluster.kind == "local":
-                command = f"python -m analysis report {plan.sweep} --store {self._first.store}"
+                command = f"python -m analysis report {plan.sweep} --store {shlex.quote(str(self._first.store))}"
                 print(f"table, figures, report: {command}")
         return next((status for status in statuses if status), 0)
 

@@ -181,6 +181,10 @@ class Board:
         what, node = ("evaluation of " if node not in self.plan.nodes else ""), node_of(node)
         return what + stretch_name(self.plan.nodes[node], [self.plan.runs[place] for place in self._runs_of[node]])
 
+    def reached(self, chain: str) -> str:
+        """The first node of `chain` that is not finished, in words."""
+        return self.name(next((node for node in self._chains[chain].nodes if node not in self.finished), chain))
+
     def unfinished(self, chain: str) -> str:
         """The runs that lack a node of `chain`, by name."""
         nodes = self._chains[chain].nodes

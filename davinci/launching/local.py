@@ -277,7 +277,7 @@ class Pool:
         for one in (chain, *self.schedule.fail(chain)):
             self.board.fail(one, "cancelled" if outcome.state == "cancelled" else "failed")
         style = "yellow" if outcome.state == "cancelled" else "red"
-        self.display.say(f"{outcome.state}: {self.board.name(chain)}: {outcome.error}", style)
+        self.display.say(f"{outcome.state}: {self.board.reached(chain)}: {outcome.error}", style)
 
     def _bury(self, worker: Worker) -> None:
         """A worker died: resume its chain with another, unless that keeps happening."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from contextlib import suppress
@@ -55,7 +56,7 @@ class Mirror:
     ) -> None:
         if self._process is None:
             return
-        again = f"python -m davinci sync {self._sweep} --store {self._store.root}"
+        again = f"python -m davinci sync {self._sweep} --store {shlex.quote(str(self._store.root))}"
         try:
             assert self._process.stdin is not None
             with suppress(OSError):

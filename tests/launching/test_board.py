@@ -119,3 +119,18 @@ def test_nobody_watches(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_duration() -> None:
     assert (duration(5), duration(65.4), duration(3723)) == ("0:05", "1:05", "1:02:03")
+
+
+def test_a_chain_is_named_by_the_stretch_it_is_at() -> None:
+    plan = launch_fakes.make_plan(arms=1)
+    left = {
+        name: Remaining(train=True, discard=(), start=node.begin, evaluations=(), marked=False)
+        for name, node in plan.nodes.items()
+    }
+    board = Board(plan, left, workers=1)
+    named = []
+    for node in ("a-s0", "b-s0", "c0-s0"):
+        named.append(board.reached("c0-s0"))
+        board.finish(node)
+    assert named == [board.name(node) for node in ("a-s0", "b-s0", "c0-s0")]
+    assert board.reached("c0-s0") == board.name("c0-s0")

@@ -152,6 +152,7 @@ def test_a_chain_that_keeps_killing_its_worker_fails_alone(tmp_path: Path, contr
     status, output = Launcher(tmp_path / "store", control, 2, 2).end()
     assert status == 1
     assert "failed: arm0 seed 0, arm1 seed 0: the worker process died (signal 9); log: " in output
+    assert "failed: b of 2 runs of seed 0: the worker process died (signal 9)" in output
     assert "blocked: arm0 seed 0: waits for b-s0" in output
     assert "runs: 2 done, 2 failed" in output
 
