@@ -7,8 +7,7 @@ context is the end-of-text token. No hub, no transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from tokenizers import Tokenizer
 
 from davinci.config import Node
 from davinci.errors import UserError
+from davinci.evaluation.trees import Batch, batches_of, rows_of
 from davinci.model.cache import KVCache
-from davinci.model.decoder import Decoder
+from davinci.model.decoder import Decoder, Tree
 from davinci.model.generate import generate
 from davinci.store import Store
 
@@ -34,27 +34,6 @@ BATCH_PROMPTS = 256
 
 # lm-eval's: ((context, continuation), context tokens, continuation tokens).
 Request = tuple[tuple[str, str], list[int], list[int]]
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The scored end of one request: the model reads `inputs` after the group's prefix and should say `targets`."""
-
-    request: int
-    inputs: list[int]
-    targets: list[int]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Requests that share their beginning, such as the choices of an item: `prefix` is read once for all."""
-
-    prefix: tuple[int, ...]
-    tails: list[Tail]
-
-    @property
-    def tail_width(self) -> int:
-        return max(len(tail.inputs) for tail in self.tails)
 
 
 class DecoderLM(TemplateLM):
@@ -91,68 +70,51 @@ class DecoderLM(TemplateLM):
         self, requests: list[Request], disable_tqdm: bool = False, **_: Any
     ) -> list[tuple[float, bool]]:
         """Log-probability (nats) of each continuation, and whether greedy decoding would write it."""
+        fitted = [self._fitted(context, continuation) for _, context, continuation in requests]
         results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
-        for batch in self._batches(self._groups(requests)):
-            for request, result in self._score(batch):
-                results[request] = result
+        cache = None
+        for batch in batches_of(rows_of(fitted, self._batch_tokens), self._batch_tokens):
+            if cache is None or batch.common != cache[0]:
+                cache = batch.common, self._read(batch.common)
+            for tail, result in zip(batch.tails, self._score(batch, cache[1]), strict=True):
+                results[tail.request] = result
         return results
 
-    def _groups(self, requests: list[Request]) -> list[Group]:
-        """Requests by shared prefix. Longest tail first: most tokens, so most padding, are in tails."""
-        found: dict[tuple[int, ...], list[Tail]] = {}
-        for index, (_, context, continuation) in enumerate(requests):
-            if not continuation:  # the tokenizer merged all of it into the context's last token
-                context, continuation = context[:-1] or [self.prefix_token_id], context[-1:]
-            tokens = context + continuation
-            if len(tokens) > self.max_length + 1:
-                self.truncated += 1
-                tokens = tokens[-self.max_length - 1 :]
-            start = max(0, len(tokens) - len(continuation) - 1)
-            tail = Tail(index, tokens[start:-1], tokens[start + 1 :])
-            found.setdefault(tuple(tokens[:start]), []).append(tail)
-        groups = [Group(prefix, tails) for prefix, tails in found.items()]
-        return sorted(groups, key=lambda group: (-group.tail_width, -len(group.prefix)))
-
-    def _batches(self, groups: list[Group]) -> Iterator[list[Group]]:
-        """Groups in order, cut where a pass would be too large or its padding the context length."""
-        batch: list[Group] = []
-        for group in groups:
-            wider = [*batch, group]
-            prefix = max(len(one.prefix) for one in wider)
-            tail = max(one.tail_width for one in wider)
-            tokens = max(len(wider) * prefix, sum(len(one.tails) for one in wider) * tail)
-            if batch and (prefix + tail > self.max_length or tokens > self._batch_tokens):
-                yield batch
-                wider = [group]
-            batch = wider
-        if batch:
-            yield batch
+    def _fitted(self, context: list[int], continuation: list[int]) -> tuple[list[int], int]:
+        """The end of a request that fits the model, and how many of its tokens are scored."""
+        if not continuation:  # the tokenizer merged all of it into the context's last token
+            context, continuation = context[:-1] or [self.prefix_token_id], context[-1:]
+        tokens = context + continuation
+        if len(tokens) > self.max_length + 1:
+            self.truncated += 1
+            tokens = tokens[-self.max_length - 1 :]
+        return tokens, min(len(continuation), len(tokens) - 1)
 
     @torch.inference_mode()
-    def _score(self, batch: list[Group]) -> Iterator[tuple[int, tuple[float, bool]]]:
-        device = self._device
-        prefix = max(len(group.prefix) for group in batch)
-        width = max(group.tail_width for group in batch)
-        cache = None
-        if prefix:
-            # Padding stands on the right, where a causal model cannot see it; the tails overwrite it in the cache.
-            cache = KVCache(self.model.config, len(batch), prefix + width, device)
-            self.model.hidden(_padded([list(group.prefix) for group in batch], prefix).to(device), cache)
-            cache.lengths = torch.tensor([len(group.prefix) for group in batch], device=device)
-            owners = [row for row, group in enumerate(batch) for _ in group.tails]
-            cache.keep(torch.tensor(owners, device=device))
-        tails = [tail for group in batch for tail in group.tails]
-        inputs = _padded([tail.inputs for tail in tails], width)
-        targets = _padded([tail.targets for tail in tails], width, -1)
-        hidden = self.model.hidden(inputs.to(device), cache)
-        scored = (targets >= 0).to(device)
-        logits = self.model.logits(hidden[scored])
-        wanted = targets.to(device)[scored]
+    def _read(self, tokens: Sequence[int]) -> KVCache | None:
+        """A row that has read `tokens`; None for no tokens."""
+        if not tokens:
+            return None
+        cache = KVCache(self.model.config, 1, len(tokens), self._device)
+        self.model.hidden(torch.tensor([tokens], device=self._device), cache)
+        return cache
+
+    @torch.inference_mode()
+    def _score(self, batch: Batch, read: KVCache | None) -> list[tuple[float, bool]]:
+        """Of each tail of the batch, whose common beginning is `read`."""
+        cache = None if read is None else read.repeated(len(batch.rows), batch.width)
+        tree = None
+        if cache is not None or any(len(row.tails) > 1 for row in batch.rows):
+            places, mask = batch.layout()
+            tree = Tree(places.to(self._device), mask.to(self._device))
+        hidden = self.model.hidden(batch.tokens().to(self._device), cache, tree=tree)
+        targets = batch.targets().to(self._device)
+        logits, wanted = self.model.logits(hidden[targets >= 0]), targets[targets >= 0]
         losses = functional.cross_entropy(logits, wanted, reduction="none")
         greedy = logits.argmax(dim=-1) == wanted
-        sizes = [len(tail.targets) for tail in tails]
-        for tail, loss, match in zip(tails, losses.split(sizes), greedy.split(sizes), strict=True):
-            yield tail.request, (-loss.sum().item(), bool(match.all()))
+        sizes = [len(tail.targets) for tail in batch.tails]
+        found = zip(losses.split(sizes), greedy.split(sizes), strict=True)
+        return [(-loss.sum().item(), bool(match.all())) for loss, match in found]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability (nats) of whole texts, each token predicted once, in windows of the context length."""
@@ -224,11 +186,6 @@ def load(weights: Sequence[Path], node: Node, store: Store) -> DecoderLM:
     model = load_mean(weights, node.model, node.vocab_size)
     tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
     return DecoderLM(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
-
-
-def _padded(rows: list[list[int]], width: int, fill: int = 0) -> torch.Tensor:
-    """int64[rows, width], each row filled up on the right."""
-    return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.int64)
 
 
 def _cut(text: str, until: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from davinci.evaluation.code_tasks import refuse_code
 from davinci.store import Store, file_digest
 
 # Raise it when adapter or harness code changes scores that no file's digest would show.
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 FEWSHOT_SEED = 1234
 
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
+
 import torch
 from torch import Tensor
 
 from davinci.config import Model
+
+# A beginning shared by rows is read apart from this many tokens on: the extra pass has to pay.
+COMMON_TOKENS = 32
+
+
+def shared_beginning(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The token ids that all rows begin with."""
+    tuples = [tuple(row) for row in rows]
+    first, last = min(tuples), max(tuples)
+    pairs = enumerate(zip(first, last, strict=False))
+    return first[: next((place for place, (one, other) in pairs if one != other), min(len(first), len(last)))]
 
 
 class KVCache:
@@ -36,8 +50,24 @@ class KVCache:
         self._values[layer][rows, positions] = values.to(self._values[layer].dtype)
         return self._keys[layer][:, :width], self._values[layer][:, :width]
 
+    def repeated(self, rows: int, room: int) -> KVCache:
+        """A cache of `rows` rows that all have read what our one row has, each with room for `room` tokens more."""
+        wider = copy(self)
+        shape = (rows, self.capacity + room, *self._keys[0].shape[2:])
+        wider._keys = [_widened(keys, shape) for keys in self._keys]
+        wider._values = [_widened(values, shape) for values in self._values]
+        wider.lengths = self.lengths.expand(rows)
+        wider.capacity = self.capacity + room
+        return wider
+
     def keep(self, rows: Tensor) -> None:
         """Keep only these rows (int64 indices), in this order."""
         self._keys = [keys[rows] for keys in self._keys]
         self._values = [values[rows] for values in self._values]
         self.lengths = self.lengths[rows]
+
+
+def _widened(part: Tensor, shape: tuple[int, ...]) -> Tensor:
+    wide = part.new_zeros(shape)
+    wide[:, : part.shape[1]] = part
+    return wide

@@ -8,6 +8,7 @@ Shapes: B rows, T tokens, V vocabulary, H hidden.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -17,6 +18,17 @@ from davinci.config import Model
 from davinci.model.cache import KVCache
 from davinci.model.norm import RMSNorm
 from davinci.model.rotary import angles, rotate
+
+
+class Tree(NamedTuple):
+    """Rows in which tokens do not simply follow each other: several ends that go on from one beginning.
+
+    `places` int64[B, T] is where each token stands, `mask` bool[B, 1, T, S] which of the S tokens it attends to: those
+    in the cache, then those read with it.
+    """
+
+    places: Tensor
+    mask: Tensor
 
 
 class Attention(nn.Module):
@@ -140,21 +152,32 @@ class Decoder(nn.Module):
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
-    def hidden(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        documents: Tensor | None = None,
+        tree: Tree | None = None,
+    ) -> Tensor:
         """Normalised last hidden states [B, T, H], in the model's precision, of tokens int64[B, T].
 
         With a cache the tokens continue its rows, and its lengths grow by T. With `documents` int64[B, T] (no cache) a
         token attends only to earlier ones of the same number; positions count through, since rotary attention sees
-        only their differences. Raises ValueError past ``max_position_embeddings`` or the cache's capacity.
+        only their differences. With a `tree` they stand and attend as that says. Raises ValueError past
+        ``max_position_embeddings`` or the cache's capacity.
         """
         if cache is not None and documents is not None:
             raise ValueError("documents packed in a row are read whole, without a cache")
         count = tokens.shape[1]
         limit = self.config.max_position_embeddings
         mask = None
-        if cache is None:
+        places: Tensor | slice
+        if tree is not None:
+            places, mask = tree
+            last = int(places.max()) + 1
+        elif cache is None:
             last = count
-            places: Tensor | slice = slice(0, count)
+            places = slice(0, count)
             if documents is not None:
                 mask = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import torch
 
-from davinci.model.cache import KVCache
+from davinci.model.cache import COMMON_TOKENS, KVCache, shared_beginning
 from davinci.model.decoder import Decoder
 
 
@@ -46,14 +46,19 @@ def generate(
     device = model.unembedding.device
     limit = model.config.max_position_embeddings
     lengths = [len(prompt) for prompt in prompts]
+    common = shared_beginning([prompt[:-1] for prompt in prompts])
+    common = common if len(common) >= COMMON_TOKENS else ()
+    cache = KVCache(model.config, 1, len(common), device)
+    if common:  # the examples of few-shot prompts
+        model.hidden(torch.tensor([common], device=device), cache)
+    cache = cache.repeated(len(prompts), min(limit, max(lengths) + max_new_tokens) - len(common))
     # Padding stands on the right: a causal model's rows cannot see it, and the next tokens overwrite its keys.
-    tokens = torch.zeros(len(prompts), max(lengths), dtype=torch.int64)
+    tokens = torch.zeros(len(prompts), max(lengths) - len(common), dtype=torch.int64)
     for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt)] = torch.tensor(prompt)
-    cache = KVCache(model.config, len(prompts), min(limit, max(lengths) + max_new_tokens), device)
+        tokens[row, : len(prompt) - len(common)] = torch.tensor(prompt[len(common) :])
     hidden = model.hidden(tokens.to(device), cache)
     cache.lengths = torch.tensor(lengths, device=device)
-    last = hidden[torch.arange(len(prompts), device=device), cache.lengths - 1]
+    last = hidden[torch.arange(len(prompts), device=device), cache.lengths - len(common) - 1]
     rows = list(range(len(prompts)))
     while True:
         chosen = model.logits(last).argmax(dim=-1)

@@ -60,6 +60,30 @@ def test_loglikelihood_equals_direct(lm: DecoderLM, monkeypatch: pytest.MonkeyPa
         assert greedy == expected_greedy
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 64, 4096])
+def test_what_few_shot_prompts_begin_with_is_read_once(
+    lm: DecoderLM, monkeypatch: pytest.MonkeyPatch, batch_tokens: int
+) -> None:
+    monkeypatch.setattr(lm, "_batch_tokens", batch_tokens)
+    read = []
+    hidden = lm.model.hidden
+    monkeypatch.setattr(
+        lm.model, "hidden", lambda tokens, *rest, **more: read.append(tokens.numel()) or hidden(tokens, *rest, **more)
+    )
+    shots = [index % 400 + 7 for index in range(40)]
+    requests = [
+        (("", ""), [*shots, item, *range(3, 3 + item % 5)], [9 + choice] * (1 + choice))
+        for item in range(60, 68)
+        for choice in range(3)
+    ]
+    found = lm._loglikelihood_tokens(requests)
+    assert sum(read) < sum(len(one[1]) + len(one[2]) for one in requests) / 2
+    for (_, context, continuation), (likelihood, greedy) in zip(requests, found, strict=True):
+        expected, expected_greedy = direct(lm, context, continuation)
+        assert likelihood == pytest.approx(expected, abs=1e-4)
+        assert greedy == expected_greedy
+
+
 def test_greedy_continuations_are_recognised(lm: DecoderLM) -> None:
     context = lm.tokenizer.encode("Question: What is 12 plus 30?").ids
     with torch.inference_mode():

@@ -35,6 +35,12 @@ def test_a_batch_equals_one_by_one(model: Decoder) -> None:
     assert max(len(set(row)) for row in wanted) > 3
 
 
+def test_a_beginning_that_all_share_is_read_once(model: Decoder) -> None:
+    begun = random_tokens(1, 34, 8)[0].tolist()
+    longer = [*([*begun, *prompt[:3]] for prompt in prompts()), begun]
+    assert generate(model, longer, 8) == [alone(model, prompt, 8) for prompt in longer]
+
+
 def test_stop_tokens_end_a_row_and_are_left_out(model: Decoder) -> None:
     free = [alone(model, prompt, 12) for prompt in prompts()]
     stops = {free[0][4], free[3][2]}
