@@ -37,7 +37,7 @@ def main() -> None:
 class Turns:
     """The clock of a contender: `step` is called with the loss after every step, and waits while others have theirs.
 
-    The first step is nobody's turn: with it everything is built and allocated.
+    The first step is nobody's turn: with it everything is built, compiled and allocated.
     """
 
     def __init__(self, answers: Any) -> None:
@@ -84,6 +84,8 @@ def adamw(model: nn.Module) -> torch.optim.AdamW:
 def plain_loop(race: dict[str, Any], folder: Path, turns: Turns, model: nn.Module) -> None:
     """nanoGPT's loop: whole batch, backward, clip, fused AdamW, a look at the loss every ten steps."""
     optimizer = adamw(model)
+    if race["compile"]:
+        model = torch.compile(model)  # type: ignore[assignment]
     batches = read(folder)
     step, log = 0, sys.stderr
     while True:
@@ -263,6 +265,7 @@ def transformers(race: dict[str, Any], folder: Path, turns: Turns) -> None:
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        torch_compile=race["compile"],
     )
     trainer = Timed(qwen2(race, folder), arguments, train_dataset=Rows(), callbacks=[Clock()])
     trainer.train()
@@ -300,7 +303,7 @@ def litgpt(race: dict[str, Any], folder: Path, turns: Turns) -> None:
 
 def davinci(race: dict[str, Any], folder: Path, turns: Turns) -> None:
     """The program itself, whole: data, schedules, loss by domain, records, progress."""
-    from davinci.config import Node, parse
+    from davinci.config import Execution, Node, parse
     from davinci.store import Store
     from davinci.training import loop, numerics
 
@@ -316,20 +319,30 @@ def davinci(race: dict[str, Any], folder: Path, turns: Turns) -> None:
         turns.step(lambda: seen["loss"])
         return False
 
-    loop.train(node, store, checkpoints=(), attempt=1, progress=progress, should_stop=after_step)
+    loop.train(
+        node,
+        store,
+        checkpoints=(),
+        attempt=1,
+        progress=progress,
+        should_stop=after_step,
+        execution=Execution(compile=race["compile"]),
+    )
 
 
 def bare(race: dict[str, Any], folder: Path, turns: Turns) -> None:
     """Only what no training goes without: forward, backward, clip and step of the same model, on one batch."""
-    from davinci.config import Node, parse
+    from davinci.config import Execution, Node, parse
     from davinci.model.decoder import Decoder
     from davinci.training import numerics, optimizer
+    from davinci.training.regions import prepare
     from davinci.training.step import Objective, micro_rows
 
     numerics.configure(race["threads"])
     node = parse(Node, race["node"])
     model = Decoder(node.model, node.vocab_size)
     model.initialise(node.initialisation_seed)
+    prepare(model, Execution(compile=race["compile"]))
     objective, adamw = Objective(model), optimizer.build(model, node.optimizer)
     for group in adamw.param_groups:
         group["lr"] = LR

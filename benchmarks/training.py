@@ -7,7 +7,10 @@ Contenders are processes that take turns of a few steps; a figure is the median 
 come from a virtual environment of their own (`--peers`), made where it is missing; a peer that cannot be had is left
 out, and said.
 
-Usage: python benchmarks/training.py [--quick] [--threads 1] [--rounds 7] [--store STORE] [--peers FOLDER]
+With `--compile` all of them use torch.compile: the program on each block, the others on the whole model; compiling is not
+timed.
+
+Usage: python benchmarks/training.py [--quick] [--compile] [--threads 1] [--rounds 7] [--store STORE] [--peers FOLDER]
 """
 
 from __future__ import annotations
@@ -147,6 +150,7 @@ def prepare(shape: Shape, card: PoolCard, pools: Path, folder: Path, given: argp
         "node": node.model_dump(mode="json"),
         "length": shape.length,
         "threads": given.threads,
+        "compile": given.compile,
     }
     (folder / "race.json").write_text(json.dumps(race))
 
@@ -243,6 +247,7 @@ def ratio(one: Contender, other: Contender) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three rounds at 1M and 6M, and the order")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for every contender")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sizes", nargs="+", choices=[one.name for one in SHAPES], default=None)
@@ -272,7 +277,7 @@ def main() -> None:
             rows += race(shape, card, store.root / "pools", given, pythons)
     rows += order_rows()
     threads = f"{given.threads} thread{'s' * (given.threads > 1)}"
-    finish(f"Training on a CPU, {threads}, eager", rows)
+    finish(f"Training on a CPU, {threads}, {'compiled' if given.compile else 'eager'}", rows)
 
 
 if __name__ == "__main__":
