@@ -7,8 +7,8 @@ Contenders are processes that take turns of a few steps; a figure is the median 
 come from a virtual environment of their own (`--peers`), made where it is missing; a peer that cannot be had is left
 out, and said.
 
-With `--compile` all of them use torch.compile: the program on each block, the others on the whole model; compiling is not
-timed.
+With `--compile` all of them use torch.compile: the program on each block, the others on the whole model. Compiling is
+not timed.
 
 Usage: python benchmarks/training.py [--quick] [--compile] [--threads 1] [--rounds 7] [--store STORE] [--peers FOLDER]
 """
