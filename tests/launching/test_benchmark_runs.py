@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def write_items(store: Store, seed: int) -> None:
-    """Which letter comes next, as the pool's general documents go; and items all of whose choices are the same."""
+    """Which letter comes next, as the pool's general documents go; and items of one choice, always right."""
     random = Random(seed)
     rows = []
     for number in range(24):
@@ -65,7 +65,7 @@ def write_items(store: Store, seed: int) -> None:
             }
         )
     folder = store.pool(POOL) / "tasks"
-    same = [row | {"choices": ["A", "A", "A", "A"]} for row in rows]
+    same = [row | {"choices": ["A"]} for row in rows]
     for name, items in (("general_cloze", rows), ("science_cloze", same)):
         write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in items))
 
