@@ -6,7 +6,9 @@ launcher's own code, the weights and per-item scores are empty files that only h
 
 from __future__ import annotations
 
-from davinci.launching.demands import demanded, suites
+from collections.abc import Sequence
+
+from davinci.launching.demands import Probing, demanded, probed, suites
 from davinci.launching.job import mark_done
 from davinci.launching.reconcile import Asked, Settings, asked_of
 from davinci.planning.plan import Plan
@@ -16,7 +18,7 @@ from davinci.tracking.records import Writer
 
 def finish_nodes(plan: Plan, store: Store) -> None:
     """Make every node of `plan` look trained and evaluated; the pool and its tasks must be in `store` already."""
-    demands, known = demanded(plan), suites(plan)
+    demands, known, probing = demanded(plan), suites(plan), probed(plan)
     settings: Settings = {}
     for node in plan.nodes.values():
         asked = asked_of(node, demands.get(node.id, ()), known, store, settings)
@@ -26,11 +28,12 @@ def finish_nodes(plan: Plan, store: Store) -> None:
             folder.mkdir(parents=True)
             (folder / "state.json").touch()
             (folder / "model.safetensors").touch()
-        _record(plan, node.id, asked, store)
-        mark_done(node, asked, None, "0" * 64, 1, store)
+        probes = probing.get(node.id, ())
+        _record(plan, node.id, asked, probes, store)
+        mark_done(node, asked, None, "0" * 64, 1, store, probes)
 
 
-def _record(plan: Plan, name: str, asked: list[Asked], store: Store) -> None:
+def _record(plan: Plan, name: str, asked: Sequence[Asked], probes: Sequence[Probing], store: Store) -> None:
     node = plan.nodes[name]
     items = store.node(name) / "evaluations" / "items.parquet"
     items.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +43,9 @@ def _record(plan: Plan, name: str, asked: list[Asked], store: Store) -> None:
             records.write("train", node.stage_begin + node.stage.grid.tokens_at(step + 1), step + 1, loss=1.0)
         for domain in ("general", "code", "science", "qa"):
             records.write("heldout", node.end, node.steps.stop, domain=domain, loss=1.0)
+        for probe in probes:
+            for tokens in node.probed_at(probe.every_tokens):
+                records.write("probe", tokens, 0, suite=probe.key, capability="any", capabilities=1)
         for one in asked:
             for benchmark, about in one.evaluation.benchmarks.items():
                 records.write(
