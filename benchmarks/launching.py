@@ -223,15 +223,21 @@ ASKED = ["cluster.cpus_per_task=1", "cluster.memory_gb=1", "cluster.time_minutes
 
 
 def status(runs: int, pools: Path, folder: Path) -> list[Row]:
-    """What ``davinci status`` takes beside the start of the process, of a sweep that is over and of one half way."""
+    """What `status` takes of a sweep that is over and of one half way, less what it takes of a single run."""
     store = fresh(folder / "status", pools)
     lines = sweep_lines(5, runs // 200)
     succeed([sys.executable, ROOT / "launch.py", "-m", *lines, f"store={store.root}", "plan_only=true"])
     plan = planned(store)
     record(plan, store)
     finish_nodes(plan, store)
-    program = [sys.executable, "-m", "davinci"]
-    asked = [*program, "status", plan.sweep, "--store", str(store.root)]
+    alone = fresh(folder / "alone", pools)
+    succeed([*command(1, alone), "plan_only=true"])
+    record(planned(alone), alone)
+
+    def ask(of: Store) -> list[str]:
+        return [sys.executable, "-m", "davinci", "status", planned(of).sweep, "--store", str(of.root)]
+
+    asked, start = ask(store), ask(alone)
     rows = []
     for what in ("over", "half way"):
         if what == "half way":
@@ -239,9 +245,12 @@ def status(runs: int, pools: Path, folder: Path) -> list[Row]:
                 shutil.rmtree(store.node(run.nodes[-1]), ignore_errors=True)
         starts, takes = [], []
         for _ in range(5):
-            starts.append(seconds(lambda: succeed([*program, "--help"])))
+            starts.append(seconds(lambda: succeed(start)))
             takes.append(seconds(lambda: succeed(asked)))
         beside = max(median(takes) - median(starts), 0.001)
+        print(
+            f"  status of {runs:,} runs, {what}: {median(takes):.2f} s; of one run: {median(starts):.2f} s", flush=True
+        )
         rows.append(
             Row(f"status of {runs:,} runs, {what}, after start-up", f"{beside:.2f} s", "1 s allowed", 1 / beside, 1)
         )

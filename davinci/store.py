@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Store:
     def pool(self, name: str) -> Path:
         return self.root / "pools" / checked_name(name, "pool")
 
+    @lru_cache(maxsize=1 << 14)  # noqa: B019  a store is its root: nothing else is kept alive
     def node(self, node_id: str) -> Path:
         return self.root / "nodes" / checked_name(node_id, "node")
 

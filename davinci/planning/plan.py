@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from pydantic import ValidationError
+
 from davinci.config import Frozen, Node, Run, asked, parse
 from davinci.errors import UserError, nearest
 from davinci.planning.sweep import Arm, Budget, Question
@@ -268,7 +270,10 @@ def load_plan(store: Store, sweep: str) -> Plan:
             raise UserError(f"sweep {sweep!r} was planned but never launched; launch it without plan_only=true")
         known = [found.parent.name for found in (store.root / "sweeps").glob("*/launched.json")]
         raise UserError(f"store {store.root} has no sweep {sweep!r}{nearest(sweep, known)}; launch it, or give --store")
-    data = read_json(path)
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except ValidationError:  # said in our words below; most of a look at a large sweep is this file
+        data = read_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: not a plan; launch the sweep again to rewrite it")
     return parse(Plan, data, where=lambda key: str(path))
