@@ -51,6 +51,7 @@ TRIVIAL = [
     "curriculum.stages.s1_1.tokens=128",
     "curriculum.stages.s1_1.lr.warmup_tokens=128",
     "evaluation.at=[]",
+    "evaluation.probes=null",
     "evaluation.heldout_sequences=1",
     "tracking=disabled",
 ]
