@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="5 jobs of the local peer, 12 on Slurm, one round of each")
     parser.add_argument("--store", type=Path, default=Path("store"), help="where the embedded pool is, or is built")
     parser.add_argument("--only", nargs="+", choices=["local", "slurm", "status"], default=["local", "slurm", "status"])
+    parser.add_argument("--jobs", type=int, default=300, help="on Slurm, of each side (two cores take 4 s a job)")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # What the launcher sets for its workers.
     store = Store(given.store)
@@ -280,7 +281,8 @@ def main() -> None:
         if "slurm" in given.only:
             if shutil.which("slurmctld") and os.geteuid() == 0:
                 # Of few jobs, planning and the queue's start are a large part.
-                runs, rounds, target = (12, 1, 0.5) if given.quick else (300, 1, 1 / 1.1)
+                runs, target = (12, 0.5) if given.quick else (given.jobs, 1 / 1.1)
+                rounds = 1
                 rows.append(throttled(runs, rounds, target, pools, folder))
             else:
                 print("no row on Slurm: that needs root and tests/slurm/cluster.sh install", flush=True)
