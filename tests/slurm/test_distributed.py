@@ -96,7 +96,8 @@ def mark(plan: Plan, store: Store) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "parallel"), [(1, "ddp"), (2, "ddp"), pytest.param(1, "fsdp", marks=pytest.mark.slow)]
+    ("tasks", "parallel"),
+    [(1, "ddp"), pytest.param(2, "ddp", marks=pytest.mark.slow), pytest.param(1, "fsdp", marks=pytest.mark.slow)],
 )
 def test_a_warned_job_goes_on_to_the_same_weights(
     cluster: Path, tmp_path: Path, until: Until, undisturbed: Callable[..., dict[str, str]], tasks: int, parallel: str
