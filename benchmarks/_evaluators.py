@@ -38,8 +38,9 @@ def main() -> None:
         ask = answer.loglikelihood if kind == "choice" else answer.generate_until
         wall, cpu = time.perf_counter(), time.process_time()
         found = ask(requests[kind], disable_tqdm=True)
-        print(time.perf_counter() - wall, time.process_time() - cpu, file=answers)
-        (folder / f"{name}-{kind}.json").write_text(json.dumps(found))
+        took = time.perf_counter() - wall, time.process_time() - cpu
+        (folder / f"{name}-{kind}.json").write_text(json.dumps(found))  # before the answer: then it is read
+        print(*took, file=answers)
 
 
 def requests_of(race: dict[str, Any], kind: str) -> Requests:
