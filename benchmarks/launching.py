@@ -194,30 +194,26 @@ def queue_empty() -> None:
         time.sleep(0.2)
 
 
-def throttled(runs: int, rounds: int, target: float, pools: Path, folder: Path) -> Row:
-    """Jobs eight at a time, by the launcher and as a plain array, in turn; from the first command to the last end."""
-    ours, peers = [], []
+def throttled(runs: int, target: float, pools: Path, folder: Path) -> Row:
+    """Jobs eight at a time, as a plain array, then by the launcher; from the first command to the last end."""
+    mine, theirs = fresh(folder / "queued", pools), fresh(folder / "array", pools)
+    script = folder / "array.sh"
+    script.write_text(ARRAY_SCRIPT.format(python=sys.executable, jobs=frozen(runs, theirs)))
+
+    def launched() -> None:
+        succeed(command(runs, mine, "cluster=slurm", "cluster.max_parallel=8", *ASKED))
+        queue_empty()
+
+    def arrayed() -> None:
+        sbatch = ["sbatch", "--cpus-per-task=1", f"--array=0-{runs - 1}%8", "--output=/dev/null", script]
+        succeed(sbatch, cwd=folder, OMP_NUM_THREADS="1")
+        queue_empty()
+
     with slurm(folder / "slurm"):
-        for turn in range(rounds):
-            mine, theirs = fresh(folder / f"queued{turn}", pools), fresh(folder / f"array{turn}", pools)
-            script = folder / "array.sh"
-            script.write_text(ARRAY_SCRIPT.format(python=sys.executable, jobs=frozen(runs, theirs)))
-            sbatch = ["sbatch", "--cpus-per-task=1", f"--array=0-{runs - 1}%8", "--output=/dev/null", script]
-
-            def launched(store: Store = mine) -> None:
-                succeed(command(runs, store, "cluster=slurm", "cluster.max_parallel=8", *ASKED))
-                queue_empty()
-
-            def arrayed(arguments: Sequence[str | Path] = sbatch) -> None:
-                succeed(arguments, cwd=folder, OMP_NUM_THREADS="1")
-                queue_empty()
-
-            for work, taken in ((launched, ours), (arrayed, peers))[:: 1 if turn % 2 else -1]:
-                taken.append(seconds(work))
-            assert trained(mine) == trained(theirs) == runs
-            print(f"  {runs} jobs on Slurm: {ours[-1]:.1f} s, a plain array {peers[-1]:.1f} s", flush=True)
-    mine, theirs = median(ours), median(peers)
-    return Row(f"{runs} short jobs on Slurm, 8 at a time", f"{mine:.0f} s", f"{theirs:.0f} s", theirs / mine, target)
+        peer, ours = seconds(arrayed), seconds(launched)
+    assert trained(mine) == trained(theirs) == runs
+    print(f"  {runs} jobs on Slurm: {ours:.1f} s, a plain array {peer:.1f} s", flush=True)
+    return Row(f"{runs} short jobs on Slurm, 8 at a time", f"{ours:.0f} s", f"{peer:.0f} s", peer / ours, target)
 
 
 ASKED = ["cluster.cpus_per_task=1", "cluster.memory_gb=1", "cluster.time_minutes=30"]
@@ -282,8 +278,7 @@ def main() -> None:
             if shutil.which("slurmctld") and os.geteuid() == 0:
                 # Of few jobs, planning and the queue's start are a large part.
                 runs, target = (12, 0.5) if given.quick else (given.jobs, 1 / 1.1)
-                rounds = 1
-                rows.append(throttled(runs, rounds, target, pools, folder))
+                rows.append(throttled(runs, target, pools, folder))
             else:
                 print("no row on Slurm: that needs root and tests/slurm/cluster.sh install", flush=True)
     finish("Launching: against hydra-submitit-launcher and a plain array, and against what is allowed", rows)
