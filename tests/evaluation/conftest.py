@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from davinci.config import Model, Node
+from davinci.evaluation import embedded
+from davinci.model.decoder import Decoder
 from davinci.store import Store, file_digest, write_json
+from davinci.training import checkpoints
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -114,3 +120,30 @@ def tiny_model() -> Model:
 def node(tiny_model: Model) -> Node:
     """Only what evaluation reads of a node."""
     return Node.model_construct(id="test-1234", model=tiny_model, pool="embedded", vocab_size=512)
+
+
+@pytest.fixture
+def store(built_pool: Store, tmp_path: Path) -> Store:
+    copy = Store(tmp_path)
+    embedded.make_tasks(built_pool, "embedded")
+    shutil.copytree(built_pool.pool("embedded"), copy.pool("embedded"))
+    return copy
+
+
+@pytest.fixture
+def save(store: Store, node: Node, tiny_model: Model) -> Callable[[int], Path]:
+    """Writes a checkpoint of random weights and returns its folder."""
+
+    def write(seed: int) -> Path:
+        torch.set_num_threads(1)
+        model = Decoder(tiny_model, 512)
+        model.initialise(seed)
+        folder = store.checkpoint(node.id, 640 + seed)
+        state = checkpoints.State(
+            version=checkpoints.VERSION, node=node.id, tokens=640 + seed, global_step=5, cursors={}, window={},
+            rolling=False, numerics={}, digests={},
+        )  # fmt: skip
+        checkpoints.write(folder, model, {"step": torch.zeros(1)}, state)
+        return folder
+
+    return write

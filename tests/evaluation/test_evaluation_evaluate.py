@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,47 +12,18 @@ import pytest
 import torch
 import yaml
 
-from davinci.config import Evaluation, Model, Node, parse
+from davinci.config import Evaluation, Node, parse
 from davinci.errors import UserError
-from davinci.evaluation import embedded, harness, loading, suite
+from davinci.evaluation import harness, loading, suite
 from davinci.evaluation.evaluate import cache_key, evaluate
 from davinci.evaluation.settings import settings_digest
-from davinci.model.decoder import Decoder
 from davinci.model.weights import WEIGHTS, load_mean, load_model
 from davinci.store import Store
-from davinci.training import checkpoints
 
 CONF = Path(__file__).parents[2] / "conf" / "evaluation" / "embedded.yaml"
 TASKS = Path(suite.__file__).parent / "tasks"
 
 Suite = Callable[..., Evaluation]
-
-
-@pytest.fixture
-def store(built_pool: Store, tmp_path: Path) -> Store:
-    copy = Store(tmp_path)
-    embedded.make_tasks(built_pool, "embedded")
-    shutil.copytree(built_pool.pool("embedded"), copy.pool("embedded"))
-    return copy
-
-
-@pytest.fixture
-def save(store: Store, node: Node, tiny_model: Model) -> Callable[[int], Path]:
-    """Writes a checkpoint of random weights and returns its folder."""
-
-    def write(seed: int) -> Path:
-        torch.set_num_threads(1)
-        model = Decoder(tiny_model, 512)
-        model.initialise(seed)
-        folder = store.checkpoint(node.id, 640 + seed)
-        state = checkpoints.State(
-            version=checkpoints.VERSION, node=node.id, tokens=640 + seed, global_step=5, cursors={}, window={},
-            rolling=False, numerics={}, digests={},
-        )  # fmt: skip
-        checkpoints.write(folder, model, {"step": torch.zeros(1)}, state)
-        return folder
-
-    return write
 
 
 @pytest.fixture

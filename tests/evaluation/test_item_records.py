@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,43 +10,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 
 from davinci.config import Evaluation, Model, Node, parse
-from davinci.evaluation import embedded, evaluate, harness, loading, settings, suite
+from davinci.evaluation import evaluate, harness, loading, settings, suite
 from davinci.evaluation.adapter import DecoderLM, load
 from davinci.evaluation.item_records import _DTYPES, SCHEMA, chosen, is_cut, read
 from davinci.model.decoder import Decoder
 from davinci.model.weights import WEIGHTS
 from davinci.store import Store
-from davinci.training import checkpoints
 
 CONF = Path(__file__).parents[2] / "conf" / "evaluation" / "embedded.yaml"
-
-
-@pytest.fixture
-def store(built_pool: Store, tmp_path: Path) -> Store:
-    copy = Store(tmp_path)
-    embedded.make_tasks(built_pool, "embedded")
-    shutil.copytree(built_pool.pool("embedded"), copy.pool("embedded"))
-    return copy
-
-
-@pytest.fixture
-def save(store: Store, node: Node, tiny_model: Model) -> Callable[[int], Path]:
-    def write(seed: int) -> Path:
-        model = Decoder(tiny_model, 512)
-        model.initialise(seed)
-        folder = store.checkpoint(node.id, 640 + seed)
-        state = checkpoints.State(
-            version=checkpoints.VERSION, node=node.id, tokens=640 + seed, global_step=5, cursors={}, window={},
-            rolling=False, numerics={}, digests={},
-        )  # fmt: skip
-        checkpoints.write(folder, model, {"step": torch.zeros(1)}, state)
-        return folder
-
-    return write
 
 
 def small(*names: str, limit: int | None = 8, **changes: Any) -> Evaluation:
