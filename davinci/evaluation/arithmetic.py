@@ -8,47 +8,46 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from random import Random
+from dataclasses import replace
 
-from davinci.evaluation.documents import Document, Item, draw, with_label
+from davinci.evaluation.documents import Document, Item, Material
 
-CHOICES = 4
-# The easiest: harder ones stay near zero for as long as a tiny model is trained.
-GRADES = (1,)
+# Grade of a document -> of an item: facts up to 5, one step with numbers up to 100, a story of one step. Those of several
+# steps stay near zero for as long as a small model is trained.
+GRADES = {1: 1, 2: 2, 6: 3}
 PROMPT_END = "\nAnswer:"
+NEAREST = 12
 
 _NUMBER = re.compile(r"\d+")
 
 Place = tuple[str, str]
 
 
-def questions(documents: list[Document], random: Random, count: int) -> list[Item]:
+def questions(material: Material) -> list[Item]:
     """What is the answer? The three wrong results have as many digits as the right one and differ by at most 12.
 
-    A problem (its numbers and its result) is asked as seldom as the documents allow, in different wordings.
+    Problems (numbers and result) that were asked already, in another wording, come after those that were not.
     """
-    places = [(document, _places(document)) for document in documents]
-    problems = Counter(_problem(*place) for _, found in places for place in found)
-    wordings = 1
-    while sum(min(times, wordings) for times in problems.values()) < count and wordings < max(problems.values()):
-        wordings += 1
+    material = replace(material, count=4 * len(material.documents))
     asked: Counter[tuple[str, ...]] = Counter()
+    order: dict[str, int] = {}
 
     def make(document: Document, place: Place) -> Item | None:
         context, answer = place
-        problem = _problem(context, answer)
-        if asked[problem] == wordings:
-            return None
         result = _NUMBER.findall(answer)[-1]
         start, _, end = answer.rpartition(result)
-        wrong = [f" {start}{other}{end}" for other in _wrong(result, random)]
-        item = with_label(document, context, f" {answer}", wrong, random)
+        grade = GRADES[document.fields["grade"]]
+        others = [f" {start}{other}{end}" for other in _near(result)]
+        picked = material.pick(f" {answer}", (3, others), grade=grade)
+        item = picked and material.item(document, context, f" {answer}", *picked, grade)
         if item is None:
             return None
+        problem = (*sorted(_NUMBER.findall(context)), result)
+        order[context] = asked[problem]
         asked[problem] += 1
-        return {**item, "answer": result, "grade": document.fields["grade"]}
+        return {**item, "answer": result}
 
-    return draw(places, make, random, count)
+    return sorted(material.draw(_places, make), key=lambda item: order[item["context"]])
 
 
 def _places(document: Document) -> list[Place]:
@@ -60,13 +59,9 @@ def _places(document: Document) -> list[Place]:
     return [(start + PROMPT_END, answer)] if found and _NUMBER.search(answer) and answer.count("=") < 2 else []
 
 
-def _problem(context: str, answer: str) -> tuple[str, ...]:
-    return (*sorted(_NUMBER.findall(context)), _NUMBER.findall(answer)[-1])
-
-
-def _wrong(result: str, random: Random) -> list[str]:
-    """Three other numbers with as many digits, at most 12 away."""
+def _near(result: str) -> list[str]:
+    """The other numbers with as many digits, at most `NEAREST` away."""
     value = int(result)
     low, high = (0, 9) if value < 10 else (10 ** (len(result) - 1), 10 ** len(result) - 1)
-    near = [other for other in range(max(low, value - 12), min(high, value + 12) + 1) if other != value]
-    return [str(other) for other in random.sample(near, CHOICES - 1)]
+    near = range(max(low, value - NEAREST), min(high, value + NEAREST) + 1)
+    return [str(other) for other in near if other != value]

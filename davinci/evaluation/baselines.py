@@ -1,45 +1,35 @@
-"""What a benchmark gives away without its context: scores of guessing by length and by word frequency."""
+"""What a benchmark gives away without its context: scores of guessing by length and by frequency."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
-from collections.abc import Callable
 
-from davinci.evaluation.documents import Document, Item
-
-_LEXEME = re.compile(r"\w+|[^\w\s]")
+from davinci.evaluation.documents import Item
+from davinci.evaluation.training_text import Frequencies
 
 
-def baselines(items: list[Item], documents: list[Document]) -> dict[str, float]:
+def baselines(items: list[Item], frequencies: Frequencies) -> dict[str, float]:
     """Accuracy of rules that see only the choices; ties count as an even guess among the tied.
 
-    ``shortest`` and ``longest`` go by bytes; ``unigram`` takes the choice of the highest probability under word and
-    symbol frequencies (add-one) of the `documents`.
+    ``shortest`` and ``longest`` go by bytes; ``unigram`` and ``bigram`` take the most probable choice under the training
+    text's frequencies of tokens and of pairs of them.
     """
-    counts: Counter[str] = Counter()
-    for document in documents:
-        counts.update(_LEXEME.findall(document.text))
-    total = sum(counts.values()) + len(counts) + 1
-
-    def unigram(choice: str) -> float:
-        return sum(math.log((counts[part] + 1) / total) for part in _LEXEME.findall(choice))
-
+    lengths = [[float(len(choice.encode("utf-8"))) for choice in item["choices"]] for item in items]
+    usual = [frequencies.of(item["choices"]).T.tolist() for item in items]
     return {
         "chance": _mean([1 / len(item["choices"]) for item in items]),
-        "shortest": _accuracy(items, lambda choice: -len(choice.encode("utf-8"))),
-        "longest": _accuracy(items, lambda choice: len(choice.encode("utf-8"))),
-        "unigram": _accuracy(items, lambda choice: round(unigram(choice), 9)),
+        "shortest": _accuracy(items, [[-one for one in values] for values in lengths]),
+        "longest": _accuracy(items, lengths),
+        "unigram": _accuracy(items, [single for single, _ in usual]),
+        "bigram": _accuracy(items, [pairs for _, pairs in usual]),
     }
 
 
-def _accuracy(items: list[Item], rule: Callable[[str], float]) -> float:
+def _accuracy(items: list[Item], values: list[list[float]]) -> float:
     scores = []
-    for item in items:
-        values = [rule(choice) for choice in item["choices"]]
-        best = max(values)
-        scores.append((values[item["label"]] == best) / values.count(best))
+    for item, some in zip(items, values, strict=True):
+        best = max(some)
+        scores.append((some[item["label"]] == best) / some.count(best))
     return _mean(scores)
 
 

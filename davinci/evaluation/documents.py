@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, zip_longest
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 Item = dict[str, Any]
 Place = TypeVar("Place")
-Value = TypeVar("Value")
 
-PASSES = 50
+CHOICES = 4
+GRADES = 4
+NEIGHBOURS = 6
+
+# Log-probabilities of texts, float64[n, 2] (`Frequencies.of`).
+Usual = Callable[[Sequence[str]], npt.NDArray[np.float64]]
+# The wrong choices, and how many of them are more usual than the right one.
+Picked = tuple[list[str], int]
 
 
 @dataclass(frozen=True)
@@ -47,54 +59,155 @@ def clip_left(text: str, limit: int) -> str:
     return rest or kept
 
 
-def with_label(document: Document, context: str, right: str, wrong: list[str], random: Random) -> Item | None:
-    """A multiple-choice item with the right answer at a random place; None where two choices are equal."""
-    choices = [right, *wrong]
-    if not context or len(set(choices)) < len(choices):
-        return None
-    random.shuffle(choices)
-    return {
-        "source": document.source,
-        "document": document.id,
-        "context": context,
-        "choices": choices,
-        "label": choices.index(right),
-    }
+class Alike:
+    """Texts in the order of how usual they are in the training text, to find those about as usual as another one."""
+
+    def __init__(self, texts: Iterable[str], usual: Usual) -> None:
+        some = sorted(set(texts))
+        values = usual(some)[:, 1].tolist() if some else []
+        self._ranked = sorted(zip(values, some, strict=True))
+
+    def near(self, value: float, count: int) -> list[str]:
+        """Up to `count` next less and `count` next more usual ones."""
+        place = bisect_left(self._ranked, (value, ""))
+        return [text for _, text in self._ranked[max(0, place - count) : place + count]]
 
 
-def draw(
-    places: list[tuple[Document, list[Place]]],
-    make: Callable[[Document, Place], Item | None],
-    random: Random,
-    count: int,
-) -> list[Item]:
-    """Up to `count` items of different contexts, made at random places of random documents.
+@dataclass
+class Material:
+    """What a maker of items is given, and how many it should make.
 
-    Each pass over the documents takes one place a document, so that a long document weighs no more than needed.
+    `usual` says of texts how usual each is in the training text, by single tokens and by pairs (`Frequencies.of`); `made`
+    counts the items by grade and by how many wrong choices are more usual than the right one.
     """
-    order = [(document, found) for document, found in places if found]
-    items: list[Item] = []
-    seen: set[str] = set()
-    for _ in range(PASSES):
-        random.shuffle(order)
-        for document, found in order:
-            item = make(document, random.choice(found))
-            if item is None or item["context"] in seen:
-                continue
-            seen.add(item["context"])
-            items.append(item)
-            if len(items) == count:
-                return items
-    return items
 
+    documents: list[Document]
+    random: Random
+    usual: Usual
+    count: int
+    made: Counter[tuple[int, int]] = field(default_factory=Counter)
 
-def surround(value: Value, below: list[Value], above: list[Value], count: int, random: Random) -> list[Value] | None:
-    """`count` others around `value`, a uniformly random number of them from `above`; None where there are too few.
+    def pick(self, right: str, *groups: tuple[int, Sequence[str]], grade: int | None = None) -> Picked | None:
+        """Three wrong choices, so many of each of the groups, and how many of them are more usual than `right`.
 
-    Whatever `below` and `above` are sorted by, the right answer then stands at each rank among the choices equally
-    often, so that the ranking gives nothing away.
-    """
-    over = random.randrange(count + 1)
-    if len(above) < over or len(below) < count - over:
+        Of the numbers from 0 to 3 it is the one that fewest items (of the `grade`) have, and none that has its share
+        already: the right answer stands at each rank about equally often, so that frequency gives nothing away. They
+        are those that single tokens and pairs do not order differently, among the `NEIGHBOURS` nearest to it on either
+        side. None where that cannot be had.
+        """
+        wrong = [one for _, group in groups for one in group]
+        if any(size > len(group) for size, group in groups):
+            return None
+        found = self.usual([right, *wrong])
+        single, pairs = (found[1:] - found[0]).T.tolist()
+        apart = {text: two for one, two, text in zip(single, pairs, wrong, strict=True) if one * two >= 0 != two}
+        sides = []
+        for _, group in groups:
+            ranked = sorted((apart[text], text) for text in set(group) if text in apart)
+            below = [text for value, text in ranked if value < 0][-NEIGHBOURS:]
+            sides.append((below, [text for value, text in ranked if value > 0][:NEIGHBOURS]))
+        slots = [index for index, (size, _) in enumerate(groups) for _ in range(size)]
+        cells = CHOICES if grade is None else GRADES * CHOICES
+        for over in sorted(range(CHOICES), key=lambda over: (self.made[self._cell(over, grade)], over)):
+            if cells * self.made[self._cell(over, grade)] >= self.count:
+                break
+            ways = [*combinations(range(len(slots)), over)]
+            self.random.shuffle(ways)
+            for way in ways:
+                wanted = Counter((slot, place in way) for place, slot in enumerate(slots))
+                if all(size <= len(sides[group][above]) for (group, above), size in wanted.items()):
+                    chosen = [
+                        self.random.sample(sides[group][above], size) for (group, above), size in sorted(wanted.items())
+                    ]
+                    return [text for some in chosen for text in some], over
         return None
-    return random.sample(above, over) + random.sample(below, count - over)
+
+    @staticmethod
+    def _cell(over: int, grade: int | None) -> tuple[int, int]:
+        return (1 + over if grade is None else grade, over)
+
+    def graded(self, right: str, near: Sequence[str], far: Sequence[str]) -> tuple[list[str], int, int] | None:
+        """`pick` with one less of the `near` wrong choices than the grade says, which comes last: the one that fewest
+        items have and that can be had."""
+        totals = Counter(grade for grade, _ in self.made.elements())
+        for grade in sorted(range(1, GRADES + 1), key=lambda grade: (totals[grade], grade)):
+            picked = self.pick(right, (grade - 1, near), (CHOICES - grade, far), grade=grade)
+            if picked is not None:
+                return (*picked, grade)
+        return None
+
+    def how_usual(self, text: str) -> float:
+        return float(self.usual([text])[0, 1])
+
+    def window(self, length: int, width: int) -> range:
+        """Lengths of wrong choices: `width` + 1 in a row, `length` at a random place among them, so that the right one is
+        the shortest or the longest no more often than any."""
+        first = length - self.random.randrange(width + 1)
+        return range(first, first + width + 1)
+
+    def item(
+        self, document: Document, context: str, right: str, wrong: Sequence[str], over: int, grade: int | None = None
+    ) -> Item | None:
+        """A multiple-choice item with the right answer at a random place; None where two choices are equal.
+
+        `over` of the wrong ones are more usual than the right one; without a `grade` that is what makes it hard.
+        """
+        choices = [right, *wrong]
+        if not context.strip() or len(set(choices)) < len(choices):
+            return None
+        self.random.shuffle(choices)
+        self.made[self._cell(over, grade)] += 1
+        return {
+            "source": document.source,
+            "document": document.id,
+            "context": context,
+            "choices": choices,
+            "label": choices.index(right),
+            "grade": self._cell(over, grade)[0],
+            "more_usual": over,
+        }
+
+    def draw(
+        self, places: Callable[[Document], list[Place]], make: Callable[[Document, Place], Item | None]
+    ) -> list[Item]:
+        """Up to `self.count` items of different contexts, made at random places of random documents.
+
+        Each pass over the documents takes one place a document, so that a long document weighs no more than needed.
+        """
+        order = [(document, found) for document in self.documents if (found := places(document))]
+        for _, found in order:
+            self.random.shuffle(found)
+        items: list[Item] = []
+        seen: set[str] = set()
+        while order:
+            self.random.shuffle(order)
+            for document, found in order:
+                item = make(document, found.pop())
+                if item is None or item["context"] in seen:
+                    continue
+                seen.add(item["context"])
+                items.append(item)
+                if len(items) == self.count:
+                    return items
+            order = [(document, found) for document, found in order if found]
+        return items
+
+
+def evenly(items: list[Item], count: int, grades: Sequence[int]) -> list[Item]:
+    """Up to `count` items, their grades in the order of `grades` over and over, one that has run out left out.
+
+    Of a grade, those with none to three more usual wrong choices take turns. Any number of the first items then has the
+    same shares, as far as there are enough of each.
+    """
+    waiting: dict[int, list[Item]] = {}
+    for grade in set(grades):
+        columns = [
+            [item for item in items if (item["grade"], item["more_usual"]) == (grade, over)] for over in range(CHOICES)
+        ]
+        waiting[grade] = [item for row in zip_longest(*columns) for item in row if item is not None]
+    taken: list[Item] = []
+    while len(taken) < count and any(waiting.values()):
+        for grade in grades:
+            if waiting[grade]:
+                taken.append(waiting[grade].pop(0))
+    return taken[:count]

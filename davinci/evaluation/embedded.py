@@ -1,12 +1,13 @@
 """Makes the embedded benchmarks' item files from a pool's held-out documents.
 
-No item uses a training document: the pool splits by document and only ``heldout.jsonl`` is read. Same pool, same bytes:
-every choice comes from one recorded seed.
+The pool splits by document and only ``heldout.jsonl`` is read; an item whose text stands in a training document all the
+same, at any level, is dropped (`contamination`). Same pool, same bytes: every choice comes from one recorded seed.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -16,39 +17,54 @@ from davinci.data.cards import PoolCard, measured_level, read_card
 from davinci.errors import UserError
 from davinci.evaluation import arithmetic, code, prose
 from davinci.evaluation.baselines import baselines
-from davinci.evaluation.documents import Document, Item, read_documents
+from davinci.evaluation.contamination import contained, grams
+from davinci.evaluation.documents import Document, Item, Material, evenly, read_documents
+from davinci.evaluation.training_text import Frequencies, texts
 from davinci.store import Store, file_digest, read_json, write_json, write_text
 
 GENERATOR = "davinci.evaluation.embedded"
-VERSION = 2
+VERSION = 3
 SEED = 20260
-ITEMS = 160
+ITEMS = 300
 FEWSHOT_ITEMS = 8
+# So many times the items are made, since some are dropped and grades are evened out.
+SPARE = 3
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Items of one file: from which domain's documents, by which rule."""
+    """Items of one file: of which capability, from which domain's documents, by which rule.
 
+    `grades` are an item's in turn: how hard it is, from 1.
+    """
+
+    capability: str
     domain: str
-    make: Callable[[list[Document], Random, int], list[Item]]
+    make: Callable[[Material], list[Item]]
+    grades: tuple[int, ...] = (1, 2, 3, 4)
 
 
 MAKERS = {
-    "general_cloze": Maker("general", prose.cloze),
-    "general_word_order": Maker("general", prose.word_order),
-    "code_indentation": Maker("code", code.indentation),
-    "code_name_order": Maker("code", code.name_order),
-    "science_cloze": Maker("science", prose.cloze),
-    "arithmetic": Maker("qa", arithmetic.questions),
+    "general_cloze": Maker("vocabulary", "general", prose.cloze),
+    "general_word_order": Maker("syntax", "general", prose.word_order),
+    "general_continuation": Maker("discourse", "general", prose.continuation),
+    "code_indentation": Maker("block structure", "code", code.indentation, (1, 2, 3)),
+    "code_name_order": Maker("code syntax", "code", code.name_order),
+    "code_names": Maker("name binding", "code", code.names),
+    "science_cloze": Maker("terminology", "science", prose.cloze),
+    "science_continuation": Maker("technical discourse", "science", prose.continuation),
+    "science_symbols": Maker("symbol binding", "science", code.symbols),
+    # Mostly the easiest: on the others a model of a million parameters stays near zero.
+    "arithmetic": Maker("arithmetic", "qa", arithmetic.questions, (1, 1, 2, 1, 1, 3)),
 }
 
 
 def make_tasks(store: Store, pool: str) -> None:
     """Write ``tasks/<benchmark>.jsonl`` and ``tasks/manifest.json`` of a built pool, unless they are current.
 
-    The manifest records generator, version, seed, the digests of the held-out files read, and for each benchmark its
-    items, digest and the scores of guessing by length and by word frequency.
+    The manifest records generator, version, seed, the digests of the held-out files and of the pool, and for each
+    benchmark its capability, domain, items by grade, digest, how many items were dropped since they stand in the
+    training text, and the scores of guessing by length and by frequency.
 
     Raises:
         UserError: the pool is not built, or its held-out documents do not yield enough items.
@@ -63,32 +79,63 @@ def make_tasks(store: Store, pool: str) -> None:
         "version": VERSION,
         "seed": SEED,
         "heldout": {name: file_digest(store.pool(pool) / name / "heldout.jsonl") for name in sorted(files)},
+        "pool": {
+            name: {level: one.digest for level, one in sorted(source.variants.items())}
+            for name, source in sorted(card.sources.items())
+        },
     }
     if _is_current(store, pool, origin):
         return
     documents: dict[str, list[Document]] = {}
     for name, (source, domain) in sorted(files.items()):
         documents.setdefault(domain, []).extend(read_documents(source, store.pool(pool) / name / "heldout.jsonl"))
+    frequencies = Frequencies(store, pool, card)
+    made = {
+        benchmark: maker.make(
+            Material(
+                documents.get(maker.domain, []),
+                Random(f"{SEED}:{VERSION}:{benchmark}"),
+                frequencies.of,
+                SPARE * (ITEMS + FEWSHOT_ITEMS),
+            )
+        )
+        for benchmark, maker in MAKERS.items()
+    }
+    asked = {
+        benchmark: [grams(item["context"], item["choices"][item["label"]]) for item in items]
+        for benchmark, items in made.items()
+    }
+    seen = contained((gram for rows in asked.values() for row in rows for gram in row), texts(store, pool, card))
     benchmarks: dict[str, Any] = {}
     for benchmark, maker in MAKERS.items():
-        found = documents.get(maker.domain, [])
-        items = maker.make(found, Random(f"{SEED}:{VERSION}:{benchmark}"), ITEMS + FEWSHOT_ITEMS)
+        clean = [
+            item for item, row in zip(made[benchmark], asked[benchmark], strict=True) if seen.isdisjoint(row)
+        ]
+        items = evenly(clean, ITEMS + FEWSHOT_ITEMS, maker.grades)
         if len(items) < 4 * FEWSHOT_ITEMS:
             raise UserError(
-                f"pool {pool}: the {len(found)} held-out {maker.domain} documents yield {len(items)} items for "
-                f"{benchmark}, too few; hold out more documents"
+                f"pool {pool}: the {len(documents.get(maker.domain, []))} held-out {maker.domain} documents yield "
+                f"{len(items)} items for {benchmark}, too few; hold out more documents"
             )
+        tests, examples = items[:-FEWSHOT_ITEMS], items[-FEWSHOT_ITEMS:]
         rows = [
-            {"id": index, "split": "test" if index < len(items) - FEWSHOT_ITEMS else "fewshot", **item}
-            for index, item in enumerate(items)
+            {"id": index, "split": split, "capability": maker.capability, **item}
+            for index, (split, item) in enumerate(
+                [*(("test", item) for item in tests), *(("fewshot", item) for item in examples)]
+            )
         ]
         path = folder / f"{benchmark}.jsonl"
         write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
         benchmarks[benchmark] = {
+            "capability": maker.capability,
+            "domain": maker.domain,
             "digest": file_digest(path),
-            "items": len(items) - FEWSHOT_ITEMS,
+            "items": len(tests),
+            "grades": {str(grade): count for grade, count in sorted(Counter(item["grade"] for item in tests).items())},
             "fewshot_items": FEWSHOT_ITEMS,
-            "baselines": baselines(items[:-FEWSHOT_ITEMS], found),
+            "made": len(made[benchmark]),
+            "in_training_text": len(made[benchmark]) - len(clean),
+            "baselines": baselines(tests, frequencies),
         }
     write_json(folder / "manifest.json", {**origin, "benchmarks": benchmarks})
 

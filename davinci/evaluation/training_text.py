@@ -1,0 +1,110 @@
+"""A built pool's training text, read back from its shards: as bytes, and as frequencies of tokens.
+
+Tokens are turned into bytes by table, not by the tokenizer, which takes ten times as long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from davinci.data.cards import PoolCard, measured_level
+from davinci.errors import UserError
+from davinci.store import Store
+
+# Of each source and level: a pool of trillions of tokens is not read for a few thousand items.
+TOKENS_READ = 20_000_000
+_PIECE = 1 << 18
+# Pairs of tokens are counted in so many places: exact up to a vocabulary of 2,896, above it some pairs share a place.
+_PAIRS = 1 << 23
+
+Bytes = npt.NDArray[np.uint8]
+Tokens = npt.NDArray[np.uint16]
+
+
+def texts(store: Store, pool: str, card: PoolCard) -> Iterator[Bytes]:
+    """The training text of every source at every level, uint8[n] in pieces that end where a document does.
+
+    Raises:
+        UserError: a shard is missing.
+    """
+    table, starts, sizes = _token_table(store.pool(pool) / card.tokenizer.file)
+    for name, source in sorted(card.sources.items()):
+        for level in sorted(source.variants):
+            tokens = _tokens(store, pool, name, level)
+            ends = np.flatnonzero(tokens == 0)
+            cuts = ends[np.searchsorted(ends, np.arange(_PIECE, len(tokens), _PIECE)) - 1] if len(ends) else ends
+            for piece in np.split(tokens, np.unique(cuts) + 1):
+                length = sizes[piece]
+                ahead = np.repeat(starts[piece] - (np.cumsum(length) - length), length)
+                yield table[ahead + np.arange(len(ahead))]
+
+
+class Frequencies:
+    """How usual a text is in the training text, by frequencies of single tokens and of pairs of them.
+
+    Counted in every source at the level that is measured (`measured_level`).
+    """
+
+    def __init__(self, store: Store, pool: str, card: PoolCard) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(store.pool(pool) / card.tokenizer.file))
+        self._size = size = card.tokenizer.vocab_size
+        single, pairs = np.zeros(size, dtype=np.int64), np.zeros(_PAIRS, dtype=np.int64)
+        for name, source in sorted(card.sources.items()):
+            tokens = _tokens(store, pool, name, measured_level(source.variants)).astype(np.int64)
+            single += np.bincount(tokens, minlength=size)
+            pairs += np.bincount(self._places(tokens[:-1], tokens[1:]), minlength=_PAIRS)
+        self._counts, self._pair_counts = single, pairs
+        self._single = np.log((single + 1) / (single.sum() + size))
+
+    def _places(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return (first * self._size + second) % _PAIRS
+
+    def of(self, some: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Log-probabilities of texts, float64[n, 2], to six places: of the tokens one by one, and of each given the one
+        before it, the first by itself.
+
+        p(b) is smoothed by adding one, p(b | a) = (c(ab) + p(b)) / (c(a) + 1) by single tokens (a Dirichlet prior of
+        weight 1, MacKay and Peto 1995).
+        """
+        encoded = self._tokenizer.encode_batch_fast(list(some), add_special_tokens=False)
+        sizes = np.array([len(one.ids) for one in encoded])
+        ids = np.array([token for one in encoded for token in one.ids], dtype=np.int64)
+        begins = np.cumsum(sizes) - sizes
+        single = self._single[ids]
+        before = np.roll(ids, 1)
+        pairs = np.log((self._pair_counts[self._places(before, ids)] + np.exp(single)) / (self._counts[before] + 1))
+        pairs[begins] = single[begins]
+        return np.stack([np.add.reduceat(single, begins), np.add.reduceat(pairs, begins)], axis=1).round(6)
+
+
+def _tokens(store: Store, pool: str, source: str, level: str) -> Tokens:
+    path = store.pool(pool) / f"{source}@{level}" / "train.bin"
+    try:
+        return np.fromfile(path, dtype="<u2", count=TOKENS_READ)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; build the pool again") from None
+
+
+def _token_table(path: Path) -> tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Bytes of all tokens in a row, and where in it each begins and how many they are; the end of text is a line break.
+
+    In a byte-level vocabulary each character of a token's name is one byte: printable ones themselves, the others the
+    characters from 256 on in order (Radford et al. 2019, GPT-2).
+    """
+    vocabulary: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    spelled = [b"\n"] * (max(vocabulary.values()) + 1)
+    for token, index in vocabulary.items():
+        if index != 0:
+            spelled[index] = bytes(byte_of[character] for character in token)
+    sizes = np.array([len(one) for one in spelled], dtype=np.int64)
+    return np.frombuffer(b"".join(spelled), dtype=np.uint8), np.cumsum(sizes) - sizes, sizes
