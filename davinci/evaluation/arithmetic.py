@@ -28,7 +28,7 @@ def questions(material: Material) -> list[Item]:
 
     Problems (numbers and result) that were asked already, in another wording, come after those that were not.
     """
-    material = replace(material, count=4 * len(material.documents))
+    material = replace(material, count=len(material.documents))
     asked: Counter[tuple[str, ...]] = Counter()
     order: dict[str, int] = {}
 
@@ -36,10 +36,9 @@ def questions(material: Material) -> list[Item]:
         context, answer = place
         result = _NUMBER.findall(answer)[-1]
         start, _, end = answer.rpartition(result)
-        grade = GRADES[document.fields["grade"]]
         others = [f" {start}{other}{end}" for other in _near(result)]
-        picked = material.pick(f" {answer}", (3, others), grade=grade)
-        item = picked and material.item(document, context, f" {answer}", *picked, grade)
+        picked = material.pick(f" {answer}", others)
+        item = picked and material.item(document, context, f" {answer}", *picked, GRADES[document.fields["grade"]])
         if item is None:
             return None
         problem = (*sorted(_NUMBER.findall(context)), result)

@@ -1,31 +1,73 @@
 """Benchmarks from held-out Python: how far the next line is indented, the right order of names within a line, and which
-name comes next.
+mark comes next, also in the formulas of technical text.
 
-The right answer is as often the most usual in the training text as any (`Material.pick`). An item of grade g has, in the
-order of names, g - 1 wrong choices that are more usual than the right one, and g - 1 that stand in its context where a
-name is asked for; the grade of an indentation is said there.
+The right choice is as often the most usual in the training text as any (`Material.pick`), and the others are as long. An
+item of grade g has g - 1 wrong choices that are more usual than the right one; the grade of an indentation is said there.
 """
 
 from __future__ import annotations
 
-import keyword
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from itertools import combinations
 
-from davinci.evaluation.documents import CHOICES, Alike, Document, Item, Material
+from davinci.evaluation.documents import CHOICES, Document, Item, Material
 
 CONTEXT_LINES = 5
 CONTEXT_BYTES = 120
 INDENT = 4
 DEEPEST = 16
-# Names of the source, about as usual, that are looked at for an item on either side.
-NAMES = 8
-# Wrong names are of so many lengths beside the right one's: the shorter ones of technical text are of its own.
-LENGTHS = 2
+# Of one and of two characters.
+MARKS = frozenset(
+    [
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        ",",
+        ".",
+        "=",
+        "+",
+        "-",
+        "*",
+        "/",
+        "<",
+        ">",
+        "%",
+        "()",
+        "[]",
+        "{}",
+        "))",
+        "((",
+        "([",
+        ")]",
+        "])",
+        "})",
+        "({",
+        "):",
+        "]:",
+        "),",
+        "],",
+        "},",
+        ").",
+        "].",
+        "==",
+        "!=",
+        "+=",
+        "->",
+        "**",
+        "<=",
+        ">=",
+    ]
+)
+# Characters after a mark that are shown.
+AFTER = 6
 
+_MARK = re.compile(r"[^\w\s]{1,2}")
 _NAME = re.compile(r"[^\W\d]\w*")
 _START = re.compile(r"\w+\W{0,2}\w*|\W+\w*")
 
@@ -66,7 +108,6 @@ def indentation(material: Material) -> list[Item]:
     Of all depths those three are taken with which the right one stands, by depth and by frequency, at the ranks that
     fewest items have. Grade 1: as far as the line before; 2: further; 3: less far.
     """
-    overs: Counter[int] = Counter()
     depths: Counter[int] = Counter()
 
     def make(document: Document, place: Place) -> Item | None:
@@ -81,16 +122,14 @@ def indentation(material: Material) -> list[Item]:
         for wrong in combinations(sorted(choices.keys() - {right}), CHOICES - 1):
             over = sum(usual[depth] > usual[right] for depth in wrong)
             deeper = sum(depth > right for depth in wrong)
-            if CHOICES * overs[over] < material.count and CHOICES * depths[deeper] < material.count:
-                found.append((overs[over] + depths[deeper], material.random.random(), over, deeper, wrong))
+            if CHOICES * material.ranks[over] < material.count and CHOICES * depths[deeper] < material.count:
+                found.append((material.ranks[over] + depths[deeper], material.random.random(), over, deeper, wrong))
         if not found:
             return None
         _, _, over, deeper, chosen = min(found)
         grade = 1 if right == last else 2 if right > last else 3
         item = material.item(document, before, choices[right], [choices[depth] for depth in chosen], over, grade)
-        if item is not None:
-            overs[over] += 1
-            depths[deeper] += 1
+        depths[deeper] += item is not None
         return item
 
     return material.draw(line_places, make)
@@ -102,80 +141,55 @@ def name_order(material: Material) -> list[Item]:
 
     def make(document: Document, place: Place) -> Item | None:
         before, line = place
-        picked = material.pick("\n" + line, (3, ["\n" + one for one in _swaps(line)]))
-        if picked is None:
-            return None
-        wrong, over = picked
-        return material.item(document, before, "\n" + line, wrong, over)
+        picked = material.pick("\n" + line, ["\n" + one for one in _swaps(line)])
+        return picked and material.item(document, before, "\n" + line, *picked)
 
     return material.draw(line_places, make)
 
 
-def names(material: Material) -> list[Item]:
-    """Which name comes next? One that the lines before hold; `near` others stand there too, `far` ones elsewhere in the
-    source."""
-    return _next_names(material, line_places, _NAME, LENGTHS)
+def punctuation(material: Material) -> list[Item]:
+    """Which mark stands here? The others are marks of as many characters; what comes after it is the same."""
+    return _next_marks(material, line_places)
 
 
-def symbols(material: Material) -> list[Item]:
-    """`names` in the examples of technical text: lines of an interpreter's session, numbers among the names."""
-    return _next_names(material, _session_places, re.compile(r"\w+"), 0)
+def formulas(material: Material) -> list[Item]:
+    """`punctuation` in the examples of technical text: an interpreter's session, what it prints included."""
+    return _next_marks(material, _session_places)
 
 
-def _next_names(
-    material: Material, places: Callable[[Document], list[Place]], pattern: re.Pattern[str], width: int
-) -> list[Item]:
-    known: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for document in material.documents:
-        for name in _in(document.text, pattern):
-            known[document.source][len(name)].add(name)
-
-    @cache
-    def alike(source: str, length: int) -> Alike:
-        return Alike((f" {name}" for name in known[source][length]), material.usual)
-
+def _next_marks(material: Material, places: Callable[[Document], list[Place]]) -> list[Item]:
     def make(document: Document, place: Place) -> Item | None:
         before, line = place
-        seen = _in(before, pattern)
-        uses = [one for one in pattern.finditer(line) if one[0] in seen and one.start() > _indent(line)]
-        if not uses:
+        marks = [one for one in _MARK.finditer(line) if one[0] in MARKS and one.start() >= _indent(line) + 3]
+        if not marks:
             return None
-        use = material.random.choice(uses)
-        name, after = use[0], line[use.end() : use.end() + 1].strip()
-        lengths = material.window(len(name), width)
-        value = material.how_usual(f" {name}")
-        far = [
-            one
-            for length in lengths
-            for text in alike(document.source, length).near(value, NAMES)
-            if (one := text.strip()) not in seen
-        ]
-        near = sorted(one for one in seen if len(one) in lengths)
-        # A blank before the name belongs to the choice, as lm-eval would have it.
-        start = f"{before}\n{line[: use.start()]}"
-        context = start.rstrip(" ")
-        blank = start[len(context) :]
-        some, others = (
-            [f"{blank}{one}{after}" for one in part if not one.startswith(name) and not name.startswith(one)]
-            for part in (near, far)
-        )
-        picked = material.graded(f"{blank}{name}{after}", some, others)
-        return picked and material.item(document, context, f"{blank}{name}{after}", *picked)
+        mark = material.random.choice(marks)
+        after = line[mark.end() : mark.end() + AFTER].rstrip()
+        blank, context = _blank_apart(f"{before}\n{line[: mark.start()]}")
+        others = [one for one in sorted(MARKS) if one != mark[0] and len(one) == len(mark[0])]
+        right = f"{blank}{mark[0]}{after}"
+        picked = material.pick(right, [f"{blank}{one}{after}" for one in others])
+        return picked and material.item(document, context, right, *picked)
 
     return material.draw(places, make)
 
 
-def _in(text: str, pattern: re.Pattern[str]) -> set[str]:
-    return {one for one in pattern.findall(text) if one.isascii() and not keyword.iskeyword(one)}
-
-
 def _session_places(document: Document) -> list[Place]:
+    """``(lines before, line)`` of an interpreter's session: what is typed, and what is printed up to an empty line."""
+    places = []
     lines = document.text.split("\n")
-    return [
-        (_before(lines, index), line)
-        for index, line in enumerate(lines)
-        if index and len(line) <= 80 and line.lstrip().startswith((">>>", "...")) and lines[index - 1].strip()
-    ]
+    inside = False
+    for index, line in enumerate(lines):
+        inside = line.lstrip().startswith(">>>") or (inside and bool(line.strip()))
+        if inside and index and len(line) <= 80 and lines[index - 1].strip():
+            places.append((_before(lines, index), line))
+    return places
+
+
+def _blank_apart(text: str) -> tuple[str, str]:
+    """The blanks that `text` ends in, which belong to the choice, as lm-eval would have it, and the text without them."""
+    context = text.rstrip(" ")
+    return text[len(context) :], context
 
 
 def _swaps(line: str) -> list[str]:

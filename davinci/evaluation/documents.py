@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -19,13 +19,10 @@ Item = dict[str, Any]
 Place = TypeVar("Place")
 
 CHOICES = 4
-GRADES = 4
 NEIGHBOURS = 6
 
 # Log-probabilities of texts, float64[n, 2] (`Frequencies.of`).
 Usual = Callable[[Sequence[str]], npt.NDArray[np.float64]]
-# The wrong choices, and how many of them are more usual than the right one.
-Picked = tuple[list[str], int]
 
 
 @dataclass(frozen=True)
@@ -77,73 +74,42 @@ class Alike:
 class Material:
     """What a maker of items is given, and how many it should make.
 
-    `usual` says of texts how usual each is in the training text, by single tokens and by pairs (`Frequencies.of`); `made`
-    counts the items by grade and by how many wrong choices are more usual than the right one.
+    `usual` says of texts how usual each is in the training text, by single tokens and by pairs (`Frequencies.of`); `ranks`
+    counts, over the items made, how many wrong choices were more usual than the right one.
     """
 
     documents: list[Document]
     random: Random
     usual: Usual
     count: int
-    made: Counter[tuple[int, int]] = field(default_factory=Counter)
+    ranks: Counter[int] = field(default_factory=Counter)
 
-    def pick(self, right: str, *groups: tuple[int, Sequence[str]], grade: int | None = None) -> Picked | None:
-        """Three wrong choices, so many of each of the groups, and how many of them are more usual than `right`.
+    def pick(self, right: str, wrong: Sequence[str]) -> tuple[list[str], int] | None:
+        """Three of `wrong`, and how many of them are more usual than `right`; None where that cannot be had.
 
-        Of the numbers from 0 to 3 it is the one that fewest items (of the `grade`) have, and none that has its share
-        already: the right answer stands at each rank about equally often, so that frequency gives nothing away. They
-        are those that single tokens and pairs do not order differently, among the `NEIGHBOURS` nearest to it on either
-        side. None where that cannot be had.
+        Of the numbers from 0 to 3 it is the one that fewest items have, and none that has its share already: the right
+        answer stands at each rank about equally often, so that frequency gives nothing away. The three are those that
+        single tokens and pairs do not order differently, among the `NEIGHBOURS` nearest to it on either side.
         """
-        wrong = [one for _, group in groups for one in group]
-        if any(size > len(group) for size, group in groups):
+        if len(wrong) < CHOICES - 1:
             return None
         found = self.usual([right, *wrong])
         single, pairs = (found[1:] - found[0]).T.tolist()
-        apart = {text: two for one, two, text in zip(single, pairs, wrong, strict=True) if one * two >= 0 != two}
-        sides = []
-        for _, group in groups:
-            ranked = sorted((apart[text], text) for text in set(group) if text in apart)
-            below = [text for value, text in ranked if value < 0][-NEIGHBOURS:]
-            sides.append((below, [text for value, text in ranked if value > 0][:NEIGHBOURS]))
-        slots = [index for index, (size, _) in enumerate(groups) for _ in range(size)]
-        cells = CHOICES if grade is None else GRADES * CHOICES
-        for over in sorted(range(CHOICES), key=lambda over: (self.made[self._cell(over, grade)], over)):
-            if cells * self.made[self._cell(over, grade)] >= self.count:
-                break
-            ways = [*combinations(range(len(slots)), over)]
-            self.random.shuffle(ways)
-            for way in ways:
-                wanted = Counter((slot, place in way) for place, slot in enumerate(slots))
-                if all(size <= len(sides[group][above]) for (group, above), size in wanted.items()):
-                    chosen = [
-                        self.random.sample(sides[group][above], size) for (group, above), size in sorted(wanted.items())
-                    ]
-                    return [text for some in chosen for text in some], over
-        return None
-
-    @staticmethod
-    def _cell(over: int, grade: int | None) -> tuple[int, int]:
-        return (1 + over if grade is None else grade, over)
-
-    def graded(self, right: str, near: Sequence[str], far: Sequence[str]) -> tuple[list[str], int, int] | None:
-        """`pick` with one less of the `near` wrong choices than the grade says, which comes last: the one that fewest
-        items have and that can be had."""
-        totals = Counter(grade for grade, _ in self.made.elements())
-        for grade in sorted(range(1, GRADES + 1), key=lambda grade: (totals[grade], grade)):
-            picked = self.pick(right, (grade - 1, near), (CHOICES - grade, far), grade=grade)
-            if picked is not None:
-                return (*picked, grade)
-        return None
+        ranked = sorted((two, text) for one, two, text in zip(single, pairs, wrong, strict=True) if one * two >= 0)
+        below = [text for value, text in ranked if value < 0][-NEIGHBOURS:]
+        above = [text for value, text in ranked if value > 0][:NEIGHBOURS]
+        possible = [
+            over
+            for over in range(CHOICES)
+            if over <= len(above) and CHOICES - 1 - over <= len(below) and CHOICES * self.ranks[over] < self.count
+        ]
+        if not possible:
+            return None
+        over = min(possible, key=lambda over: (self.ranks[over], over))
+        return self.random.sample(above, over) + self.random.sample(below, CHOICES - 1 - over), over
 
     def how_usual(self, text: str) -> float:
         return float(self.usual([text])[0, 1])
-
-    def window(self, length: int, width: int) -> range:
-        """Lengths of wrong choices: `width` + 1 in a row, `length` at a random place among them, so that the right one is
-        the shortest or the longest no more often than any."""
-        first = length - self.random.randrange(width + 1)
-        return range(first, first + width + 1)
 
     def item(
         self, document: Document, context: str, right: str, wrong: Sequence[str], over: int, grade: int | None = None
@@ -156,14 +122,14 @@ class Material:
         if not context.strip() or len(set(choices)) < len(choices):
             return None
         self.random.shuffle(choices)
-        self.made[self._cell(over, grade)] += 1
+        self.ranks[over] += 1
         return {
             "source": document.source,
             "document": document.id,
             "context": context,
             "choices": choices,
             "label": choices.index(right),
-            "grade": self._cell(over, grade)[0],
+            "grade": 1 + over if grade is None else grade,
             "more_usual": over,
         }
 

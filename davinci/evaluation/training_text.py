@@ -60,6 +60,7 @@ class Frequencies:
             tokens = _tokens(store, pool, name, measured_level(source.variants)).astype(np.int64)
             single += np.bincount(tokens, minlength=size)
             pairs += np.bincount(self._places(tokens[:-1], tokens[1:]), minlength=_PAIRS)
+        self._known: dict[str, npt.NDArray[np.float64]] = {}
         self._counts, self._pair_counts = single, pairs
         self._single = np.log((single + 1) / (single.sum() + size))
 
@@ -73,7 +74,13 @@ class Frequencies:
         p(b) is smoothed by adding one, p(b | a) = (c(ab) + p(b)) / (c(a) + 1) by single tokens (a Dirichlet prior of
         weight 1, MacKay and Peto 1995).
         """
-        encoded = self._tokenizer.encode_batch_fast(list(some), add_special_tokens=False)
+        new = [text for text in dict.fromkeys(some) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._count(new), strict=True))
+        return np.array([self._known[text] for text in some])
+
+    def _count(self, some: list[str]) -> npt.NDArray[np.float64]:
+        encoded = self._tokenizer.encode_batch_fast(some, add_special_tokens=False)
         sizes = np.array([len(one.ids) for one in encoded])
         ids = np.array([token for one in encoded for token in one.ids], dtype=np.int64)
         begins = np.cumsum(sizes) - sizes
