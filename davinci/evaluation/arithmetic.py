@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from davinci.evaluation.documents import Document, Item, Material
 
-# Grade of a document -> of an item: facts up to 5, one step with numbers up to 100, a story of one step. Those of several
-# steps stay near zero for as long as a small model is trained.
+# Grade of a document -> of an item: facts up to 5, one step with numbers up to 100, a story of one step. Those of
+# several steps stay near zero for as long as a small model is trained.
 GRADES = {1: 1, 2: 2, 6: 3}
 PROMPT_END = "\nAnswer:"
 NEAREST = 12

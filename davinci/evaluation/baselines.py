@@ -11,8 +11,8 @@ from davinci.evaluation.training_text import Frequencies
 def baselines(items: list[Item], frequencies: Frequencies) -> dict[str, float]:
     """Accuracy of rules that see only the choices; ties count as an even guess among the tied.
 
-    ``shortest`` and ``longest`` go by bytes; ``unigram`` and ``bigram`` take the most probable choice under the training
-    text's frequencies of tokens and of pairs of them.
+    ``shortest`` and ``longest`` go by bytes; ``unigram`` and ``bigram`` take the most probable choice under the
+    training text's frequencies of tokens and of pairs of them.
     """
     lengths = [[float(len(choice.encode("utf-8"))) for choice in item["choices"]] for item in items]
     usual = [frequencies.of(item["choices"]).T.tolist() for item in items]

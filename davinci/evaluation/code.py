@@ -1,8 +1,9 @@
 """Benchmarks from held-out Python: how far the next line is indented, the right order of names within a line, and which
 mark comes next, also in the formulas of technical text.
 
-The right choice is as often the most usual in the training text as any (`Material.pick`), and the others are as long. An
-item of grade g has g - 1 wrong choices that are more usual than the right one; the grade of an indentation is said there.
+The right choice is as often the most usual in the training text as any (`Material.pick`), and the others are as long.
+An item of grade g has g - 1 wrong choices that are more usual than the right one; the grade of an indentation is said
+there.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from davinci.evaluation.documents import CHOICES, Document, Item, Material
 
 CONTEXT_LINES = 5
-CONTEXT_BYTES = 120
+CONTEXT_BYTES = 96
 INDENT = 4
 DEEPEST = 16
+NAMES = 4
 # Of one and of two characters.
 MARKS = frozenset(
     [
@@ -136,13 +138,31 @@ def indentation(material: Material) -> list[Item]:
 
 
 def name_order(material: Material) -> list[Item]:
-    """Which line is unaltered? In each of the others two names or keywords are exchanged that stand together or one
-    apart."""
+    """In which order do the next four names of the line stand? In each of the others two are exchanged that stand
+    together or one apart."""
 
     def make(document: Document, place: Place) -> Item | None:
         before, line = place
-        picked = material.pick("\n" + line, ["\n" + one for one in _swaps(line)])
-        return picked and material.item(document, before, "\n" + line, *picked)
+        spans = [match.span() for match in _NAME.finditer(line)]
+        if len(spans) < NAMES:
+            return None
+        found = []
+        for first in range(len(spans) - NAMES + 1):
+            some = spans[first : first + NAMES]
+            start, end = some[0][0], some[-1][1]
+            swapped = {
+                line[start:a] + line[c:d] + line[b:c] + line[a:b] + line[d:end]
+                for (a, b), (c, d) in [*pairwise(some), *zip(some, some[2:], strict=False)]
+            }
+            blank, context = _blank_apart(f"{before}\n{line[:start]}")
+            right = line[start:end]
+            picked = material.pick(blank + right, sorted(blank + one for one in swapped - {right}))
+            if picked is not None:
+                found.append((material.ranks[picked[1]], first, context, blank + right, *picked))
+        if not found:
+            return None
+        _, _, context, right, wrong, over = min(found)  # at a place in the line whose rank fewest items have
+        return material.item(document, context, right, wrong, over)
 
     return material.draw(line_places, make)
 
@@ -187,17 +207,9 @@ def _session_places(document: Document) -> list[Place]:
 
 
 def _blank_apart(text: str) -> tuple[str, str]:
-    """The blanks that `text` ends in, which belong to the choice, as lm-eval would have it, and the text without them."""
+    """The blanks that `text` ends in, which belong to the choice, as lm-eval would have it; the text without them."""
     context = text.rstrip(" ")
     return text[len(context) :], context
-
-
-def _swaps(line: str) -> list[str]:
-    """The line with two names exchanged that stand together or one apart, in every way that changes it."""
-    spans = [match.span() for match in _NAME.finditer(line)]
-    pairs = [*zip(spans, spans[1:], strict=False), *zip(spans, spans[2:], strict=False)]
-    swapped = {line[:a] + line[c:d] + line[b:c] + line[a:b] + line[d:] for (a, b), (c, d) in pairs}
-    return sorted(swapped - {line})
 
 
 def _indent(line: str) -> int:

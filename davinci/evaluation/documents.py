@@ -74,8 +74,8 @@ class Alike:
 class Material:
     """What a maker of items is given, and how many it should make.
 
-    `usual` says of texts how usual each is in the training text, by single tokens and by pairs (`Frequencies.of`); `ranks`
-    counts, over the items made, how many wrong choices were more usual than the right one.
+    `usual` says of texts how usual each is in the training text, by single tokens and by pairs (`Frequencies.of`);
+    `ranks` counts, over the items made, how many wrong choices were more usual than the right one.
     """
 
     documents: list[Document]

@@ -8,7 +8,7 @@ from davinci.config import Probes
 from davinci.store import Store
 
 # Of the embedded set; raised when the same pool gives other items.
-VERSION = 1
+VERSION = 2
 EMBEDDED = f"embedded-{VERSION}"
 
 

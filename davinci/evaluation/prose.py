@@ -14,7 +14,7 @@ from functools import cache
 from davinci.evaluation.documents import Alike, Document, Item, Material, clip_left
 
 CONTEXT_BYTES = 80
-TAIL_WORDS = 6
+TAIL_WORDS = 5
 RAREST = 3
 # Of two, three and four letters.
 FUNCTION_WORDS = frozenset(
@@ -95,7 +95,7 @@ def paragraphs(text: str) -> list[list[str]]:
 
 
 def sentences(document: Document) -> list[Place]:
-    """``(what precedes it in its paragraph, sentence)`` of every sentence of 6 to 40 words, most of them ordinary ones."""
+    """``(what precedes it in its paragraph, sentence)`` of every sentence of 6 to 40 words, most of them plain."""
     found = []
     for parts in paragraphs(document.text):
         for index, sentence in enumerate(parts):
@@ -132,7 +132,7 @@ def cloze(material: Material) -> list[Item]:
 
 
 def word_order(material: Material) -> list[Item]:
-    """Which continuation is unaltered? In each of the others two words are exchanged that stand together or one apart."""
+    """Which continuation is unaltered? In the others two words are exchanged that stand together or one apart."""
 
     def make(document: Document, place: Place) -> Item | None:
         before, sentence = place

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -25,12 +26,52 @@ def words(random: Random) -> list[str]:
     return ["".join(random.choices(LETTERS, k=random.randint(4, 7))) for _ in range(300)]
 
 
+SMALL = [
+    "of",
+    "to",
+    "in",
+    "is",
+    "it",
+    "as",
+    "by",
+    "be",
+    "the",
+    "and",
+    "for",
+    "not",
+    "are",
+    "was",
+    "that",
+    "with",
+    "this",
+    "from",
+    "have",
+    "they",
+]
+
+
 def prose(random: Random, vocabulary: list[str]) -> str:
+    """Two paragraphs of six sentences, every third or so word a small one."""
     weights = [1 / (rank + 3) for rank in range(len(vocabulary))]
-    sentences = [
-        " ".join(random.choices(vocabulary, weights, k=random.randint(9, 16))).capitalize() + "." for _ in range(12)
-    ]
+    sentences = []
+    for _ in range(12):
+        words = random.choices(vocabulary, weights, k=random.randint(9, 16))
+        words[1:-1] = [random.choice(SMALL) if random.random() < 0.4 else word for word in words[1:-1]]
+        sentences.append(" ".join(words).capitalize() + ".")
     return " ".join(sentences[:6]) + "\n\n" + " ".join(sentences[6:])
+
+
+def technical(random: Random, vocabulary: list[str]) -> str:
+    """Prose, and an interpreter's session."""
+    lines = []
+    for _ in range(8):
+        name, function, other = random.sample(vocabulary, 3)
+        lines += [
+            f">>> {name} = {function}({other}, {random.randint(10, 99)})",
+            f">>> {other}[{random.randint(2, 9)}] + {name}**{random.randint(2, 9)}",
+            f"{function}({name} - {random.randint(2, 9)}*{other})",
+        ]
+    return prose(random, vocabulary) + "\n\n" + "\n".join(lines)
 
 
 def python(random: Random, vocabulary: list[str]) -> str:
@@ -57,7 +98,8 @@ def sums(random: Random, index: int) -> dict[str, object]:
     question = f"What is {first} plus {second}? ({index})"
     answer = f"{first} + {second} = {first + second}."
     text = f"Question: {question}\nAnswer: {answer}\n"
-    return {"id": f"sum-{index}", "text": text, "question": question, "answer": answer, "grade": 1 + index % 3}
+    grade = (1, 1, 2, 1, 1, 6, 3)[index % 7]
+    return {"id": f"sum-{index}", "text": text, "question": question, "answer": answer, "grade": grade}
 
 
 @pytest.fixture(scope="session")
@@ -66,28 +108,41 @@ def built_pool(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("store"))
     random = Random(7)
     vocabulary = words(random)
-    documents = {
-        "novels": [{"id": f"n{i}", "text": prose(random, vocabulary)} for i in range(60)],
-        "manuals": [{"id": f"m{i}", "text": prose(random, vocabulary)} for i in range(60)],
-        "scripts": [{"id": f"s{i}", "text": python(random, vocabulary)} for i in range(60)],
-        "sums": [sums(random, i) for i in range(400)],
-    }
+    makers = {"novels": prose, "manuals": technical, "scripts": python}
+
+    def some(prefix: str, count: int) -> dict[str, list[dict[str, object]]]:
+        return {
+            name: [{"id": f"{prefix}{name[0]}{i}", "text": maker(random, vocabulary)} for i in range(count)]
+            for name, maker in makers.items()
+        }
+
+    heldout = {**some("", 60), "sums": [sums(random, index) for index in range(560)]}
+    train = {**some("train-", 20), "sums": [sums(random, index) for index in range(1000, 1100)]}
     domains = {"novels": "general", "manuals": "science", "scripts": "code", "sums": "qa"}
     pool = store.pool("embedded")
+    pool.mkdir(parents=True)
+    train_tokenizer([str(row["text"]) for rows in heldout.values() for row in rows], pool / "tokenizer.json")
     sources = {}
-    for name, rows in documents.items():
+    for name, rows in heldout.items():
         path = pool / f"{name}@L3" / "heldout.jsonl"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir()
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_train(pool, f"{name}@L3", [str(row["text"]) for row in train[name]])
         variant = {
             "digest": file_digest(path), "tokens": 1, "documents": 1, "bytes": 1, "heldout_tokens": 1,
             "heldout_documents": len(rows), "heldout_bytes": 1, "chain": [],
         }  # fmt: skip
         sources[name] = {"domain": domains[name], "licence": {}, "archive": {}, "variants": {"L3": variant}}
-    train_tokenizer([str(row["text"]) for rows in documents.values() for row in rows], pool / "tokenizer.json")
     tokenizer = {"file": "tokenizer.json", "digest": file_digest(pool / "tokenizer.json"), "vocab_size": 512}
     write_json(pool / "card.json", {"name": "embedded", "tokenizer": tokenizer, "sources": sources})
     return store
+
+
+def write_train(pool: Path, variant: str, texts: list[str]) -> None:
+    """The training split of a variant of the pool: documents' tokens, each ended by token 0."""
+    tokenizer = Tokenizer.from_file(str(pool / "tokenizer.json"))
+    tokens = [token for text in texts for token in [*tokenizer.encode(text).ids, 0]]
+    np.array(tokens, dtype="<u2").tofile(pool / variant / "train.bin")
 
 
 def train_tokenizer(texts: list[str], path: Path) -> None:

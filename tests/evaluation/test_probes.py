@@ -121,20 +121,6 @@ def test_sums_are_right() -> None:
             assert eval(context.rpartition(": ")[2].removesuffix(" =")) == int(right)
 
 
-words = st.lists(st.sampled_from(["a", "b", "c", "the", "2", "+"]), max_size=40)
-
-
-@given(st.lists(words.filter(bool).map(lambda one: tuple(one[:5])), max_size=8), st.lists(words, max_size=4))
-def test_contamination_is_what_stands_in_a_row(grams: list[tuple[str, ...]], texts: list[list[str]]) -> None:
-    expected = {
-        gram
-        for gram in grams
-        for text in texts
-        if any(tuple(text[at : at + len(gram)]) == gram for at in range(len(text) - len(gram) + 1))
-    }
-    assert probe_set._contained(grams, [" ".join(text) for text in texts]) == expected
-
-
 class _Alone:
     rank, world = 0, 1
 
