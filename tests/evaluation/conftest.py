@@ -66,10 +66,11 @@ def technical(random: Random, vocabulary: list[str]) -> str:
     lines = []
     for _ in range(8):
         name, function, other = random.sample(vocabulary, 3)
+        one, two, three = random.sample("+-*/%:,=<", 3)
         lines += [
-            f">>> {name} = {function}({other}, {random.randint(10, 99)})",
-            f">>> {other}[{random.randint(2, 9)}] + {name}**{random.randint(2, 9)}",
-            f"{function}({name} - {random.randint(2, 9)}*{other})",
+            f">>> {name} {one} {function}({other}{two}{random.randint(10, 99)})",
+            f">>> {other}[{random.randint(2, 9)}] {three} {name}{two}{random.randint(2, 9)}",
+            f"{function}({name} {two} {random.randint(2, 9)}{one}{other})",
         ]
     return prose(random, vocabulary) + "\n\n" + "\n".join(lines)
 
@@ -78,7 +79,7 @@ def python(random: Random, vocabulary: list[str]) -> str:
     lines = []
     for _ in range(6):
         name, argument, other = random.sample(vocabulary, 3)
-        lines += [
+        function = [
             f"def {name}({argument}, {other}=None):",
             f"    {other} = {name}.{argument}({random.randint(10, 99)})",
             f"    if {argument} == {random.choice(vocabulary)}:",
@@ -90,6 +91,8 @@ def python(random: Random, vocabulary: list[str]) -> str:
             f"    return {name}({other}, {random.choice(vocabulary)})",
             "",
         ]
+        deeper = " " * random.choice((0, 4, 8))
+        lines += [deeper + line if line else "" for line in function]
     return "\n".join(lines)
 
 
