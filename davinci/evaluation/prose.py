@@ -16,69 +16,14 @@ from davinci.evaluation.documents import Alike, Document, Item, Material, clip_l
 CONTEXT_BYTES = 80
 TAIL_WORDS = 5
 RAREST = 3
-# Of two, three and four letters.
-FUNCTION_WORDS = frozenset(
-    [
-        "of",
-        "to",
-        "in",
-        "is",
-        "it",
-        "as",
-        "by",
-        "be",
-        "he",
-        "we",
-        "on",
-        "at",
-        "or",
-        "so",
-        "if",
-        "no",
-        "an",
-        "the",
-        "and",
-        "for",
-        "not",
-        "are",
-        "was",
-        "but",
-        "his",
-        "all",
-        "you",
-        "can",
-        "has",
-        "had",
-        "any",
-        "may",
-        "one",
-        "who",
-        "its",
-        "that",
-        "with",
-        "this",
-        "from",
-        "have",
-        "they",
-        "will",
-        "were",
-        "upon",
-        "when",
-        "them",
-        "been",
-        "than",
-        "such",
-        "what",
-        "into",
-        "then",
-        "only",
-        "each",
-        "some",
-        "more",
-        "must",
-        "also",
-    ]
+_SMALL = (
+    "of to in is it as by be he we on at or so if no an "
+    "the and for not are was but his all you can has had any may one who its "
+    "that with this from have they will were upon when them been than such what "
+    "into then only each some more must also"
 )
+# Of two, three and four letters.
+FUNCTION_WORDS = frozenset(_SMALL.split())
 AFTER = 2
 # Words about as usual that are looked at for a cloze, on either side.
 CANDIDATES = 12
