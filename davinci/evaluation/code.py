@@ -16,7 +16,7 @@ from itertools import combinations, pairwise
 from davinci.evaluation.documents import CHOICES, Document, Item, Material
 
 CONTEXT_LINES = 5
-CONTEXT_BYTES = 96
+CONTEXT_BYTES = 80
 INDENT = 4
 DEEPEST = 16
 NAMES = 4
@@ -158,7 +158,7 @@ def _session_places(document: Document) -> list[Place]:
     inside = False
     for index, line in enumerate(lines):
         inside = line.lstrip().startswith(">>>") or (inside and bool(line.strip()))
-        if inside and index and len(line) <= 80 and lines[index - 1].strip():
+        if inside and index and len(line) <= 60 and lines[index - 1].strip():
             places.append((_before(lines, index), line))
     return places
 

@@ -48,15 +48,15 @@ def contained(wanted: Iterable[Gram], some: Iterable[npt.NDArray[np.uint8]]) -> 
     for length, alike in groupby(sorted(set(wanted), key=len), key=len):
         some_grams = list(alike)
         words = _hashes(np.frombuffer(b" ".join(word for gram in some_grams for word in gram), dtype=np.uint8))
-        hashes = _rows(words, length)[::length]
+        hashes = _rows(_Sums(words, _BASE), length)[::length]
         by_length[length] = dict(zip(hashes.tolist(), some_grams, strict=True))
         maps[length] = (np.sort(hashes), np.zeros(1 << _BITS, dtype=np.bool_))
         maps[length][1][hashes >> np.uint64(64 - _BITS)] = True
     found: set[Gram] = set()
     for text in some:
-        words = _hashes(text)
+        words = _Sums(_hashes(text), _BASE)
         for length, (hashes, bits) in maps.items():
-            if len(words) < length:
+            if words.count < length:
                 continue
             rows = _rows(words, length)
             rows = rows[bits[rows >> np.uint64(64 - _BITS)]]
@@ -86,20 +86,26 @@ def _hashes(text: npt.NDArray[np.uint8]) -> Numbers:
     begins[inside & ~np.concatenate(([False], inside[:-1]))] = True
     ends = kinds == 1
     ends[inside & ~np.concatenate((inside[1:], [False]))] = True
-    return _mixed(_polynomial(_LOWER[text].astype(np.uint64), np.flatnonzero(begins), np.flatnonzero(ends) + 1, _STEP))
+    first, last = np.flatnonzero(begins), np.flatnonzero(ends)
+    letters = _Sums(_LOWER[text].astype(np.uint64), _STEP)
+    return _mixed((letters.sums[last + 1] - letters.sums[first]) * letters.inverse[first])
 
 
-def _rows(words: Numbers, length: int) -> Numbers:
+class _Sums:
+    """Values as a polynomial of `base`, modulo 2^64, summed up to each place: a stretch of them is a difference of two
+    sums, divided by the power of `base` at its beginning."""
+
+    def __init__(self, values: Numbers, base: int) -> None:
+        self.count = len(values)
+        self.sums = np.zeros(self.count + 1, dtype=np.uint64)
+        np.cumsum(values * _powers(base, self.count)[: self.count], out=self.sums[1:])
+        self.inverse = _powers(pow(base, -1, 1 << 64), self.count)
+
+
+def _rows(words: _Sums, length: int) -> Numbers:
     """A hash of every `length` words in a row."""
-    begins = np.arange(len(words) - length + 1)
-    return _mixed(_polynomial(words, begins, begins + length, _BASE))
-
-
-def _polynomial(values: Numbers, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], base: int) -> Numbers:
-    """Of each stretch: its values as a polynomial of `base`, modulo 2^64, from sums over all before."""
-    powers = _powers(base, len(values))
-    sums = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(values * powers, dtype=np.uint64)))
-    return (sums[ends] - sums[begins]) * _powers(pow(base, -1, 1 << 64), len(values))[begins]
+    count = words.count - length + 1
+    return (words.sums[length:] - words.sums[:count]) * words.inverse[:count]
 
 
 _POWERS: dict[int, Numbers] = {}

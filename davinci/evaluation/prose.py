@@ -13,7 +13,7 @@ from functools import cache
 
 from davinci.evaluation.documents import Alike, Document, Item, Material, clip_left
 
-CONTEXT_BYTES = 80
+CONTEXT_BYTES = 72
 TAIL_WORDS = 5
 RAREST = 3
 _SMALL = (

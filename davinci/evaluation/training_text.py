@@ -5,6 +5,7 @@ Tokens are turned into bytes by table, not by the tokenizer, which takes ten tim
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,13 +30,18 @@ Tokens = npt.NDArray[np.uint16]
 def texts(store: Store, pool: str, card: PoolCard) -> Iterator[Bytes]:
     """The training text of every source at every level, uint8[n] in pieces that end where a document does.
 
+    A document that stands unchanged at several levels is given once.
+
     Raises:
         UserError: a shard is missing.
     """
     table, starts, sizes = _token_table(store.pool(pool) / card.tokenizer.file)
     for name, source in sorted(card.sources.items()):
+        known: set[bytes] = set()
         for level in sorted(source.variants):
             tokens = _tokens(store, pool, name, level)
+            if len(source.variants) > 1:
+                tokens = _new(tokens, known)
             ends = np.flatnonzero(tokens == 0)
             cuts = ends[np.searchsorted(ends, np.arange(_PIECE, len(tokens), _PIECE)) - 1] if len(ends) else ends
             for piece in np.split(tokens, np.unique(cuts) + 1):
@@ -89,6 +95,17 @@ class Frequencies:
         pairs = np.log((self._pair_counts[self._places(before, ids)] + np.exp(single)) / (self._counts[before] + 1))
         pairs[begins] = single[begins]
         return np.stack([np.add.reduceat(single, begins), np.add.reduceat(pairs, begins)], axis=1).round(6)
+
+
+def _new(tokens: Tokens, known: set[bytes]) -> Tokens:
+    """The tokens of those documents that are not `known` yet, which they then are."""
+    parts = []
+    for part in np.split(tokens, np.flatnonzero(tokens == 0) + 1):
+        key = hashlib.sha256(part.tobytes()).digest()
+        if key not in known:
+            parts.append(part)
+            known.add(key)
+    return np.concatenate(parts) if parts else tokens[:0]
 
 
 def _tokens(store: Store, pool: str, source: str, level: str) -> Tokens:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from davinci.data.cards import read_card
 from davinci.evaluation.contamination import GRAM, contained, grams
-from davinci.evaluation.training_text import Frequencies, texts
+from davinci.evaluation.training_text import Frequencies, _new, texts
 from davinci.store import Store
 
 words = st.lists(st.sampled_from([b"a", b"b", b"c_1", b"the", b"2", b"+", "é".encode()]), max_size=40)
@@ -56,6 +56,14 @@ def test_the_training_text_is_what_was_written(built_pool: Store) -> None:
         documents = np.split(tokens, np.flatnonzero(tokens == 0) + 1)
         expected += "".join(tokenizer.decode(one[:-1].tolist()) + "\n" for one in documents if len(one))
     assert b"".join(piece.tobytes() for piece in texts(built_pool, "embedded", card)).decode() == expected
+
+
+def test_a_document_of_several_levels_is_read_once() -> None:
+    known: set[bytes] = set()
+    first, second = (np.array(one, dtype=np.uint16) for one in ([5, 6, 0, 7, 0, 8], [7, 0, 5, 6, 0, 6, 0, 8, 9]))
+    assert _new(first, known).tolist() == first.tolist()
+    assert _new(second, known).tolist() == [6, 0, 8, 9]
+    assert _new(second, known).tolist() == []
 
 
 def test_frequencies_are_counts(built_pool: Store) -> None:
