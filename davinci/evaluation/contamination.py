@@ -54,11 +54,11 @@ def contained(wanted: Iterable[Gram], some: Iterable[npt.NDArray[np.uint8]]) -> 
         maps[length][1][hashes >> np.uint64(64 - _BITS)] = True
     found: set[Gram] = set()
     for text in some:
-        words = _Sums(_hashes(text), _BASE)
+        sums = _Sums(_hashes(text), _BASE)
         for length, (hashes, bits) in maps.items():
-            if words.count < length:
+            if sums.count < length:
                 continue
-            rows = _rows(words, length)
+            rows = _rows(sums, length)
             rows = rows[bits[rows >> np.uint64(64 - _BITS)]]
             places = np.minimum(np.searchsorted(hashes, rows), len(hashes) - 1)
             found.update(by_length[length][int(one)] for one in np.unique(rows[hashes[places] == rows]))
