@@ -13,6 +13,8 @@ text           string         what the model wrote, with `evaluation.keep_text`;
 outcome        string         how a program that the model wrote ended (`sandbox.KINDS`); null where it wrote none
 =============  =============  ========================================================================================
 
+Capability and grade of an embedded item are in row `item` of its item file, ``tasks/<file>.jsonl`` of the pool.
+
 The file's metadata ``davinci.evaluation`` is JSON: the score of each benchmark in `scores`, and in `digest` what tells
 whether they are as written; the columns' pages have checksums.
 """
