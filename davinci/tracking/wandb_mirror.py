@@ -16,10 +16,7 @@ from typing import Any
 
 from davinci.errors import UserError, nearest
 from davinci.store import Store, read_json, write_json
-from davinci.tracking.records import read
-
-# One W&B history row: the metrics at one token count.
-History = dict[int, dict[str, float]]
+from davinci.tracking.history import History, Values, history, summary
 
 _TAG_LENGTH = 64
 
@@ -79,78 +76,7 @@ def wandb_id(sweep: str, run: str) -> str:
     return hashlib.sha256(f"{sweep}/{run}".encode()).hexdigest()[:16]
 
 
-def history(store: Store, manifest: dict[str, Any]) -> History:
-    """All metrics of a run by tokens since initialisation, the stretches it shares with other runs included.
-
-    Of evaluations those on the run's own suite, of the weights that it asks for there: another arm may have asked the
-    same state for something else.
-    """
-    from davinci.config import Evaluation, asked, parse  # Only where there is something to send.
-
-    suite = parse(Evaluation, manifest["config"]["evaluation"]).key
-    suites = {
-        point["tokens"]: asked(suite, point["weights"], [state["tokens"] for state in point["states"]])
-        for point in manifest["points"]
-    }
-    found: History = {}
-    evaluations: dict[int, list[dict[str, Any]]] = {}
-    for node in manifest["nodes"]:
-        for row in read(store.records(node["id"])):
-            tokens = row["tokens"]
-            if not (node["begin"] < tokens <= node["end"] or tokens == node["begin"] == 0):
-                continue
-            if row["kind"] == "evaluation":
-                if row.get("suite") != suites.get(tokens, suite):
-                    continue
-                evaluations.setdefault(tokens, []).append(row)
-            found.setdefault(tokens, {}).update(_metrics(row))
-    for tokens, rows in evaluations.items():
-        found[tokens].update(_averages(rows))
-    return dict(sorted(found.items()))
-
-
-def summary(rows: History) -> dict[str, float]:
-    """The last value of each metric."""
-    last: dict[str, float] = {}
-    for tokens, values in rows.items():
-        last.update(values, tokens=tokens)
-    return last
-
-
-def _metrics(row: dict[str, Any]) -> dict[str, float]:
-    """A record row in W&B's names."""
-    match row["kind"]:
-        case "train":
-            skipped = ("kind", "attempt", "tokens", "step", "time")
-            found = {f"train/{name}": value for name, value in row.items() if name not in skipped}
-        case "spike":
-            found = {f"spike/{name}": row[name] for name in ("loss", "grad_norm")}
-        case "heldout" | "heldout_average" as kind:
-            found = {f"{kind}/{row['domain']}/{name}": row[name] for name in ("loss", "bits_per_byte")}
-        case "until":
-            watched, values = row.get("benchmark", row["domain"]), ("loss", "score", "slope")
-            found = {f"until/{watched}/{name}": row.get(name) for name in values} | {"until/ends": int(row["ends"])}
-        case "adapt":
-            found = {f"adapt/{row['domain']}/{name}": row[name] for name in ("loss", "slope", "proportion")}
-        case "probe":
-            found = {f"probe/{row['capability']}/{name}": row[name] for name in ("accuracy", "margin")}
-        case "evaluation":
-            found = {f"eval/{row['benchmark']}": row["score"]}
-        case _:
-            found = {}
-    return {name: value for name, value in found.items() if isinstance(value, int | float)}
-
-
-def _averages(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Mean score over each domain's benchmarks, and over all of them."""
-    groups: dict[str, list[float]] = {}
-    for row in rows:
-        groups.setdefault(row["domain"].capitalize(), []).append(row["score"])
-        groups.setdefault("Overall", []).append(row["score"])
-    return {f"eval/{name} average": sum(scores) / len(scores) for name, scores in groups.items()}
-
-
-def _send(store: Store, manifest: dict[str, Any], rows: History, final: dict[str, float]) -> str:
+def _send(store: Store, manifest: dict[str, Any], rows: History, final: Values) -> str:
     """Log `rows` to the run's W&B run; returns the name of its local folder."""
     os.environ["WANDB_SILENT"] = "true"
     os.environ["WANDB_ERROR_REPORTING"] = "false"
@@ -246,5 +172,5 @@ def _stamp(store: Store, manifest: dict[str, Any]) -> list[list[Any]]:
     return stamp
 
 
-def _digest(values: dict[str, float]) -> str:
+def _digest(values: Values) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

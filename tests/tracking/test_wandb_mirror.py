@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from davinci.__main__ import main
 from davinci.errors import UserError
 from davinci.store import Store, write_json
 from davinci.tracking.records import Writer
-from davinci.tracking.wandb_mirror import history, is_mirrored, run_ids, summary, wandb_id
+from davinci.tracking.wandb_mirror import is_mirrored, run_ids, wandb_id
 
 RUNS = ("qa-30-s0", "qa-50-s0")
 EVALUATION = small_run().evaluation
@@ -80,59 +79,6 @@ def store(tmp_path: Path) -> Store:
 def sync(store: Store, *extra: str, input: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "davinci", "sync", "qa", "--store", str(store.root), *extra]
     return subprocess.run(command, input=input, capture_output=True, text=True, check=True)
-
-
-def test_history_is_the_whole_curriculum(store: Store) -> None:
-    manifest = json.loads(store.runs("qa").read_text())[RUNS[0]]
-    rows = history(store, manifest)
-    assert list(rows) == list(range(10, 201, 10))
-    assert rows[100] == {
-        "train/loss": 1.5,
-        "train/lr": 0.1,
-        "train/batch": 4,
-        "train/loss/code": 1.5,
-        "heldout/code/loss": 0.9,
-        "heldout/code/bits_per_byte": 0.4,
-    }
-    assert {name: value for name, value in rows[200].items() if name.startswith("eval")} == {
-        "eval/sums": 0.25,
-        "eval/maths": 1.0,
-        "eval/prose": 0.5,
-        "eval/Science average": 0.625,
-        "eval/General average": 0.5,
-        "eval/Overall average": 1.75 / 3,
-    }
-    assert summary(rows)["train/loss"] == 1.0 and summary(rows)["tokens"] == 200
-
-
-def test_checks_of_adaptive_stages_and_averages_are_mirrored(store: Store) -> None:
-    manifests = json.loads(store.runs("qa").read_text())
-    run = manifests[RUNS[0]]
-    run["points"] = [{"tokens": 150, "weights": "average", "states": [{"node": "x", "tokens": n} for n in (140, 150)]}]
-    node = run["nodes"][1]["id"]
-    evaluate(store, node, 150, 0.75, suite=f"{EVALUATION.key}-average-mean-140-150")
-    evaluate(store, node, 150, 0.0)  # another arm's: of the weights there
-    with Writer(store.records(node), 1) as writer:
-        writer.write("until", 110, 11, domain="code", loss=2.0, slope=None, ends=False)
-        writer.write("until", 120, 12, domain="code", benchmark="prose", score=0.5, slope=-0.1, ends=True)
-        writer.write("adapt", 120, 12, domain="qa", loss=1.5, slope=0.2, proportion=0.3)
-        writer.write("heldout_average", 120, 12, domain="qa", loss=1.0, bits_per_byte=0.5, sequences=8)
-    rows = history(store, run)
-    assert rows[150]["eval/sums"] == 0.75 and rows[200]["eval/sums"] == 0.25
-    assert {name: value for name, value in rows[110].items() if not name.startswith("train")} == {
-        "until/code/loss": 2.0,
-        "until/ends": 0,
-    }
-    assert {name: value for name, value in rows[120].items() if not name.startswith("train")} == {
-        "until/prose/score": 0.5,
-        "until/prose/slope": -0.1,
-        "until/ends": 1,
-        "adapt/qa/loss": 1.5,
-        "adapt/qa/slope": 0.2,
-        "adapt/qa/proportion": 0.3,
-        "heldout_average/qa/loss": 1.0,
-        "heldout_average/qa/bits_per_byte": 0.5,
-    }
 
 
 def test_offline_runs_then_nothing_twice(store: Store) -> None:

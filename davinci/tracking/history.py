@@ -1,0 +1,139 @@
+"""The metrics of a run by tokens since initialisation: the one mapping from record rows to names and values.
+
+Values are numbers unless said otherwise.
+
+================================  =====================================================================================
+name                              of the record row
+================================  =====================================================================================
+``train/<value>``                 ``train``: every value it has (see `records`), as in ``train/loss/<domain>``
+``record/<value>``                ``train``: attempt, step, time
+``spike/<value>``                 ``spike``: loss, grad_norm
+``heldout/<domain>/<value>``      ``heldout``: loss, bits_per_byte, sequences; likewise ``heldout_average``
+``until/<watched>/<value>``       ``until``: loss, score, slope; ``until/ends`` is 1 where the stage ended
+``adapt/<domain>/<value>``        ``adapt``: loss, slope, proportion
+``probe/<capability>/<value>``    ``probe``: accuracy, margin, nats, items
+``eval/<benchmark>``              ``evaluation``: the score
+``eval/<Domain> average``         the mean over the domain's benchmarks; ``eval/Overall average`` over all
+``eval_items/<benchmark>``        ``evaluation``: items; beside it ``eval_key/<benchmark>``, a string that names the
+                                  per-item results
+================================  =====================================================================================
+
+Scores of other weights than those trained stand under ``eval_average``, ``eval_mean<n>`` or ``eval_average_mean<n>``
+(the mean of n states) in place of ``eval``. A benchmark has one protocol within a run: the run's config says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from davinci.store import Store
+from davinci.tracking.records import read
+
+Values = dict[str, float | str]
+# The metrics at each token count, ascending.
+History = dict[int, Values]
+
+_VALUES = {
+    "heldout": ("loss", "bits_per_byte", "sequences"),
+    "heldout_average": ("loss", "bits_per_byte", "sequences"),
+    "adapt": ("loss", "slope", "proportion"),
+    "probe": ("accuracy", "margin", "nats", "items"),
+}
+_RECORD = ("attempt", "step", "time")
+
+
+def history(store: Store, manifest: dict[str, Any]) -> History:
+    """All metrics of a run, the stretches it shares with other runs included.
+
+    Of evaluations those on the run's own suite, of the weights that it asks for there: another arm may have asked the
+    same state for something else.
+    """
+    prefixes = _asked(manifest)
+    found: History = {}
+    evaluations: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for node in manifest["nodes"]:
+        for row in read(store.records(node["id"])):
+            tokens = row["tokens"]
+            if not within(tokens, node["begin"], node["end"]):
+                continue
+            prefix = "eval"
+            if row["kind"] == "evaluation":
+                suite = str(row.get("suite"))
+                if suite not in (asked := prefixes.get(tokens, prefixes[None])):
+                    continue
+                prefix = asked[suite]
+                evaluations.setdefault((tokens, prefix), []).append(row)
+            found.setdefault(tokens, {}).update(metrics(row, prefix))
+    for (tokens, prefix), rows in evaluations.items():
+        found[tokens].update(averages(rows, prefix))
+    return dict(sorted(found.items()))
+
+
+def within(tokens: int, begin: int, end: int) -> bool:
+    """Whether a row at `tokens` belongs to a node's range; at `begin` the state is its parent's still, or untrained."""
+    return begin < tokens <= end or tokens == begin == 0
+
+
+def summary(rows: History) -> Values:
+    """The last value of each metric."""
+    last: Values = {}
+    for tokens, values in rows.items():
+        last.update(values, tokens=tokens)
+    return last
+
+
+def metrics(row: dict[str, Any], prefix: str = "eval") -> Values:
+    """The metrics of one record row, by name; those that are not finite are left out. `prefix` is for evaluations."""
+    found: dict[str, Any]
+    match row["kind"]:
+        case "train":
+            found = {f"train/{name}": value for name, value in row.items() if name not in ("kind", "tokens", *_RECORD)}
+            found |= {f"record/{name}": row.get(name) for name in _RECORD}
+        case "spike":
+            found = {f"spike/{name}": row[name] for name in ("loss", "grad_norm")}
+        case "heldout" | "heldout_average" | "adapt" as kind:
+            found = {f"{kind}/{row['domain']}/{name}": row.get(name) for name in _VALUES[kind]}
+        case "until":
+            watched, values = row.get("benchmark", row["domain"]), ("loss", "score", "slope")
+            found = {f"until/{watched}/{name}": row.get(name) for name in values} | {"until/ends": int(row["ends"])}
+        case "probe":
+            found = {f"probe/{row['capability']}/{name}": row.get(name) for name in _VALUES["probe"]}
+        case "evaluation":
+            name = row["benchmark"]
+            found = {f"{prefix}/{name}": row["score"], f"{prefix}_items/{name}": row.get("items")}
+            if row.get("key"):
+                return _numbers(found) | {f"{prefix}_key/{name}": str(row["key"])}
+        case _:
+            found = {}
+    return _numbers(found)
+
+
+def averages(rows: Sequence[dict[str, Any]], prefix: str = "eval") -> Values:
+    """Mean score over each domain's benchmarks, and over all of them, of evaluation rows of one point."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        if isinstance(row["score"], int | float):
+            groups.setdefault(row["domain"].capitalize(), []).append(row["score"])
+            groups.setdefault("Overall", []).append(row["score"])
+    return {f"{prefix}/{name} average": sum(scores) / len(scores) for name, scores in groups.items()}
+
+
+def _numbers(found: dict[str, Any]) -> Values:
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+
+def _asked(manifest: dict[str, Any]) -> dict[int | None, dict[str, str]]:
+    """By tokens, how records name the suite that the run asks there, with the prefix of its metrics.
+
+    Under None what counts where the plan asks nothing: the run's suite, of the trained weights.
+    """
+    from davinci.config import Evaluation, asked, parse  # pydantic, only where there is something to read
+
+    suite = parse(Evaluation, manifest["config"]["evaluation"]).key
+    found: dict[int | None, dict[str, str]] = {None: {suite: "eval"}}
+    for point in manifest["points"]:
+        weights, states = point["weights"], [state["tokens"] for state in point["states"]]
+        parts = ["eval", weights if weights == "average" else "", f"mean{len(states)}" if states else ""]
+        found.setdefault(point["tokens"], {})[asked(suite, weights, states)] = "_".join(filter(None, parts))
+    return found
