@@ -1,7 +1,8 @@
 """Scores of one checkpoint on one suite, per benchmark and per item, computed once.
 
 Results are kept in ``nodes/<node>/evaluations/<key>.parquet``; the key is a digest of everything a score depends on.
-The harness and the model are loaded only where that file is missing.
+The harness and the model are loaded only where that file is missing, and only benchmarks that are kept nowhere are run
+(see `unfinished`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 from davinci.config import Evaluation, Node
 from davinci.evaluation.item_records import read, write
 from davinci.evaluation.settings import FEWSHOT_SEED, digest, settings_digest
+from davinci.evaluation.unfinished import Unfinished
 from davinci.store import Store
 
 
@@ -47,7 +49,12 @@ def items_file(store: Store, node: Node, key: str) -> Path:
 
 
 def evaluate(
-    checkpoint: Path, node: Node, evaluation: Evaluation, store: Store, weights: Sequence[Path] = ()
+    checkpoint: Path,
+    node: Node,
+    evaluation: Evaluation,
+    store: Store,
+    weights: Sequence[Path] = (),
+    between: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """Results of the checkpoint on each benchmark of the suite, in the suite's order.
 
@@ -57,6 +64,7 @@ def evaluate(
         evaluation: the suite; its `at` and `heldout_sequences` play no part here.
         store: where pools are read and results kept.
         weights: files of weights, in checkpoints, whose mean is evaluated; none means the checkpoint's own.
+        between: called when a benchmark is done and kept; what it raises ends the evaluation, to be gone on with.
 
     Raises:
         UserError: an unknown task or metric, or a pool whose benchmark items are missing.
@@ -64,38 +72,75 @@ def evaluate(
     from davinci.model.weights import WEIGHTS
 
     files = list(weights) or [checkpoint / WEIGHTS]
-    key = cache_key(files, node, evaluation, store)
-    settings = settings_digest(node, evaluation, store)
+
+    def key_of(one: Evaluation) -> str:
+        return cache_key(files, node, one, store)
 
     def load() -> Any:
         from davinci.evaluation.adapter import load
 
         return load(files, node, store)
 
-    return served(items_file(store, node, key), load, store.pool(node.pool), evaluation, store, settings)
+    folder = store.node(node.id) / "evaluations"
+    settings = settings_digest(node, evaluation, store)
+    return served(folder, key_of, load, store.pool(node.pool), evaluation, store, settings, between)
 
 
 def served(
-    path: Path, load: Callable[[], Any], pool: Path, evaluation: Evaluation, store: Store, settings: str
+    folder: Path,
+    key_of: Callable[[Evaluation], str],
+    load: Callable[[], Any],
+    pool: Path,
+    evaluation: Evaluation,
+    store: Store,
+    settings: str,
+    between: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    """The results kept at `path`, whose name is their key; where there are none, those of the model that `load` gives.
+    """The results kept in `folder`; of benchmarks that are kept nowhere there, those of the model that `load` gives.
 
     Args:
-        path: of the per-item results.
+        folder: of per-item results.
+        key_of: the key of a suite's results, which names their file.
         load: makes the model, behind lm-eval's interface; called only if it is needed.
         pool: the folder of the pool whose benchmark items are read.
         evaluation: the suite.
         store: where libraries may keep what they download.
         settings: digest of all that defines the tasks.
+        between: called when a benchmark is done and kept.
     """
+    key = key_of(evaluation)
+    path = folder / f"{key}.parquet"
     found = read(path)
     if found is None:
-        from davinci.evaluation import harness  # lm-eval and torch: two seconds that a served result need not pay
+        keys = {name: key_of(evaluation.only(name)) for name in evaluation.benchmarks}
+        unfinished = Unfinished(folder, keys)
+        kept = unfinished.found()
+        lacking = {name: one for name, one in evaluation.benchmarks.items() if name not in kept}
+        scores = {name: score for name, (score, _) in kept.items()}
+        frames = [items for _, items in kept.values()]
+        if lacking:
+            from davinci.evaluation import harness  # lm-eval and torch: two seconds that a served result need not pay
 
-        scores, frame = harness.run(
-            load, pool / "tasks", evaluation, store, settings=settings, fewshot_seed=FEWSHOT_SEED
-        )
-        write(path, scores, frame)
+            def keep(name: str, score: float, items: pd.DataFrame) -> None:
+                if len(evaluation.benchmarks) > 1:
+                    unfinished.keep(name, score, items)
+                between()
+
+            made, items = harness.run(
+                load,
+                pool / "tasks",
+                evaluation.model_copy(update={"benchmarks": lacking}),
+                store,
+                settings=settings,
+                fewshot_seed=FEWSHOT_SEED,
+                on_benchmark=keep,
+            )
+            scores, frames = scores | made, [*frames, items]
+        frame = pd.concat(frames, ignore_index=True)
+        scores = {name: scores[name] for name in evaluation.benchmarks}
+        frame = pd.concat([frame[frame["benchmark"] == name] for name in scores], ignore_index=True)
+        write(path, scores, frame, keys)
+        unfinished.remove()
         found = scores, frame
     scores, frame = found
     results = []
@@ -111,7 +156,7 @@ def served(
                 items=len(rows),
                 truncated=int(rows["truncated"].sum()),
                 chance=benchmark.chance,
-                key=path.stem,
+                key=key,
                 frame=rows,
                 outcomes={str(kind): int(times) for kind, times in rows["outcome"].value_counts().items()},
             )

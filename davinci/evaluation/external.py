@@ -86,9 +86,13 @@ def evaluate(
         UserError: an unknown task or metric, missing benchmark items, or a folder that transformers cannot load.
     """
     computed = {"transformers": version("transformers"), "dtype": dtype, "generation": _generation(model.path)}
-    settings = tasks_digest(pool, evaluation, store, model=computed, tokenizer=model.tokenizer)
-    key = digest([model.weights, settings])[:24]
-    path = model.folder / "evaluations" / f"{key}.parquet"
+
+    def settings_of(one: Evaluation) -> str:
+        return tasks_digest(pool, one, store, model=computed, tokenizer=model.tokenizer)
+
+    def key_of(one: Evaluation) -> str:
+        return digest([model.weights, settings_of(one)])[:24]
+
     about = {"name": model.name, "path": str(model.path), "weights": model.weights, "tokenizer": model.tokenizer}
     _note(model.folder / "model.json", about)
     loaded = False
@@ -98,7 +102,8 @@ def evaluate(
         loaded = True
         return _load(model, dtype)
 
-    results = served(path, load, store.pool(pool), evaluation, store, settings)
+    settings = settings_of(evaluation)
+    results = served(model.folder / "evaluations", key_of, load, store.pool(pool), evaluation, store, settings)
     record(model, evaluation, results, settings)
     return not loaded, results
 

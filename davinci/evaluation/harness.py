@@ -20,11 +20,19 @@ from davinci.store import Store
 
 
 def run(
-    load: Callable[[], Any], folder: Path, evaluation: Evaluation, store: Store, *, settings: str, fewshot_seed: int
+    load: Callable[[], Any],
+    folder: Path,
+    evaluation: Evaluation,
+    store: Store,
+    *,
+    settings: str,
+    fewshot_seed: int,
+    on_benchmark: Callable[[str, float, pd.DataFrame], None] = lambda name, score, frame: None,
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Evaluate the model that `load` makes (lm-eval's LM); the items of the project's own tasks are in `folder`.
 
     `settings` is the digest of all that defines the tasks: those of the same digest are loaded once a process.
+    `on_benchmark` is told each benchmark's score and items as soon as they are there; what it raises ends the run.
 
     Returns:
         The score of each benchmark, and a row an item (`item_records.SCHEMA`).
@@ -64,6 +72,7 @@ def run(
         metric, chain = _metric(found["results"][benchmark.task], name, benchmark)
         scores[name] = float(found["results"][benchmark.task][f"{metric},{chain}"])
         frames.append(item_frame(found["samples"], loaded["tasks"], name, metric, chain, lm, evaluation.keep_text))
+        on_benchmark(name, scores[name], frames[-1])
     return scores, pd.concat(frames, ignore_index=True)
 
 

@@ -15,8 +15,8 @@ outcome        string         how a program that the model wrote ended (`sandbox
 
 Capability and grade of an embedded item are in row `item` of its item file, ``tasks/<file>.jsonl`` of the pool.
 
-The file's metadata ``davinci.evaluation`` is JSON: the score of each benchmark in `scores`, and in `digest` what tells
-whether they are as written; the columns' pages have checksums.
+The file's metadata ``davinci.evaluation`` is JSON: the score of each benchmark in `scores`, its key where nothing else
+is evaluated in `keys`, and in `digest` what tells whether they are as written; the columns' pages have checksums.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,17 +145,29 @@ def is_cut(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> bool:
     return False
 
 
-def write(path: Path, scores: dict[str, float], frame: pd.DataFrame) -> None:
-    """Write the items and the score of each benchmark, atomically."""
+def write(path: Path, scores: dict[str, float], frame: pd.DataFrame, keys: Mapping[str, str] | None = None) -> None:
+    """Write the items and the score of each benchmark, atomically; `keys` as `unfinished` has them."""
     table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
-    about = json.dumps({"scores": scores, "digest": _digest(scores)})
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: about.encode()})
+    about = {"scores": scores, **({"keys": dict(keys)} if keys else {})}
+    about["digest"] = _digest(about)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: json.dumps(about).encode()})
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
-def _digest(scores: dict[str, float]) -> str:
-    return hashlib.sha256(json.dumps(scores).encode()).hexdigest()[:16]
+def _digest(about: Mapping[str, Any]) -> str:
+    """Of scores and keys; of the scores alone in files that have no keys."""
+    said = [about["scores"], about["keys"]] if about.get("keys") else about["scores"]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def benchmark_keys(path: Path) -> dict[str, str]:
+    """The keys that a file names, by benchmark; none where it cannot be read or names none."""
+    try:
+        about = json.loads(pq.read_schema(path).metadata[_METADATA])
+        return dict(about["keys"]) if about["digest"] == _digest(about) else {}
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def read(path: Path) -> tuple[dict[str, float], pd.DataFrame] | None:
@@ -167,7 +179,7 @@ def read(path: Path) -> tuple[dict[str, float], pd.DataFrame] | None:
         if not table.schema.remove_metadata().equals(SCHEMA):
             raise ValueError("it has other columns")
         about = json.loads(table.schema.metadata[_METADATA])
-        if about["digest"] != _digest(about["scores"]):
+        if about["digest"] != _digest(about):
             raise ValueError("its scores are damaged")
         return about["scores"], table.to_pandas().astype(_DTYPES)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:

@@ -16,8 +16,8 @@ from davinci.errors import UserError
 from davinci.launching.reconcile import checkpoints
 from davinci.store import Store, read_json, write_json
 
-# How far a chain is: nodes marked done, tokens of its newest checkpoint, files of per-item results.
-Stand = tuple[int, int, int]
+# How far a chain is: nodes marked done, tokens of its newest checkpoint, evaluated suites, benchmarks of others.
+Stand = tuple[int, int, int, int]
 
 # A job is told to stop while it works.
 _turn = threading.Lock()
@@ -45,7 +45,8 @@ def standing(nodes: Iterable[str], store: Store) -> Stand:
     return (
         sum((store.node(node) / "done.json").is_file() for node in nodes),
         max((tokens for node in nodes for tokens in checkpoints(node, store)), default=0),
-        sum(len(list(store.node(node).glob("evaluations/*"))) for node in nodes),
+        sum(len(list(store.node(node).glob("evaluations/*.parquet"))) for node in nodes),
+        sum(len(list(store.node(node).glob("evaluations/*.benchmark"))) for node in nodes),
     )
 
 

@@ -16,6 +16,10 @@ class NoCheckpoint(Exception):
     """The state that should be evaluated is not on the disk."""
 
 
+class Halted(Exception):
+    """Asked to stop between two benchmarks of a suite; those that are done are kept."""
+
+
 def prepare(threads: int) -> None:
     """Set this process up as a job's is, so that scores agree to the last bit."""
     from davinci.training.numerics import configure
@@ -23,17 +27,22 @@ def prepare(threads: int) -> None:
     configure(threads)
 
 
-def evaluate_state(asked: Asked, node: Node, attempt: int, store: Store) -> list[Any]:
+def evaluate_state(
+    asked: Asked, node: Node, attempt: int, store: Store, should_stop: Callable[[], bool] = lambda: False
+) -> list[Any]:
     """Evaluate one state of `node` on one suite and append its rows; the caller holds the node's lock.
 
     Returns:
         The `evaluation.Result` of each benchmark.
+
+    Raises:
+        Halted: `should_stop` turned true before the suite was through.
     """
     from davinci.evaluation.evaluate import items_file
 
     tokens = asked.demand.tokens
     step = int(read_json(store.checkpoint(node.id, tokens) / "state.json")["global_step"])
-    results = results_of(asked, node, store)
+    results = results_of(asked, node, store, should_stop)
     with Writer(store.records(node.id), attempt) as writer:
         for result in results:
             writer.write(
@@ -62,15 +71,24 @@ def evaluate_state(asked: Asked, node: Node, attempt: int, store: Store) -> list
     return results
 
 
-def results_of(asked: Asked, node: Node, store: Store) -> list[Any]:
-    """The `evaluation.Result` of each benchmark, computed unless they are kept; needs no lock, and records nothing."""
+def results_of(asked: Asked, node: Node, store: Store, should_stop: Callable[[], bool] = lambda: False) -> list[Any]:
+    """The `evaluation.Result` of each benchmark, computed unless they are kept; needs no lock, and records nothing.
+
+    Raises:
+        Halted: `should_stop` turned true before the suite was through.
+    """
     from davinci.evaluation.evaluate import evaluate
     from davinci.model.weights import AVERAGE, WEIGHTS
 
     checkpoint = store.checkpoint(node.id, asked.demand.tokens)
     file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
     folders = [store.checkpoint(state.node, state.tokens) for state in asked.demand.states] or [checkpoint]
-    return evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders])
+
+    def between() -> None:
+        if should_stop():
+            raise Halted(f"{node.id} at {asked.demand.tokens} tokens: asked to stop")
+
+    return evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders], between)
 
 
 def evaluate_lacking(
@@ -83,6 +101,8 @@ def evaluate_lacking(
 ) -> bool:
     """Evaluate those of `asked` that are not recorded, under the node's lock, and have done.json vouch for them.
 
+    Each benchmark is kept as soon as it is done, so that whoever goes on does only the others.
+
     Returns:
         Whether some are lacking still: `should_stop` turned true, or the lock was lost to someone else.
 
@@ -94,13 +114,20 @@ def evaluate_lacking(
         return False
     with Lock(store.node(node.id), on_wait, should_stop) as lock:
         attempt = max((row["attempt"] for row in read(store.records(node.id))), default=1)
+
+        def is_over() -> bool:
+            return lock.lost or should_stop()
+
         for one in _lacking(node, asked, store):  # Again: who held the lock may have made some.
-            if lock.lost or should_stop():
+            if is_over():
                 return True
             if not looks_whole(store.checkpoint(node.id, one.demand.tokens)):
                 raise NoCheckpoint(f"{node.id} has no checkpoint at {one.demand.tokens} tokens")
             on_state(one)
-            evaluate_state(one, node, attempt, store)
+            try:
+                evaluate_state(one, node, attempt, store, is_over)
+            except Halted:
+                return True
         _vouch(node, asked, store)
     return False
 

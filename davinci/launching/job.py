@@ -24,6 +24,7 @@ from davinci.launching.cancelled import Cancelled, Watch
 from davinci.launching.demands import Demand, Probing
 from davinci.launching.donors import Donor, take_over
 from davinci.launching.evaluating import (
+    Halted,
     NoCheckpoint,
     evaluate_lacking,
     evaluate_state,
@@ -300,7 +301,10 @@ def _run_node(
         if should_stop():
             raise Interrupted("asked to stop")
         report({"event": "phase", "node": node.id, "phase": "evaluating"})
-        evaluate_state(one, node, attempt, store)
+        try:
+            evaluate_state(one, node, attempt, store, should_stop)
+        except Halted as error:
+            raise Interrupted(str(error)) from None
     digest = weights_digest(store.checkpoint(node.id, node.end))
     differs = previous is not None and previous["weights_digest"] != digest
     if previous is not None and differs:

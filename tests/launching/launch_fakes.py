@@ -193,7 +193,9 @@ def items_file(store: Store, node: Node, key: str) -> Path:
     return store.node(node.id) / "evaluations" / f"{key}.parquet"
 
 
-def evaluate(checkpoint: Path, node: Node, evaluation: Any, store: Store, weights: Sequence[Path] = ()) -> list[Any]:
+def evaluate(
+    checkpoint: Path, node: Node, evaluation: Any, store: Store, weights: Sequence[Path] = (), between: Any = None
+) -> list[Any]:
     """The key of what is evaluated names the files, where it is not the checkpoint's own weights."""
     key = weights_digest(checkpoint)[:12] + evaluation.key
     if [file.name for file in weights] != ["model.safetensors"]:

@@ -9,7 +9,7 @@ import launch_fakes
 import pytest
 
 from davinci.launching import local
-from davinci.launching.job import Job, failure_path, read_job, run_job
+from davinci.launching.job import Interrupted, Job, failure_path, read_job, run_job
 from davinci.launching.launch import launch, write_jobs
 from davinci.launching.manifests import record
 from davinci.launching.reconcile import plan_remaining
@@ -140,3 +140,27 @@ def test_it_asks_for_what_it_needs(store: Store) -> None:
     assert not asked.keys() & {"nodes", "ntasks_per_node", "gpus_per_node"}
     training = wanted(jobs["c0-s0"].cluster, "x", None)
     assert (training["mem"], training["nodes"], training["gpus_per_node"]) == ("64GB", 2, 1)
+
+
+@pytest.mark.parametrize("name", ["c0-s0", "c0-s0.evaluation"])
+def test_a_stop_is_heard_between_two_benchmarks(
+    name: str, plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "c0-s0":
+        plan = launch_fakes.make_plan(arms=2)
+        do(plan, store, "b-s0")
+    else:
+        do(plan, store, "b-s0", "c0-s0")
+    begun: list[bool] = []
+
+    def evaluate(*_: object) -> None:
+        begun.append(True)
+        between = _[-1]
+        assert callable(between)
+        between()
+
+    monkeypatch.setattr(sys.modules["davinci.evaluation.evaluate"], "evaluate", evaluate)
+    (path,) = write_jobs(plan, store, [name]).values()
+    with pytest.raises(Interrupted):
+        run_job(read_job(path), lambda event: None, lambda: bool(begun))
+    assert begun == [True] and evaluated(store, "c0-s0") == 0
