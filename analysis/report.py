@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from analysis import emergence, figures, layout, models, panels, published, tables, timeline
+from analysis import emergence, layout, models, panels, published, tables, timeline
 from analysis.comparison import AboveChance, Cell, Comparison, Verdict, above_chance, compare, judge
+from analysis.figures import drawing
 from analysis.load import Sweep, load
 from analysis.replicates import Floor, floor
 from analysis.samples import Grid, Moment
@@ -106,8 +107,8 @@ def write(found: Findings, folder: Path) -> list[Path]:
         texts["emergence.csv"] = tables.render_csv(emergence.table(found.courses).data)
     for name, text in texts.items():
         write_text(folder / name, text)
-    drawn = figures.save(panels.score_panels(found.grid, found.main), folder / "figure", columns=2, stamp=stamp)
-    drawn += figures.save(panels.loss_panels(found.sweep), folder / "loss", columns=2, stamp=stamp)
+    drawn = drawing.save(panels.score_panels(found.grid, found.main), folder / "figure", columns=2, stamp=stamp)
+    drawn += drawing.save(panels.loss_panels(found.sweep), folder / "loss", columns=2, stamp=stamp)
     return [folder / name for name in texts] + drawn + save_timeline(found.sweep, found.courses, folder, stamp)
 
 
@@ -150,7 +151,7 @@ def page(found: Findings) -> str:
 
     def drawn(some: Sequence[panels.Panel], prefix: str) -> list[tuple[panels.Panel, Markup]]:
         # Markup: matplotlib escapes the text it is given.
-        return [(panel, Markup(figures.svg(panel, f"{prefix}{index}"))) for index, panel in enumerate(some)]
+        return [(panel, Markup(drawing.svg(panel, f"{prefix}{index}"))) for index, panel in enumerate(some)]
 
     return environment.get_template("report.html").render(
         plan=plan,

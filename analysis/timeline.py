@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.emergence import Course, above_chance, order
-from analysis.figures import INK, MUTED, RULE, inline, plain, style
+from analysis.figures.drawing import INK, MUTED, RULE, inline, plain, style
 from analysis.panels import token_ticks
 from davinci.store import atomic_file
 

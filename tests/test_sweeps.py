@@ -128,7 +128,9 @@ def test_question_answer_epochs_are_the_papers(plans):
     assert {row.pool_tokens for row in rows} == {242_400_000_000}
 
 
-@pytest.mark.parametrize("study", [study for study in STUDIES if study not in PAPER_ONLY] + ["template"])
+@pytest.mark.parametrize(
+    "study", [study for study in STUDIES if study not in PAPER_ONLY] + ["template", "two_stage_curriculum"]
+)
 def test_a_study_is_controlled_on_the_embedded_pool(conf, study):
     sweeps = expand([f"sweep={study}", "scale=tiny"], conf, SWEEPS).sweeps
     (plan,) = build_plans(sweeps, cards={"embedded": None})

@@ -20,13 +20,14 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace, store: Store) -> int:
     """Draw each sweep's figures into its folder."""
-    from analysis import figures, panels
+    from analysis import panels
+    from analysis.figures import drawing
     from analysis.report import study
 
     for name in options.sweeps:
         found = study(store, name)
         folder = store.sweep(name) / "report"
-        drawn = figures.save(panels.score_panels(found.grid, found.main), folder / "figure", columns=2)
-        drawn += figures.save(panels.loss_panels(found.sweep), folder / "loss", columns=2)
+        drawn = drawing.save(panels.score_panels(found.grid, found.main), folder / "figure", columns=2)
+        drawn += drawing.save(panels.loss_panels(found.sweep), folder / "loss", columns=2)
         print("\n".join(str(path) for path in drawn))
     return 0

@@ -90,7 +90,8 @@ class SweepFile(Frozen):
     def _consistent(self) -> Self:
         if not self.arms and not self.grid and not self.zip:
             raise ValueError("arms: none; arms, grid or zip must name some")
-        if not self.factor and not self.aa:
+        alone = len(self.arms) == 1 and not self.grid and not self.zip
+        if not self.factor and not self.aa and not alone:
             raise ValueError("factor: missing; name the config keys the arms may differ in (or say aa: true)")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} repeats one")
