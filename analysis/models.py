@@ -86,6 +86,25 @@ def read_external(store: Store, name: str, grid: Grid) -> External:
     return External(folder.name, scores, tuple(notes))
 
 
+def columns(store: Store, names: Sequence[str], grid: Grid) -> list[External]:
+    """The models `names`, who must be there, and those that the sweep's `table.external` declares; one of these that
+    is not evaluated here has an empty column, and a note says why.
+
+    Raises:
+        UserError: as `read_external`, of `names`.
+    """
+    found = [read_external(store, name, grid) for name in names]
+    for name in grid.sweep.plan.question.table.external:
+        try:
+            model = read_external(store, name, grid)
+        except UserError as error:
+            said = str(error).removeprefix("--external ").removeprefix("--external: ")
+            model = External(name, {}, (f"table.external, {name}: {said.removeprefix(f'{name}: ')}.",))
+        if model.name not in [one.name for one in found]:
+            found.append(model)
+    return found
+
+
 def _folder(store: Store, name: str) -> Any:
     known = sorted(path for path in (store.root / "external").glob("*") if path.is_dir())
     found = [path for path in known if path.name == name] or [

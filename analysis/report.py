@@ -49,14 +49,15 @@ def study(store: Store, name: str, suite: str | None = None, externals: Sequence
         store: of the records.
         name: of the sweep.
         suite: instead of what the sweep asks for, what was evaluated on this suite on demand.
-        externals: names of models in ``external/`` of the store, for a table of benchmarks by model.
+        externals: names of models in ``external/`` of the store, for a table of benchmarks by model, beside those
+            that the sweep file declares.
 
     Raises:
         UserError: no such sweep, or its plan names published figures that this project does not carry.
     """
     sweep = load(store, name, suite)
     grid = Grid(sweep)
-    others = [models.read_external(store, one, grid) for one in externals]
+    others = models.columns(store, externals, grid)
     paper = sweep.plan.question.paper
     for metric in grid.unknown_metrics:
         sweep.notes.append(f"metrics: {metric!r} is no benchmark of the suite, no domain of it, nor Overall")

@@ -31,10 +31,14 @@ class PaperReference(Frozen):
 
 
 class TableLayout(Frozen):
-    """How the report's table is laid out: what its row groups are, and which evaluated points it shows."""
+    """How the report's table is laid out: what its row groups are, and which evaluated points it shows.
+
+    `external` are the names of models that ``davinci evaluate hf:PATH`` evaluates, columns of a table beside it.
+    """
 
     rows: Literal["arm", "point"] = "arm"
     points: Literal["all", "last"] = "all"
+    external: tuple[str, ...] = ()
 
 
 class Question(Frozen):

@@ -97,6 +97,21 @@ def test_unknown_models_and_suites(store: Store) -> None:
         load(store, "qa_ratio", "embeded")
 
 
+def test_a_sweep_declares_its_columns(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    add_external(store, "other-12345678", key(store), ITEMS, 45)
+    path = store.sweep("qa_ratio") / "launched.json"
+    plan = json.loads(path.read_text())
+    plan["question"]["table"]["external"] = ["other", "absent"]
+    write_json(path, plan)
+    table = study(store, "qa_ratio", externals=["other-12345678"]).models
+    assert table is not None and table.headers[-2:] == ("other-12345678", "absent"), "no column twice"
+    assert {one["score"] for one in table.data if one["model"] == "absent"} == {None}
+    (note,) = [note for note in table.notes if "absent" in note]
+    assert note.startswith("table.external, absent: ") and "has no model 'absent'; known: other-12345678" in note
+    assert main(["report", "qa_ratio", "--store", str(store.root)]) == 0
+    assert "by model" in capsys.readouterr().out
+
+
 def test_a_suite_that_was_asked_on_demand(store: Store) -> None:
     """One state of one run was evaluated on a smaller suite: the table has that state alone."""
     plan = load(store, "qa_ratio").plan
