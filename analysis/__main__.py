@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.commands import compare, emergence, export, figure, report, table
+from analysis.commands import compare, emergence, export, figure, ledger, report, table
 from analysis.commands.common import STATUS, Commands
 from davinci.errors import UserError
 from davinci.store import Store
@@ -17,6 +17,7 @@ COMMANDS = {
     "table": table,
     "figure": figure,
     "report": report,
+    "ledger": ledger,
     "compare": compare,
     "emergence": emergence,
     "export": export,

@@ -1,4 +1,4 @@
-"""Peak throughput of accelerators, for the cost of a plan."""
+"""Peak throughput and power of accelerators, for the cost of a plan and an estimate of its energy."""
 
 from __future__ import annotations
 
@@ -34,6 +34,31 @@ PEAK_FLOPS = {
     "tpu_v5e": 1.97e14,
     "tpu_v5p": 4.59e14,
     "tpu_v6e": 9.18e14,
+}
+
+# Watts of one accelerator at full load: thermal design power of the form factor above, from the makers' data sheets,
+# except where named. A Grace Hopper or TPU host is not in it unless said; TPUs without published power are left out.
+WATTS = {
+    "cpu_core": 10.0,  # nominal, no data sheet: a core's share of a server processor and its memory
+    "v100": 300.0,
+    "a10": 150.0,
+    "a30": 165.0,
+    "a40": 300.0,
+    "a100": 400.0,
+    "l4": 72.0,
+    "l40s": 350.0,
+    "rtx3090": 350.0,
+    "rtx4090": 450.0,
+    "h100": 700.0,
+    "h100_pcie": 350.0,
+    "h200": 700.0,
+    "gh200": 1000.0,  # the whole superchip
+    "b200": 1000.0,
+    "gb200": 1200.0,
+    "mi250x": 560.0,
+    "mi300x": 750.0,
+    "mi325x": 1000.0,
+    "tpu_v4": 192.0,  # the highest measured; arXiv 2304.01433, table 4
 }
 
 

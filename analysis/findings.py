@@ -1,0 +1,87 @@
+"""Everything about one sweep, computed once: what tables, figures, report and ledger are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis import emergence, layout, models, published, tables
+from analysis.comparison import AboveChance, Comparison, Verdict, above_chance, compare, judge
+from analysis.load import Sweep, load
+from analysis.replicates import Floor, floor
+from analysis.samples import Grid
+from analysis.tables import Table
+from davinci.store import Store
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the sweep's records say."""
+
+    sweep: Sweep
+    grid: Grid
+    main: Comparison
+    benchmarks: Comparison
+    table: Table
+    benchmark_table: Table
+    chance_table: Table
+    verdict: Verdict | None
+    chance: tuple[AboveChance, ...]
+    floor: Floor | None
+    courses: tuple[emergence.Course, ...]
+    models: Table | None = None
+
+
+def study(store: Store, name: str, suite: str | None = None, externals: Sequence[str] = ()) -> Findings:
+    """Load the sweep's records and compute every table.
+
+    Args:
+        store: of the records.
+        name: of the sweep.
+        suite: instead of what the sweep asks for, what was evaluated on this suite on demand.
+        externals: names of models in ``external/`` of the store, for a table of benchmarks by model, beside those
+            that the sweep file declares.
+
+    Raises:
+        UserError: no such sweep, or its plan names published figures that this project does not carry.
+    """
+    sweep = load(store, name, suite)
+    grid = Grid(sweep)
+    others = models.columns(store, externals, grid)
+    paper = sweep.plan.question.paper
+    for metric in grid.unknown_metrics:
+        sweep.notes.append(f"metrics: {metric!r} is no benchmark of the suite, no domain of it, nor Overall")
+    main = compare(grid, grid.table_columns, published.read(paper.published) if paper and paper.published else None)
+    benchmarks = compare(grid, grid.benchmark_columns)
+    domains = main if main.columns == tuple(grid.domain_columns) else compare(grid, grid.domain_columns)
+    noise = floor(grid, main)
+    chance = above_chance(grid)
+    return Findings(
+        sweep=sweep,
+        grid=grid,
+        main=main,
+        benchmarks=benchmarks,
+        table=layout.paper_table(sweep, main, noise),
+        benchmark_table=layout.paper_table(sweep, benchmarks, floor(grid, benchmarks)),
+        chance_table=layout.chance_table(chance, grid.moments[-1].name),
+        verdict=judge(grid, (main, domains, benchmarks)),
+        chance=tuple(chance),
+        floor=noise,
+        courses=tuple(emergence.courses(sweep)),
+        models=models.model_table(grid, domains, benchmarks, others) if others else None,
+    )
+
+
+def verdict_text(found: Findings) -> str | None:
+    """``supported: GSM8K, QA-70% − QA-30% at 419B is +3.1 ± 1.2``; None where no hypothesis is stated."""
+    hypothesis, verdict = found.sweep.plan.question.hypothesis, found.verdict
+    if hypothesis is None or verdict is None:
+        return None
+    if verdict.difference is None:
+        return verdict.text
+    difference = layout.interval_text(verdict.difference, signed=True)
+    at = f" at {verdict.moment.name}" if verdict.moment else ""
+    subject = f"{hypothesis.metric}, {hypothesis.arm} {tables.MINUS} {found.main.baseline}{at}"
+    seeds = verdict.difference.seeds
+    so_far = f" (so far: {seeds} of {len(found.sweep.plan.seeds)} seeds)" if seeds < len(found.sweep.plan.seeds) else ""
+    return f"{verdict.text}: {subject} is {difference}{so_far}"
