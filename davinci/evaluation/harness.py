@@ -14,6 +14,7 @@ import pandas as pd
 
 from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError, nearest
+from davinci.evaluation import hub, local_data
 from davinci.evaluation.item_records import item_frame
 from davinci.evaluation.per_token import offer_per_token
 from davinci.store import Store
@@ -43,13 +44,20 @@ def run(
     _prepare_environment(evaluation, store)
     from lm_eval.evaluator import evaluate
 
-    from davinci.evaluation.loading import load_once
+    from davinci.evaluation.loading import Unreachable, load_once
 
     # All tasks first: one whose data is missing is refused before the others have been evaluated in vain.
-    loaded_tasks = {
-        name: load_once(settings, name, benchmark, evaluation, folder)
-        for name, benchmark in evaluation.benchmarks.items()
-    }
+    loaded_tasks = {}
+    absent: dict[str, Unreachable] = {}
+    for name, benchmark in evaluation.benchmarks.items():
+        try:
+            loaded_tasks[name] = load_once(settings, name, benchmark, evaluation, folder)
+        except Unreachable as error:
+            absent[name] = error
+    if absent:
+        first, *others = absent
+        also = f"; neither can the data of {', '.join(others)}" if others else ""
+        raise UserError(f"{absent[first]}{also}")
     lm = load()
     scores: dict[str, float] = {}
     frames = []
@@ -82,8 +90,9 @@ def _prepare_environment(evaluation: Evaluation, store: Store) -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HOME", str(store.root / "huggingface"))
     if evaluation.harness == "embedded":
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
-            os.environ.setdefault(name, "1")
+        hub.switch_off()
+    elif any(local_data.root(evaluation, name, one.task) is None for name, one in evaluation.benchmarks.items()):
+        hub.switch_off_if_silent()
     # Its warnings are advice to whoever writes tasks; they would fill a job's log at every checkpoint.
     for name in ("lm_eval", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)

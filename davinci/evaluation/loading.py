@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -13,13 +14,17 @@ from lm_eval.tasks._factory import TaskFactory
 
 from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError
-from davinci.evaluation import code_tasks, local_data, suite
+from davinci.evaluation import code_tasks, hub, local_data, suite
 from davinci.evaluation.examples import too_many
 from davinci.evaluation.protocols import convert
 
 # Where a data set on the hub cannot be had: no network, offline mode, no such set, no right to it. The libraries' own
 # exceptions descend from these.
 _UNREACHABLE = (OSError, RuntimeError, ValueError)
+
+
+class Unreachable(UserError):
+    """A data set that neither the hub nor what it left on this machine gives."""
 
 
 class _Factory(TaskFactory):
@@ -134,12 +139,13 @@ def _repeatable(process: Callable[..., Any]) -> Callable[..., Any]:
     return process_docs
 
 
-def _unreachable(name: str, benchmark: Benchmark, evaluation: Evaluation, error: Exception) -> UserError:
+def _unreachable(name: str, benchmark: Benchmark, evaluation: Evaluation, error: Exception) -> Unreachable:
     task, config = next(iter(suite.leaves(evaluation.harness, benchmark.task).items()))
     wanted = ", ".join(f"{split}.jsonl" for split in local_data.splits(config, benchmark.num_fewshot))
-    return UserError(
+    said = f"{hub.address()} does not answer, or is switched off" if os.environ.get(hub.SWITCHES[0]) else _line(error)
+    return Unreachable(
         f"evaluation.benchmarks.{name}: {config.get('dataset_path')}, the data of task {task}, cannot be had from its "
-        f"hub ({_line(error)}); give its files with evaluation.data, a folder with "
+        f"hub ({said}); give its files with evaluation.data, a folder with "
         f"{benchmark.task}/{wanted} (docs/evaluation.md)"
     )
 

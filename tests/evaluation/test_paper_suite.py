@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ from tokenizers import Tokenizer
 import analysis
 from davinci.config import Benchmark, Evaluation, Model, Node, parse
 from davinci.errors import UserError
-from davinci.evaluation import embedded, harness, local_data, protocols, suite
+from davinci.evaluation import embedded, harness, hub, local_data, protocols, suite
 from davinci.evaluation.adapter import DecoderLM
 from davinci.evaluation.item_sets import item_set
 from davinci.evaluation.settings import settings_digest
@@ -203,17 +208,43 @@ def test_more_examples_than_there_are(lm: DecoderLM, rows: Path, tmp_path: Path,
         settings_digest(node, parse(Evaluation, {**data, "probes": None}), built_pool)
 
 
-def test_a_hub_out_of_reach_says_what_to_provide(
-    lm: DecoderLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datasets
+SILENT = """
+import json, sys
+from pathlib import Path
+from davinci.config import Evaluation, parse
+from davinci.errors import UserError
+from davinci.evaluation import harness
+from davinci.store import Store
 
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError) as caught:
-        scored(lm, asked("GSM8K"), tmp_path)
-    said = str(caught.value)
-    assert said.startswith("evaluation.benchmarks.GSM8K: openai/gsm8k, the data of task gsm8k, cannot be had")
-    assert "\n" not in said and said.endswith("a folder with gsm8k/test.jsonl, train.jsonl (docs/evaluation.md)")
+suite, store = parse(Evaluation, json.load(sys.stdin)), Store(Path(sys.argv[1]))
+try:
+    harness.run(None, Path("."), suite, store, settings="", fewshot_seed=1)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_hub_out_of_reach_says_at_once_what_to_provide(tmp_path: Path) -> None:
+    """In a process of its own: the hub's libraries read once whether they may go there."""
+    suite = json.dumps(asked("GSM8K", "PIQA").model_dump(mode="json"))
+    quiet = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": ""}
+    command = [sys.executable, "-c", SILENT, str(tmp_path)]
+    done = subprocess.run(command, input=suite, env=quiet, capture_output=True, text=True, check=True)
+    assert "Retrying" not in done.stderr and done.stdout.count("\n") == 1
+    said = done.stdout.strip()
+    assert said.startswith(
+        "evaluation.benchmarks.GSM8K: openai/gsm8k, the data of task gsm8k, cannot be had from its hub "
+        "(http://127.0.0.1:9 does not answer, or is switched off); give its files with evaluation.data, a folder with "
+    )
+    assert said.endswith("gsm8k/test.jsonl, train.jsonl (docs/evaluation.md); neither can the data of PIQA")
+
+
+def test_a_hub_that_refuses_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # it knows no HEAD: 501
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert hub._answers(f"http://127.0.0.1:{server.server_port}")
+    assert not hub._answers("http://127.0.0.1:9/")
+    assert not hub._answers("file:///etc/passwd")
 
 
 def test_gpqa_is_shuffled_alike_whenever_it_is_read(lm: DecoderLM, rows: Path, tmp_path: Path) -> None:
