@@ -1,16 +1,20 @@
-"""Arms against the baseline: every cell, every difference, what is noise, and the verdict on the hypothesis."""
+"""Arms against the baseline: every cell, every difference, and what is noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis import cells as sampling
 from analysis import published
-from analysis.samples import Column, Grid, Moment, Row, Sampler
-from analysis.statistics import Estimate, Sample, average, estimate, holm, pooling_efficiency
+from analysis.bootstrap import intervals
+from analysis.cells import Key, Place, View
+from analysis.noise import Borrowed, borrow
+from analysis.samples import Column, Grid, Moment, Row
+from analysis.statistics import Estimate, Noise, Sample, holm
 from davinci.accounting.power import LEVEL
 
 
@@ -22,10 +26,13 @@ class Cell:
         arm: label, or None for the one row that all arms share.
         score: None where no seed has every benchmark of the column.
         difference: arm minus baseline, paired; None for the baseline, a shared moment, or no seed in common.
-        p_adjusted: of the difference, Holm over the column's differences.
+        p_adjusted: of the difference, Holm over the table's differences (all rows and columns shown).
         published: the paper's figure for this cell; `published_difference` to its baseline.
         by_seed: score of each seed behind it.
         runs: run ids behind the score; `absent`: planned run ids that the score lacks.
+        p_equivalent: of "the difference is as large as the margin or larger", Holm likewise; NaN without a margin.
+        p_best: where the arm scores highest of those shown at the moment, the largest p of its differences to them.
+        best: whether it is told apart from every one of them, Holm over the table.
     """
 
     arm: str | None
@@ -40,6 +47,14 @@ class Cell:
     runs: tuple[str, ...]
     absent: tuple[str, ...]
     items: int
+    p_equivalent: float = math.nan
+    p_best: float = math.nan
+    best: bool = False
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the difference is shown to be smaller than the declared margin."""
+        return self.p_equivalent < 1 - LEVEL
 
     @property
     def told_apart(self) -> bool | None:
@@ -56,7 +71,9 @@ class Comparison:
     `rows` are those the table shows, in its order; `cells` holds every evaluated point, for figures and verdict.
     `detectable` is by column, as a fraction: the median over the table's differences of the smallest true difference
     told from noise with 80% power. `chance`: by column and arm what guessing scores, None where the arm's suite has
-    nothing of the column.
+    nothing of the column. `averaged`: where the view averages points, those of each arm; its cells at its last point
+    then hold the mean. `borrowed`: seed noise of other sweeps, where this one has one seed.
+    `family`: how many differences Holm counts.
     """
 
     columns: tuple[Column, ...]
@@ -66,6 +83,10 @@ class Comparison:
     chance: dict[str, dict[str, float | None]]
     baseline: str
     efficiency: tuple[float, float]
+    view: View
+    averaged: dict[str, tuple[Moment, ...]]
+    borrowed: Borrowed | None = None
+    family: int = 0
 
     @property
     def shown(self) -> list[Cell]:
@@ -76,148 +97,169 @@ class Comparison:
         return [self.cells[arm, moment.tokens, column.name] for column in self.columns]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What became of the hypothesis, judged at `moment`. `word` is one of supported, opposite, noise, unknown."""
-
-    word: str
-    text: str
-    difference: Estimate | None = None
-    moment: Moment | None = None
-
-
-@dataclass(frozen=True)
-class AboveChance:
-    """One benchmark at the last moment, averaged over the arms that ask it this way: score minus chance.
-
-    `name` is the benchmark's, with its protocol where arms ask it under several.
-    """
-
-    name: str
-    benchmark: str
-    domain: str
-    protocol: str
-    items: int
-    chance: float
-    score: float
-    excess: Estimate
-
-    @property
-    def above(self) -> bool:
-        return bool(self.excess.mean - self.excess.half_width > 0)
-
-
-Key = tuple[str | None, int]  # (arm, tokens since initialisation); the arm is None where all arms are one
-Place = tuple[str | None, Moment]
-
-
-def compare(grid: Grid, columns: Sequence[Column], paper: published.Published | None = None) -> Comparison:
+def compare(
+    grid: Grid, columns: Sequence[Column], paper: published.Published | None = None, view: View | None = None
+) -> Comparison:
     """Compute the table of `columns`. Cells and differences are pooled by column; see `analysis.statistics`.
 
     All evaluated points are pooled; Holm's family and the detectable difference are those of the rows shown.
     """
-    baseline = grid.sweep.plan.baseline
-    places = _places(grid)
-    rows = _shown(grid, places)
-    shown = {(arm, moment.tokens) for arm, moment in rows}
-    sampled = {column.name: _samples(grid, column, places) for column in columns}
-    paired = {name: _paired(cells, baseline) for name, cells in sampled.items()}
-    plain = _plain(columns)
-    efficiency = _efficiency([sampled[name] for name in plain]), _efficiency([paired[name] for name in plain])
+    view = view or View.of(grid.sweep.plan)
+    places = sampling.places(grid)
+    sampled = {column.name: sampling.samples(grid, column, places) for column in columns}
+    borrowed = borrow(grid, columns) if _single(sampled) else None
+    found = _cells(grid, columns, places, sampled, None, view, borrowed, paper)
+    efficiency = found[1]
+    tails = _tails(grid, view)
+    if tails:
+        means = {name: sampling.tails(cells, tails) for name, cells in sampled.items()}
+        differences = {
+            name: sampling.tails(sampling.paired(cells, view.baseline), tails) for name, cells in sampled.items()
+        }
+        last = [place for place in places if place[0] in tails and place[1] == tails[place[0]][-1]]
+        averages, efficiency = _cells(grid, columns, last, means, differences, view, borrowed, paper)
+        found[0].update(averages)
+    arms = [arm.label for arm in grid.sweep.plan.arms]
+    comparison = Comparison(
+        columns=tuple(columns),
+        rows=tuple(sampling.shown(grid, places, view)),
+        cells=found[0],
+        detectable={},
+        chance={column.name: {arm: grid.chance(arm, column) for arm in arms} for column in columns},
+        baseline=view.baseline,
+        efficiency=efficiency,
+        view=view,
+        averaged=tails,
+        borrowed=borrowed,
+    )
+    detectable = {column.name: _detectable(comparison, column.name) for column in columns}
+    return adjusted([replace(comparison, detectable=detectable)])[0]
+
+
+def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons of one table, corrected as one family: Holm over all differences shown, whatever their column."""
+    own = [{(cell.arm, cell.moment.tokens, cell.column): cell for cell in one.shown} for one in comparisons]
+    keys = [(index, key) for index, cells in enumerate(own) for key in cells]
+    family = [own[index][key] for index, key in keys]
+
+    apart = holm([float(cell.difference.p) if cell.difference else math.nan for cell in family])
+    margins = [comparisons[index].view.equivalence for index, _ in keys]
+    same = holm(
+        [
+            float(cell.difference.p_equivalent(margin / 100)) if cell.difference and margin else math.nan
+            for cell, margin in zip(family, margins, strict=True)
+        ]
+    )
+    best = holm([cell.p_best for cell in family])
+    changed: list[dict[tuple[str | None, int, str], Cell]] = [dict(one.cells) for one in comparisons]
+    for place, (index, key) in enumerate(keys):
+        changed[index][key] = replace(
+            family[place], p_adjusted=apart[place], p_equivalent=same[place], best=best[place] < 1 - LEVEL
+        )
+    size = sum(cell.difference is not None for cell in family)
+    return [replace(one, cells=cells, family=size) for one, cells in zip(comparisons, changed, strict=True)]
+
+
+def _single(sampled: Mapping[str, Mapping[Key, Sample]]) -> bool:
+    """Whether no cell has a second seed."""
+    return not any(len(cell.seeds) > 1 for cells in sampled.values() for cell in cells.values())
+
+
+def _tails(grid: Grid, view: View) -> dict[str, tuple[Moment, ...]]:
+    """The points over which each arm is averaged: its last ones since arms part, as far as there are."""
+    if view.average_last == 1:
+        return {}
+    own = {
+        arm: [moment for moment in grid.moments if not moment.shared and grid.passes(arm, moment.tokens)]
+        for arm in (arm.label for arm in grid.sweep.plan.arms)
+    }
+    return {arm: tuple(moments[-view.average_last :]) for arm, moments in own.items() if moments}
+
+
+def _cells(
+    grid: Grid,
+    columns: Sequence[Column],
+    places: Sequence[Place],
+    sampled: Mapping[str, Mapping[Key, Sample]],
+    paired: Mapping[str, Mapping[Key, Sample]] | None,
+    view: View,
+    borrowed: Borrowed | None,
+    paper: published.Published | None,
+) -> tuple[dict[tuple[str | None, int, str], Cell], tuple[float, float]]:
+    """The cells at `places`, and what fraction of the pooled degrees of freedom of scores and differences is real."""
+    baseline = view.baseline
+    paired = paired or {name: sampling.paired(cells, baseline) for name, cells in sampled.items()}
+    plain = sampling.plain(columns)
+    real = sampling.efficiency([sampled[name] for name in plain]), sampling.efficiency([paired[name] for name in plain])
     cells: dict[tuple[str | None, int, str], Cell] = {}
-    detectable: dict[str, float] = {}
     for column in columns:
-        scores = estimate(sampled[column.name], efficiency[0])
-        differences = estimate(paired[column.name], efficiency[1])
-        tested = {key: one for key, one in differences.items() if key in shown}
-        adjusted = dict(zip(tested, holm([float(one.p) for one in tested.values()]), strict=True))
-        found = [float(one.detectable) for one in tested.values() if one.covers]
-        detectable[column.name] = float(np.median(found)) if found else math.nan
+        name = column.name
+        scores = intervals(sampled[name], real[0], borrowed and borrowed.scores.get(name))
+        noise = borrowed and borrowed.differences.get(name)
+        differences = intervals(paired[name], real[1], noise)
+        best = _best(sampled[name], view.arms, real[1], noise)
         for arm, moment in places:
-            planned = grid.rows(arm or baseline, moment.tokens, column)
-            there, absent = _present(planned)
+            key = arm, moment.tokens
+            there, absent = _present(grid.rows(arm or baseline, moment.tokens, column))
             figures = _published(paper, arm, baseline, column, moment, last=moment is grid.moments[-1])
-            cells[arm, moment.tokens, column.name] = Cell(
+            cells[arm, moment.tokens, name] = Cell(
                 arm=arm,
                 moment=moment,
-                column=column.name,
-                score=scores.get((arm, moment.tokens)),
-                difference=differences.get((arm, moment.tokens)),
-                p_adjusted=adjusted.get((arm, moment.tokens), math.nan),
+                column=name,
+                score=scores.get(key),
+                difference=differences.get(key),
+                p_adjusted=math.nan,
                 published=figures[0],
                 published_difference=figures[1],
-                by_seed=_by_seed(sampled[column.name].get((arm, moment.tokens))),
+                by_seed=_by_seed(sampled[name].get(key)),
                 runs=_run_ids(grid, there, moment),
                 absent=_run_ids(grid, absent, moment),
                 items=sum({row.benchmark: row.items for row in there}.values()),
+                p_best=best.get(key, math.nan),
             )
-    arms = [arm.label for arm in grid.sweep.plan.arms]
-    chance = {column.name: {arm: grid.chance(arm, column) for arm in arms} for column in columns}
-    return Comparison(tuple(columns), tuple(rows), cells, detectable, chance, baseline, efficiency)
+    return cells, real
 
 
-def _places(grid: Grid) -> list[Place]:
-    """Every evaluated point: those that all arms share, then arm by arm those it is evaluated at."""
-    places: list[Place] = [(None, moment) for moment in grid.moments if moment.shared]
-    for arm in grid.sweep.plan.arms:
-        own = [moment for moment in grid.moments if not moment.shared and grid.passes(arm.label, moment.tokens)]
-        places += [(arm.label, moment) for moment in own]
-    return places
+def _best(cells: Mapping[Key, Sample], arms: Sequence[str], efficiency: float, noise: Noise | None) -> dict[Key, float]:
+    """At each moment the arm with the highest score, and the largest p of its paired differences to the others.
 
-
-def _shown(grid: Grid, places: Sequence[Place]) -> list[Place]:
-    """The rows of the table: all points or each arm's last one, by arm or by point."""
-    layout = grid.sweep.plan.question.table
-    rows = list(places)
-    if layout.points == "last":
-        last = {arm.label: grid.last(arm.label) for arm in grid.sweep.plan.arms}
-        rows = [(arm, moment) for arm, moment in rows if moment in ([last[arm]] if arm else last.values())]
-    return sorted(rows, key=lambda row: row[1].tokens) if layout.rows == "point" else rows
-
-
-def _plain(columns: Sequence[Column]) -> list[str]:
-    """Names of the columns that are no mean over another one of the table; of equal ones the first."""
-    sets = {column.name: frozenset(column.benchmarks) for column in columns}
-    first = {members: name for name, members in reversed(sets.items())}
-    return [name for name, members in sets.items() if first[members] == name and not any(o < members for o in first)]
-
-
-def _samples(grid: Grid, column: Column, places: Sequence[Place]) -> dict[Key, Sample]:
-    sampler = Sampler(grid, column)
-    found: dict[Key, Sample] = {}
-    for arm, moment in places:
-        sample = sampler.sample(arm or grid.sweep.plan.baseline, moment.tokens)
-        if sample is not None:
-            found[arm, moment.tokens] = sample
+    The others are all arms that the table shows there; without one, or without a seed in common, there is no best.
+    """
+    highest: dict[int, str] = {}
+    for arm, tokens in cells:
+        if arm in arms and (
+            tokens not in highest or cells[arm, tokens].values.mean() > cells[highest[tokens], tokens].values.mean()
+        ):
+            highest[tokens] = str(arm)
+    gaps: dict[Key, Sample] = {}
+    unknown = set()
+    for arm, tokens in cells:
+        if arm in arms and arm != highest[tokens]:
+            gap = cells[highest[tokens], tokens].minus(cells[arm, tokens])
+            if gap is None:
+                unknown.add(tokens)
+            else:
+                gaps[arm, tokens] = gap
+    found: dict[Key, float] = {}
+    for (_, tokens), gap in intervals(gaps, efficiency, noise).items():
+        if tokens not in unknown:
+            key = highest[tokens], tokens
+            found[key] = max(found.get(key, 0.0), float(gap.p))
     return found
+
+
+def _detectable(comparison: Comparison, column: str) -> float:
+    """The median over the column's differences that are shown; NaN without one."""
+    found = [
+        float(cell.difference.detectable)
+        for cell in comparison.shown
+        if cell.column == column and cell.difference is not None and cell.difference.covers
+    ]
+    return float(np.median(found)) if found else math.nan
 
 
 def _by_seed(sample: Sample | None) -> dict[int, float]:
     return {} if sample is None else dict(zip(sample.seeds, sample.values.tolist(), strict=True))
-
-
-def _paired(cells: Mapping[Key, Sample], baseline: str) -> dict[Key, Sample]:
-    found: dict[Key, Sample] = {}
-    for (arm, tokens), sample in cells.items():
-        reference = cells.get((baseline, tokens))
-        if arm in (None, baseline) or reference is None:
-            continue
-        difference = sample.minus(reference)
-        if difference is not None:
-            found[arm, tokens] = difference
-    return found
-
-
-def _efficiency(family: Sequence[Mapping[Key, Sample]]) -> float:
-    """Over `family`, columns that are not means of others, and the cells that all have with two seeds or more.
-
-    Columns without a cell in common (arms with suites of their own) are looked at one by one; the least counts.
-    """
-    repeated = [{key for key, cell in cells.items() if len(cell.seeds) > 1} for cells in family]
-    keys = [key for key in family[0] if all(key in some for some in repeated)]
-    if not keys and len(family) > 1:
-        return min(_efficiency([cells]) for cells in family)
-    return float(pooling_efficiency([[cells[key] for key in keys] for cells in family]))
 
 
 def _present(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -243,73 +285,3 @@ def _published(
     if value is None or reference is None or arm == baseline:
         return value, None
     return value, round(value - reference, 2)
-
-
-def judge(grid: Grid, comparisons: Sequence[Comparison]) -> Verdict | None:
-    """The verdict on the sweep's hypothesis at the last point that its arm and the baseline have, one test at 5%.
-
-    Looks the metric up in `comparisons`, the first that has it; None where the sweep states no hypothesis.
-    """
-    hypothesis = grid.sweep.plan.question.hypothesis
-    if hypothesis is None:
-        return None
-    wanted: dict[str, tuple[Comparison, str]] = {}
-    for one in comparisons:
-        for each in one.columns:
-            wanted.setdefault(each.name.lower(), (one, each.name))
-    if hypothesis.metric.lower() not in wanted:
-        return Verdict("unknown", f"cannot be judged: {hypothesis.metric!r} is none of {', '.join(wanted)}")
-    comparison, column = wanted[hypothesis.metric.lower()]
-    baseline, cells = comparison.baseline, comparison.cells
-    if hypothesis.arm == baseline or hypothesis.arm not in [arm.label for arm in grid.sweep.plan.arms]:
-        return Verdict("unknown", f"cannot be judged: {hypothesis.arm!r} is no arm beside the baseline")
-    both = [
-        moment
-        for moment in grid.moments
-        if (hypothesis.arm, moment.tokens, column) in cells and (baseline, moment.tokens, column) in cells
-    ]
-    if not both:
-        return Verdict("unknown", f"cannot be judged: {hypothesis.arm} and {baseline} are evaluated at no common point")
-    last = both[-1]
-    cell, reference = cells[hypothesis.arm, last.tokens, column], cells[baseline, last.tokens, column]
-    if cell.difference is None or not cell.difference.covers:
-        absent = ", ".join([*cell.absent, *reference.absent]) or "a second seed and item scores"
-        return Verdict("unknown", f"not yet: {column} at {last.name} lacks {absent}")
-    difference = cell.difference
-    low, high = difference.mean - difference.half_width, difference.mean + difference.half_width
-    sides = {"increase": low > 0, "decrease": high < 0, "any": low > 0 or high < 0}
-    if sides[hypothesis.direction]:
-        return Verdict("supported", "supported", difference, last)
-    if low > 0 or high < 0:
-        return Verdict("opposite", "not supported (opposite)", difference, last)
-    smallest = f"{100 * float(difference.detectable):.1f}"
-    return Verdict("noise", f"cannot be told from noise (MDD {smallest})", difference, last)
-
-
-def above_chance(grid: Grid) -> list[AboveChance]:
-    """Every benchmark and protocol at the last moment against its chance score, averaged over the arms that have it,
-    pooled over the moments."""
-    family: dict[tuple[str, str], dict[Key, Sample]] = {}
-    for test, about in grid.tests.items():
-        column = Column(test[0], (test[0],))
-        sampler = Sampler(grid, column)
-        arms = [arm.label for arm in grid.sweep.plan.arms if grid.asks(arm.label, *test)]
-        family[test] = {}
-        for moment in grid.moments:
-            found = [sampler.sample(arm, moment.tokens) for arm in arms]
-            mean = average([one for one in found if one is not None])
-            if mean is not None:
-                family[test][None, moment.tokens] = Sample(mean.seeds, mean.values - about.chance, mean.items)
-    efficiency = _efficiency(list(family.values()))
-    last = grid.moments[-1].tokens
-    rows = []
-    for (name, protocol), cells in family.items():
-        excess = estimate(cells, efficiency).get((None, last))
-        if excess is not None:
-            about = grid.tests[name, protocol]
-            items = max(row.items for row in grid.at(last) if (row.benchmark, row.protocol) == (name, protocol))
-            score = float(excess.mean) + about.chance
-            several = sum(benchmark == name for benchmark, _ in family) > 1
-            full = f"{name} ({protocol})" if several else name
-            rows.append(AboveChance(full, name, about.domain, protocol, items, about.chance, score, excess))
-    return rows

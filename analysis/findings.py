@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis import emergence, layout, models, published, tables
-from analysis.comparison import AboveChance, Comparison, Verdict, above_chance, compare, judge
+from analysis.chance import AboveChance, above_chance
+from analysis.comparison import Comparison, compare
 from analysis.load import Sweep, load
 from analysis.replicates import Floor, floor
 from analysis.samples import Grid
 from analysis.tables import Table
+from analysis.verdict import Verdict, judge
 from davinci.store import Store
 
 

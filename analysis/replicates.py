@@ -6,12 +6,8 @@ import math
 from dataclasses import dataclass
 
 from analysis.comparison import Comparison
+from analysis.repeats import repeats
 from analysis.samples import Grid
-from davinci.planning.plan import Plan
-from davinci.planning.sweep import Arm
-
-# What does not change what is trained or asked.
-_LABELS = {"arm", "replicate", "cluster", "tracking"}
 
 
 @dataclass(frozen=True)
@@ -29,17 +25,6 @@ class Floor:
     pairs: int
     tested: int
     apart: int
-
-
-def repeats(plan: Plan) -> dict[str, str]:
-    """Label of each arm that repeats an earlier one, and that one's label."""
-    first: dict[str, Arm] = {}
-    found: dict[str, str] = {}
-    for arm in plan.arms:
-        original = first.setdefault(arm.config.model_dump_json(exclude=_LABELS), arm)
-        if original.config.replicate != arm.config.replicate:
-            found[arm.label] = original.label
-    return found
 
 
 def floor(grid: Grid, comparison: Comparison) -> Floor | None:

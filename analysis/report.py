@@ -123,7 +123,7 @@ def _groups(found: Findings) -> list[tuple[str, bool, list[Line]]]:
     baseline, by_arm = found.main.baseline, found.sweep.plan.question.table.rows == "arm"
     groups: list[tuple[str, bool, list[Line]]] = []
     for index, (arm, moment) in enumerate(found.main.rows):
-        group, name = layout.stubs(found.sweep, arm, moment)
+        group, name = layout.stubs(found.main, arm, moment)
         sub = f"{human_tokens(moment.stage_tokens)} of {moment.stage}" if by_arm else ""
         if not groups or groups[-1][0] != group:
             groups.append((group, by_arm and arm == baseline, []))

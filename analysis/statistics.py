@@ -50,6 +50,9 @@ from davinci.accounting.power import LEVEL, detectable_errors
 
 Array = Any  # float64 ndarray; shapes are in the docstrings
 
+# Taken between cells where two seeds in one column cannot show it: what two differences to one baseline have.
+UNSEEN_CORRELATION = 0.5
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -109,10 +112,24 @@ def contributions(scores: Array, benchmarks: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean with its uncertainty. Floats (or arrays of the batch's shape); `error` is the standard error.
+class Noise:
+    """Seed noise of one column that is known from elsewhere: the module's s2 and w, with s2's degrees of freedom."""
 
-    `seeds` is how many seeds it rests on. `covers` says which sampling the interval speaks of: any of "seeds", "items".
+    variance: float
+    interaction: float
+    dof: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its uncertainty. Floats (or arrays of the batch's shape).
+
+    Attributes:
+        error: standard error, in units of which a t of `dof` degrees of freedom is read.
+        seeds: how many seeds it rests on.
+        covers: which sampling the interval speaks of: any of "seeds", "items".
+        borrowed: whether the seed noise is that of other sweeps.
+        bootstrapped: whether the interval is the bootstrap's (`analysis.bootstrap`).
     """
 
     mean: Array
@@ -120,6 +137,8 @@ class Estimate:
     dof: Array
     seeds: int
     covers: tuple[str, ...]
+    borrowed: bool = False
+    bootstrapped: bool = False
 
     @property
     def half_width(self) -> Array:
@@ -129,11 +148,20 @@ class Estimate:
     @property
     def p(self) -> Array:
         """Two-sided p-value of "the mean is 0"; NaN where nothing is known about the noise."""
+        return np.minimum(1.0, 2 * self._tail(np.abs(self.mean)))
+
+    def p_equivalent(self, margin: float) -> Array:
+        """p-value of "the mean is `margin` or further from 0": the larger of two one-sided tests (Schuirmann 1987,
+        J. Pharmacokinet. Biopharm. 15:657). NaN where nothing is known about the noise."""
+        return self._tail(margin - np.abs(self.mean))
+
+    def _tail(self, distance: Array) -> Array:
+        """Chance that noise alone exceeds `distance`; 1/2 at 0, also where there is no noise."""
         if not self.covers:
             return self.error * np.nan
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(self.mean == 0, 0.0, np.abs(self.mean) / self.error)
-        return np.where(np.isinf(ratio), 0.0, 2 * stdtr(self.dof, -np.minimum(ratio, 1e300)))
+            ratio = np.where(distance == 0, 0.0, distance / self.error)
+        return np.where(np.isinf(ratio), ratio < 0, stdtr(self.dof, -np.clip(ratio, -1e300, 1e300)))
 
     @property
     def detectable(self) -> Array:
@@ -163,7 +191,7 @@ def pooling_efficiency(columns: Sequence[Sequence[Sample]]) -> Array:
     shared = [seed for seed in columns[0][0].seeds if all(seed in cell.seeds for column in columns for cell in column)]
     degrees = len(columns) * (len(shared) - 1)
     if degrees < 2:
-        return np.float64(1 / cells)
+        return np.float64(1 / (1 + (cells - 1) * UNSEEN_CORRELATION**2))
     stacked = []
     for column in columns:
         values = np.stack([cell.of(shared).values for cell in column], axis=-2)
@@ -181,31 +209,26 @@ def pooling_efficiency(columns: Sequence[Sequence[Sample]]) -> Array:
     return np.clip(ratio, 1 / cells, 1.0)
 
 
-def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0) -> dict[Any, Estimate]:
+def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0, noise: Noise | None = None) -> dict[Any, Estimate]:
     """Mean and standard error of every cell of one column, by the module's formula.
 
     Args:
         column: the cells that are pooled; two entries must not be the same runs at the same tokens.
         efficiency: see `pooling_efficiency`.
+        noise: that of other sweeps, taken where no cell has two seeds.
     """
-    seed_squares: Array = np.float64(0.0)
-    item_squares: Array = np.float64(0.0)
-    degrees, item_degrees = 0, 0
-    for cell in column.values():
-        degrees += len(cell.seeds) - 1
-        seed_squares = seed_squares + _squares(cell.values[..., None])
-        if cell.items is not None:
-            item_degrees += len(cell.seeds) - 1
-            item_squares = item_squares + _squares(cell.items)
-    seed_variance = seed_squares / max(degrees, 1)
-    interaction = item_squares / max(item_degrees, 1)
+    pool = pooled(column)
+    borrowed = not pool.degrees and noise is not None
+    seed_variance, interaction, degrees = pool.variance, pool.interaction, pool.degrees * efficiency
+    if borrowed and noise is not None:
+        seed_variance, interaction, degrees = noise.variance, noise.interaction, noise.dof
     found = {}
     for key, cell in column.items():
         count = len(cell.seeds)
-        covers: tuple[str, ...] = ("seeds",) if degrees else ()
+        covers: tuple[str, ...] = ("seeds",) if pool.degrees or borrowed else ()
         by_seed: Array = seed_variance / count
         by_item: Array = 0.0
-        seed_dof: Array = max(degrees, 1) * efficiency
+        seed_dof: Array = np.where(pool.degrees or borrowed, degrees, 1.0)
         item_dof = 1
         if cell.items is not None:
             covers = (*covers, "items")
@@ -218,9 +241,32 @@ def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0) -> dict[Any,
         variance = by_seed + by_item
         spread = by_seed**2 / seed_dof + by_item**2 / item_dof
         with np.errstate(divide="ignore", invalid="ignore"):
-            dof = np.where(spread > 0, variance**2 / spread, max(degrees, 1.0))
-        found[key] = Estimate(cell.values.mean(axis=-1), np.sqrt(variance), dof, count, covers)
+            dof = np.where(spread > 0, variance**2 / spread, np.maximum(degrees, 1.0))
+        found[key] = Estimate(cell.values.mean(axis=-1), np.sqrt(variance), dof, count, covers, borrowed)
     return found
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the cells of a column say together of its noise: s2, w and the sum of S - 1; variances 0 without a pair."""
+
+    variance: Array
+    interaction: Array
+    degrees: int
+
+
+def pooled(column: Mapping[Any, Sample]) -> Pool:
+    """The seed variance of a column and its part due to items, pooled over its cells."""
+    seed_squares: Array = np.float64(0.0)
+    item_squares: Array = np.float64(0.0)
+    degrees, item_degrees = 0, 0
+    for cell in column.values():
+        degrees += len(cell.seeds) - 1
+        seed_squares = seed_squares + _squares(cell.values[..., None])
+        if cell.items is not None:
+            item_degrees += len(cell.seeds) - 1
+            item_squares = item_squares + _squares(cell.items)
+    return Pool(seed_squares / max(degrees, 1), item_squares / max(item_degrees, 1), degrees)
 
 
 def _squares(rows: Array) -> Array:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 MINUS = "\u2212"
 NOISE = "≈"
+EQUIVALENT = "≡"
 
 Tone = Literal["plain", "strong", "faint", "missing"]
 _TERMINAL: dict[Tone, str] = {"plain": "", "strong": "bold", "faint": "bright_black", "missing": "yellow"}
@@ -41,6 +42,7 @@ class Table:
         groups: rows in groups that a rule separates.
         notes: footnotes, one sentence or two each.
         data: the same content as numbers, a dict a cell, for CSV and JSON.
+        spans: names over the columns behind the stubs, each with how many it spans; an empty name spans nothing.
     """
 
     title: str
@@ -49,24 +51,32 @@ class Table:
     groups: tuple[tuple[tuple[Value, ...], ...], ...]
     notes: tuple[str, ...] = ()
     data: tuple[dict[str, Any], ...] = ()
+    spans: tuple[tuple[str, int], ...] = ()
 
 
-def percent(fraction: float, *, signed: bool = False) -> str:
-    """A fraction in percent with one decimal and a real minus sign; ``–`` for NaN."""
-    if math.isnan(fraction):
+def percent(fraction: float, *, signed: bool = False, decimals: int = 1) -> str:
+    """A fraction in percent with a real minus sign; ``–`` for NaN."""
+    return points(100 * fraction, signed=signed, decimals=decimals)
+
+
+def points(value: float, *, signed: bool = False, decimals: int = 1) -> str:
+    """A number with `decimals` places and a real minus sign, that of zero a plus; ``–`` for NaN."""
+    if math.isnan(value):
         return "–"
-    text = f"{100 * fraction:{'+' if signed else ''}.1f}"
-    return ("+0.0" if signed else "0.0") if float(text) == 0 else text.replace("-", MINUS)
+    text = f"{value:{'+' if signed else ''}.{decimals}f}"
+    return f"{'+' if signed else ''}{0:.{decimals}f}" if float(text) == 0 else text.replace("-", MINUS)
 
 
 def render_terminal(table: Table, console: Console) -> None:
     """Print the table and its footnotes; columns that do not fit the width follow below, behind the stubs again."""
+    over = _over(table)
     for index, columns in enumerate(_fitting(table, console.width)):
         title = Text(table.title, style="bold") if index == 0 else None
         shown = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in columns:
             justify: Literal["left", "right"] = "left" if column < table.stubs else "right"
-            shown.add_column(Text(table.headers[column]), justify=justify, overflow="fold")
+            header = f"{over[column]}\n{table.headers[column]}" if any(over) else table.headers[column]
+            shown.add_column(Text(header), justify=justify, overflow="fold")
         for group in table.groups:
             for line, row in enumerate(group):
                 cells = [Text(row[column].text, style=_TERMINAL[row[column].tone]) for column in columns]
@@ -78,10 +88,20 @@ def render_terminal(table: Table, console: Console) -> None:
         console.print(Text(note, style="bright_black"))
 
 
+def _over(table: Table) -> list[str]:
+    """For each column the name of the span that begins there, else an empty text."""
+    over = [""] * len(table.headers)
+    at = table.stubs
+    for name, width in table.spans:
+        over[at] = name
+        at += width
+    return over
+
+
 def _fitting(table: Table, width: int) -> list[list[int]]:
     """The columns in parts of at most `width` characters, each with the stubs and at least one column more."""
     rows = [[value.text for value in row] for group in table.groups for row in group]
-    widths = [max(cell_len(text) for text in texts) + 2 for texts in zip(table.headers, *rows, strict=True)]
+    widths = [max(map(cell_len, texts)) + 2 for texts in zip(_over(table), table.headers, *rows, strict=True)]
     stubs = list(range(table.stubs))
     parts, left = [list(stubs)], width - sum(widths[: table.stubs])
     for column in range(table.stubs, len(widths)):
@@ -121,6 +141,7 @@ def render_latex(table: Table) -> str:
         f"\\caption{{{_latex(table.title)}}}",
         f"\\begin{{tabular}}{{{alignment}}}",
         "\\toprule",
+        *_latex_spans(table),
         " & ".join(_latex(header) for header in table.headers) + " \\\\",
     ]
     for group in table.groups:
@@ -133,6 +154,18 @@ def render_latex(table: Table) -> str:
         lines += [_latex(note) + "\\par" for note in table.notes]
         lines.append("\\end{minipage}")
     return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+def _latex_spans(table: Table) -> list[str]:
+    """A line of names over the headers, and a rule below each."""
+    if not any(name for name, _ in table.spans):
+        return []
+    cells = [f"\\multicolumn{{{width}}}{{c}}{{{_latex(name)}}}" for name, width in table.spans]
+    rules, at = [], table.stubs + 1
+    for name, width in table.spans:
+        rules += [f"\\cmidrule(lr){{{at}-{at + width - 1}}}"] if name else []
+        at += width
+    return [" & " * table.stubs + " & ".join(cells) + " \\\\", "".join(rules)]
 
 
 def render_csv(data: Sequence[dict[str, Any]]) -> str:
@@ -185,6 +218,7 @@ _LATEX = {
     "^": "\\textasciicircum{}",
     "±": "$\\pm$",
     "≈": "$\\approx$",
+    "≡": "$\\equiv$",
     MINUS: "$-$",
     "Δ": "$\\Delta$",
     "×": "$\\times$",

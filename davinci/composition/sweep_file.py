@@ -71,6 +71,7 @@ class SweepFile(Frozen):
     metrics: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     table: TableLayout = TableLayout()
     resources: dict[str, Overrides] = Field(default_factory=dict)
+    equivalence: PositiveFloat | None = None
     noise: PositiveFloat | None = None
     difference: PositiveFloat | None = None
 
@@ -131,6 +132,7 @@ class SweepFile(Frozen):
             assumptions=self.assumptions,
             metrics=metrics,
             table=self.table,
+            equivalence=self.equivalence,
         )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from davinci.config import Frozen, Run
+from pydantic import Field, model_validator
+
+from davinci.config import Frozen, PositiveFloat, Run
 
 Budget = Literal["tokens", "flops"]
 
@@ -34,17 +36,26 @@ class TableLayout(Frozen):
     """How the report's table is laid out: what its row groups are, and which evaluated points it shows.
 
     `external` are the names of models that ``davinci evaluate hf:PATH`` evaluates, columns of a table beside it.
+    `average_last` scores each arm by the mean over that many evaluated points, its last ones, in one row.
     """
 
     rows: Literal["arm", "point"] = "arm"
     points: Literal["all", "last"] = "all"
     external: tuple[str, ...] = ()
+    average_last: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _averages_end(self) -> Self:
+        if self.average_last > 1 and self.points != "last":
+            raise ValueError(f"average_last: {self.average_last} points in one row; it needs points: last")
+        return self
 
 
 class Question(Frozen):
     """The words of a sweep: everything the report prints that is not a number.
 
     `metrics` are the table's columns, in order (benchmarks, domains, Overall); empty means the domains and Overall.
+    `equivalence` is the difference, in points of score, below which two arms are declared to be as good.
     """
 
     text: str
@@ -53,6 +64,7 @@ class Question(Frozen):
     assumptions: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     table: TableLayout = TableLayout()
+    equivalence: PositiveFloat | None = None
 
 
 class Arm(Frozen):

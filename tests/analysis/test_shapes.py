@@ -248,7 +248,7 @@ def test_the_last_point_alone(tmp_path: Path) -> None:
         (arm.label, LAST) for arm in last.sweep.plan.arms
     ]
     assert len(last.table.groups) == 1
-    assert any("Holm over the 2 differences" in note for note in last.table.notes)
+    assert any("Holm over the 8 differences of the table" in note for note in last.table.notes)
     for arm in ("QA-50%", "QA-70%"):
         before, after = every.main.cells[arm, LAST, "Science"], last.main.cells[arm, LAST, "Science"]
         assert float(before.score.half_width) == float(after.score.half_width)
