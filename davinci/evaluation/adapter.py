@@ -7,30 +7,32 @@ context is the end-of-text token. No hub, no transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as functional
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from davinci.config import Node
 from davinci.errors import UserError
-from davinci.evaluation.trees import Batch, batches_of, rows_of
 from davinci.model.cache import KVCache
-from davinci.model.decoder import Decoder, Tree
-from davinci.model.generate import generate
+from davinci.model.decoder import Decoder
+from davinci.model.generate import BATCH_TOKENS, generate
+from davinci.model.reader import Reader
+from davinci.model.trees import Batch, batches_of, groups_of
 from davinci.store import Store
 
 END_OF_TEXT = 0
 DEFAULT_GENERATION_TOKENS = 256
-# Tokens of a forward pass. On a core larger batches are no faster, and mean more padding.
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 BATCH_PROMPTS = 256
+# Scores over the vocabulary that are alive at once.
+BATCH_LOGITS = 1 << 26
 
 # lm-eval's: ((context, continuation), context tokens, continuation tokens).
 Request = tuple[tuple[str, str], list[int], list[int]]
@@ -53,6 +55,7 @@ class DecoderLM(TemplateLM):
         self.max_length = model.config.max_position_embeddings
         self.truncated = 0
         self._device = model.unembedding.device
+        self._reader = Reader(self.model)
         self._batch_tokens = BATCH_TOKENS[self._device.type]
         self._encoded: dict[str, list[int]] = {}
 
@@ -63,21 +66,34 @@ class DecoderLM(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids of a text; each text is encoded once, since the choices of an item share their context."""
         if string not in self._encoded:
-            self._encoded[string] = self.tokenizer.encode(string, add_special_tokens=False).ids
+            self._encode([string])
         return self._encoded[string]
+
+    def _encode(self, strings: Iterable[str]) -> None:
+        """Have the token ids of texts at hand; together they are encoded faster than one by one."""
+        new = [string for string in dict.fromkeys(strings) if string not in self._encoded]
+        encoded = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        self._encoded.update((string, one.ids) for string, one in zip(new, encoded, strict=True))
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-probability (nats) of each continuation, and whether greedy decoding would write it."""
+        pairs = [request.args for request in requests]
+        self._encode(text for context, continuation in pairs for text in (context.rstrip(), context + continuation))
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+        return found
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, **_: Any
     ) -> list[tuple[float, bool]]:
-        """Log-probability (nats) of each continuation, and whether greedy decoding would write it."""
         fitted = [self._fitted(context, continuation) for _, context, continuation in requests]
+        inputs = [tuple(tokens[:-1]) for tokens, _ in fitted]
+        targets = [tokens[len(tokens) - scored :] for tokens, scored in fitted]
         results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
-        cache = None
-        for batch in batches_of(rows_of(fitted, self._batch_tokens), self._batch_tokens):
-            if cache is None or batch.common != cache[0]:
-                cache = batch.common, self._read(batch.common)
-            for tail, result in zip(batch.tails, self._score(batch, cache[1]), strict=True):
-                results[tail.request] = result
+        for common, rows in groups_of(inputs, [*map(len, targets)], self._reader.worth):
+            read = self._read(common)
+            for batch in batches_of(rows, self._batch_tokens):
+                for number, result in self._score(batch, targets, len(common), read):
+                    results[number] = result
         return results
 
     def _fitted(self, context: list[int], continuation: list[int]) -> tuple[list[int], int]:
@@ -90,31 +106,57 @@ class DecoderLM(TemplateLM):
             tokens = tokens[-self.max_length - 1 :]
         return tokens, min(len(continuation), len(tokens) - 1)
 
-    @torch.inference_mode()
     def _read(self, tokens: Sequence[int]) -> KVCache | None:
         """A row that has read `tokens`; None for no tokens."""
         if not tokens:
             return None
         cache = KVCache(self.model.config, 1, len(tokens), self._device)
-        self.model.hidden(torch.tensor([tokens], device=self._device), cache)
+        self._reader.hidden(torch.tensor([tokens], device=self._device), cache)
         return cache
 
     @torch.inference_mode()
-    def _score(self, batch: Batch, read: KVCache | None) -> list[tuple[float, bool]]:
-        """Of each tail of the batch, whose common beginning is `read`."""
-        cache = None if read is None else read.repeated(len(batch.rows), batch.width)
-        tree = None
-        if cache is not None or any(len(row.tails) > 1 for row in batch.rows):
-            places, mask = batch.layout()
-            tree = Tree(places.to(self._device), mask.to(self._device))
-        hidden = self.model.hidden(batch.tokens().to(self._device), cache, tree=tree)
-        targets = batch.targets().to(self._device)
-        logits, wanted = self.model.logits(hidden[targets >= 0]), targets[targets >= 0]
-        losses = functional.cross_entropy(logits, wanted, reduction="none")
-        greedy = logits.argmax(dim=-1) == wanted
-        sizes = [len(tail.targets) for tail in batch.tails]
-        found = zip(losses.split(sizes), greedy.split(sizes), strict=True)
-        return [(-loss.sum().item(), bool(match.all())) for loss, match in found]
+    def _score(
+        self, batch: Batch, targets: Sequence[Sequence[int]], start: int, read: KVCache | None
+    ) -> list[tuple[int, tuple[float, bool]]]:
+        """Of the batch's sequences, by number, how likely their `targets` are after as many last tokens.
+
+        `read` holds the `start` tokens that all of them begin with.
+        """
+        numbers, rows, paths = zip(*batch.paths(), strict=True)
+        mine = [targets[number] for number in numbers]
+        spots = [
+            row * batch.width + place
+            for row, path, one in zip(rows, paths, mine, strict=True)
+            for place in path[-len(one) :]
+        ]
+        asked, owner = np.unique(spots, return_inverse=True)
+        wanted = torch.tensor([token for one in mine for token in one], device=self._device)
+        tree = batch.tree(start)
+        hidden = self._reader.hidden(
+            batch.tokens().to(self._device),
+            None if read is None else read.repeated(len(batch.rows), batch.width),
+            tree and tree.to(self._device),
+            torch.from_numpy(asked).to(self._device),
+        )
+        first = np.cumsum([0, *map(len, mine[:-1])])
+        likelihoods, greedy = self._likelihoods(hidden, torch.from_numpy(owner).to(self._device), wanted)
+        sums = np.add.reduceat(likelihoods, first)
+        matches = np.logical_and.reduceat(greedy, first)
+        return list(zip(numbers, zip(sums.tolist(), matches.tolist(), strict=True), strict=True))
+
+    def _likelihoods(self, hidden: Tensor, owner: Tensor, wanted: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probability float64[N] of each token of `wanted` after the state of `hidden` [U, H] that `owner` names,
+        and whether it is the likeliest."""
+        likelihoods = torch.zeros(len(wanted), device=self._device)
+        greedy = torch.zeros(len(wanted), dtype=torch.bool, device=self._device)
+        count = max(1, BATCH_LOGITS // self._reader.vocab_size)
+        for start in range(0, len(hidden), count):
+            logits = self._reader.logits(hidden[start : start + count])
+            here = ((owner >= start) & (owner < start + count)).nonzero()[:, 0]
+            rows, tokens = owner[here] - start, wanted[here]
+            likelihoods[here] = torch.log_softmax(logits, dim=-1)[rows, tokens]
+            greedy[here] = logits.argmax(dim=-1)[rows] == tokens
+        return likelihoods.double().cpu().numpy(), greedy.cpu().numpy()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability (nats) of whole texts, each token predicted once, in windows of the context length."""
@@ -143,6 +185,7 @@ class DecoderLM(TemplateLM):
             UserError: a task that asks for sampling.
         """
         texts = [""] * len(requests)
+        self._encode(request.args[0] for request in requests)
         by_settings: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         for index, request in enumerate(requests):
             settings = request.args[1]
@@ -175,7 +218,7 @@ class DecoderLM(TemplateLM):
             text = decode(tokens)
             return any(one in text for one in until)
 
-        written = generate(self.model, prompts, limit, stop_tokens={END_OF_TEXT}, stop=stop if until else None)
+        written = generate(self._reader, prompts, limit, stop_tokens={END_OF_TEXT}, stop=stop if until else None)
         return [_cut(decode(tokens), until) for tokens in written]
 
 

@@ -10,17 +10,6 @@ from torch import Tensor
 
 from davinci.config import Model
 
-# A beginning shared by rows is read apart from this many tokens on: the extra pass has to pay.
-COMMON_TOKENS = 32
-
-
-def shared_beginning(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The token ids that all rows begin with."""
-    tuples = [tuple(row) for row in rows]
-    first, last = min(tuples), max(tuples)
-    pairs = enumerate(zip(first, last, strict=False))
-    return first[: next((place for place, (one, other) in pairs if one != other), min(len(first), len(last)))]
-
 
 class KVCache:
     """Room for `capacity` tokens in each of `rows` rows.
@@ -42,10 +31,9 @@ class KVCache:
         """Where the next `count` tokens of each row stand, int64[rows, count]."""
         return self.lengths[:, None] + torch.arange(count, device=self.lengths.device)
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values [rows, count, kv_heads, head_dim] at `positions`; return all up to the longest row."""
+    def extend(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Write keys and values [rows, count, kv_heads, head_dim] at `positions`; return a row's first `width`."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)[:, None]
-        width = int(positions.max()) + 1
         self._keys[layer][rows, positions] = keys.to(self._keys[layer].dtype)
         self._values[layer][rows, positions] = values.to(self._values[layer].dtype)
         return self._keys[layer][:, :width], self._values[layer][:, :width]
@@ -59,6 +47,21 @@ class KVCache:
         wider.lengths = self.lengths.expand(rows)
         wider.capacity = self.capacity + room
         return wider
+
+    def follow(
+        self, rows: Sequence[int], source: KVCache, others: Sequence[int], paths: Sequence[Sequence[int]], common: int
+    ) -> None:
+        """Write into each of `rows` what `source` holds in its row of `others`: the first `common` tokens, then those
+        on its path of `paths`, counted from there."""
+        count = max(map(len, paths))
+        padded = torch.zeros(len(rows), common + count, dtype=torch.int64)
+        padded[:, :common] = torch.arange(common)
+        for number, path in enumerate(paths):
+            padded[number, common : common + len(path)] = torch.tensor(path) + common
+        device = self.lengths.device
+        places, mine, its = padded.to(device), torch.tensor(rows, device=device), torch.tensor(others, device=device)
+        for target, origin in zip([*self._keys, *self._values], [*source._keys, *source._values], strict=True):
+            target[mine, : common + count] = origin[its[:, None], places]
 
     def keep(self, rows: Tensor) -> None:
         """Keep only these rows (int64 indices), in this order."""

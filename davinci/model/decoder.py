@@ -8,35 +8,22 @@ Shapes: B rows, T tokens, V vocabulary, H hidden.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from davinci.config import Model
-from davinci.model.cache import KVCache
 from davinci.model.norm import RMSNorm
 from davinci.model.rotary import angles, rotate
-
-
-class Tree(NamedTuple):
-    """Rows in which tokens do not simply follow each other: several ends that go on from one beginning.
-
-    `places` int64[B, T] is where each token stands, `mask` bool[B, 1, T, S] which of the S tokens it attends to: those
-    in the cache, then those read with it.
-    """
-
-    places: Tensor
-    mask: Tensor
 
 
 class Attention(nn.Module):
     """Causal grouped-query attention (arXiv 2305.13245)."""
 
-    def __init__(self, model: Model, layer: int) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.layer, self.head_dim = layer, model.head_dim
+        self.head_dim = model.head_dim
         queries, keys = model.attention_heads * model.head_dim, model.kv_heads * model.head_dim
         self.grouped = queries != keys
         self.q_proj = nn.Linear(model.hidden_size, queries, bias=model.qkv_bias)
@@ -44,13 +31,11 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(model.hidden_size, keys, bias=model.qkv_bias)
         self.o_proj = nn.Linear(queries, model.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None) -> Tensor:
         heads = (*x.shape[:2], -1, self.head_dim)
         queries = rotate(self.q_proj(x).view(heads), cosines, sines)
         keys = rotate(self.k_proj(x).view(heads), cosines, sines)
         values = self.v_proj(x).view(heads)
-        if cache is not None:
-            keys, values = cache.extend(self.layer, keys, values, cache.positions(x.shape[1]))
         mixed = functional.scaled_dot_product_attention(
             queries.transpose(1, 2),
             keys.transpose(1, 2),
@@ -80,15 +65,15 @@ class Perceptron(nn.Module):
 class Block(nn.Module):
     """One layer: attention and perceptron, each behind a norm and added to the residual stream."""
 
-    def __init__(self, model: Model, layer: int) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(model.hidden_size, model.norm_eps)
-        self.self_attn = Attention(model, layer)
+        self.self_attn = Attention(model)
         self.post_attention_layernorm = RMSNorm(model.hidden_size, model.norm_eps)
         self.mlp = Perceptron(model)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cosines, sines, mask, cache)
+    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cosines, sines, mask)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -99,7 +84,7 @@ class Body(nn.Module):
     def __init__(self, model: Model, vocab_size: int) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab_size, model.hidden_size)
-        self.layers = nn.ModuleList(Block(model, layer) for layer in range(model.layers))
+        self.layers = nn.ModuleList(Block(model) for _ in range(model.layers))
         self.norm = RMSNorm(model.hidden_size, model.norm_eps)
 
 
@@ -152,52 +137,27 @@ class Decoder(nn.Module):
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
-    def hidden(
-        self,
-        tokens: Tensor,
-        cache: KVCache | None = None,
-        documents: Tensor | None = None,
-        tree: Tree | None = None,
-    ) -> Tensor:
+    def hidden(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
         """Normalised last hidden states [B, T, H], in the model's precision, of tokens int64[B, T].
 
-        With a cache the tokens continue its rows, and its lengths grow by T. With `documents` int64[B, T] (no cache) a
-        token attends only to earlier ones of the same number; positions count through, since rotary attention sees
-        only their differences. With a `tree` they stand and attend as that says. Raises ValueError past
-        ``max_position_embeddings`` or the cache's capacity.
+        With `documents` int64[B, T] a token attends only to earlier ones of the same number; positions count through,
+        since rotary attention sees only their differences. Raises ValueError past ``max_position_embeddings``.
         """
-        if cache is not None and documents is not None:
-            raise ValueError("documents packed in a row are read whole, without a cache")
-        count = tokens.shape[1]
-        limit = self.config.max_position_embeddings
+        count, limit = tokens.shape[1], self.config.max_position_embeddings
+        if count > limit:
+            raise ValueError(f"{count} tokens do not fit in {limit} positions")
         mask = None
-        places: Tensor | slice
-        if tree is not None:
-            places, mask = tree
-            last = int(places.max()) + 1
-        elif cache is None:
-            last = count
-            places = slice(0, count)
-            if documents is not None:
-                mask = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
-        else:
-            last = int(cache.lengths.max()) + count
-            limit = min(limit, cache.capacity)
-            places = cache.positions(count)
-            mask = (places[:, :, None] >= torch.arange(last, device=tokens.device))[:, None]
-        if last > limit:
-            raise ValueError(f"{last} tokens do not fit in {limit} positions")
-        cosines, sines = self.cosines[places].unsqueeze(-2), self.sines[places].unsqueeze(-2)
+        if documents is not None:
+            mask = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
+        cosines, sines = self.cosines[:count].unsqueeze(-2), self.sines[:count].unsqueeze(-2)
         mixed = self.config.precision == "bfloat16"
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=mixed):
             x = self.model.embed_tokens(tokens).float()  # also where FSDP gives the weights in bfloat16
             for block in self.model.layers:
-                x = block(x, cosines, sines, mask, cache)
+                x = block(x, cosines, sines, mask)
             out: Tensor = self.model.norm(x)
         if mixed:
             out = out.bfloat16()
-        if cache is not None:
-            cache.lengths = cache.lengths + count
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -205,6 +165,6 @@ class Decoder(nn.Module):
         with torch.autocast(hidden.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             return functional.linear(hidden, self.unembedding).float()
 
-    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Scores of the next token, float32[B, T, V], after each of tokens int64[B, T]; see `hidden` for the cache."""
-        return self.logits(self.hidden(tokens, cache))
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Scores of the next token, float32[B, T, V], after each of tokens int64[B, T]."""
+        return self.logits(self.hidden(tokens))

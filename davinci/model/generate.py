@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 import torch
+from torch import Tensor
 
-from davinci.model.cache import COMMON_TOKENS, KVCache, shared_beginning
-from davinci.model.decoder import Decoder
+from davinci.model.cache import KVCache
+from davinci.model.reader import Reader
+from davinci.model.trees import batches_of, groups_of
+
+# Tokens of a forward pass. On a core larger batches are no faster, and mean more padding.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
 @torch.inference_mode()
 def generate(
-    model: Decoder,
+    reader: Reader,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
@@ -25,7 +30,7 @@ def generate(
     product, which depends on the batch).
 
     Args:
-        model: on the device to run on.
+        reader: of the model, on the device to run on.
         prompts: token ids, each prompt with at least one.
         max_new_tokens: the most tokens written to a row; rows also end at ``max_position_embeddings``.
         stop_tokens: a row ends before the first of these, which is not returned.
@@ -43,25 +48,12 @@ def generate(
         return written
     if not all(prompts):
         raise ValueError("a prompt needs at least one token")
-    device = model.unembedding.device
-    limit = model.config.max_position_embeddings
+    limit = reader.config.max_position_embeddings
     lengths = [len(prompt) for prompt in prompts]
-    common = shared_beginning([prompt[:-1] for prompt in prompts])
-    common = common if len(common) >= COMMON_TOKENS else ()
-    cache = KVCache(model.config, 1, len(common), device)
-    if common:  # the examples of few-shot prompts
-        model.hidden(torch.tensor([common], device=device), cache)
-    cache = cache.repeated(len(prompts), min(limit, max(lengths) + max_new_tokens) - len(common))
-    # Padding stands on the right: a causal model's rows cannot see it, and the next tokens overwrite its keys.
-    tokens = torch.zeros(len(prompts), max(lengths) - len(common), dtype=torch.int64)
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt) - len(common)] = torch.tensor(prompt[len(common) :])
-    hidden = model.hidden(tokens.to(device), cache)
-    cache.lengths = torch.tensor(lengths, device=device)
-    last = hidden[torch.arange(len(prompts), device=device), cache.lengths - len(common) - 1]
+    last, cache = _read([tuple(prompt) for prompt in prompts], min(limit, max(lengths) + max_new_tokens), reader)
     rows = list(range(len(prompts)))
     while True:
-        chosen = model.logits(last).argmax(dim=-1)
+        chosen = reader.logits(last).argmax(dim=-1)
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             if token in stop_tokens:
@@ -73,8 +65,37 @@ def generate(
         if not going:
             return written
         if len(going) < len(rows):
-            kept = torch.tensor(going, device=device)
+            kept = torch.tensor(going, device=reader.device)
             cache.keep(kept)
             chosen = chosen[kept]
             rows = [rows[place] for place in going]
-        last = model.hidden(chosen[:, None], cache)[:, 0]
+        last = reader.hidden(chosen[:, None], cache)
+
+
+def _read(prompts: list[tuple[int, ...]], capacity: int, reader: Reader) -> tuple[Tensor, KVCache]:
+    """The hidden state after each prompt, [prompts, H], and a cache of `capacity` tokens a row that holds them."""
+    device, shape = reader.device, reader.config
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    if int(lengths.max()) > shape.max_position_embeddings:
+        raise ValueError(f"{int(lengths.max())} tokens do not fit in {shape.max_position_embeddings} positions")
+    cache = KVCache(shape, len(prompts), max(capacity, int(lengths.max())), device)
+    cache.lengths = lengths
+    last: list[Tensor] = []
+    order: list[int] = []
+    for common, group in groups_of(prompts, [1] * len(prompts), reader.worth):
+        begun = KVCache(shape, 1, len(common), device)
+        if common:
+            reader.hidden(torch.tensor([common], device=device), begun)
+        for batch in batches_of(group, BATCH_TOKENS[device.type]):
+            read = begun.repeated(len(batch.rows), batch.width)
+            tree = batch.tree(len(common))
+            numbers, rows, paths = zip(*batch.paths(), strict=True)
+            asked = [row * batch.width + path[-1] for row, path in zip(rows, paths, strict=True)]
+            last.append(
+                reader.hidden(
+                    batch.tokens().to(device), read, tree and tree.to(device), torch.tensor(asked, device=device)
+                )
+            )
+            cache.follow(numbers, read, rows, paths, len(common))
+            order += numbers
+    return torch.cat(last)[torch.tensor(order, device=device).argsort()], cache

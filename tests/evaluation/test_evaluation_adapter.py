@@ -66,9 +66,9 @@ def test_what_few_shot_prompts_begin_with_is_read_once(
 ) -> None:
     monkeypatch.setattr(lm, "_batch_tokens", batch_tokens)
     read = []
-    hidden = lm.model.hidden
+    hidden = lm._reader.hidden
     monkeypatch.setattr(
-        lm.model, "hidden", lambda tokens, *rest, **more: read.append(tokens.numel()) or hidden(tokens, *rest, **more)
+        lm._reader, "hidden", lambda tokens, *rest, **more: read.append(tokens.numel()) or hidden(tokens, *rest, **more)
     )
     shots = [index % 400 + 7 for index in range(40)]
     requests = [

@@ -1,4 +1,4 @@
-"""The decoder: its size, its arithmetic, its determinism, its cache."""
+"""The decoder: its size, its arithmetic, its determinism."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from davinci.config import Model
-from davinci.model.cache import KVCache
 from davinci.model.decoder import Decoder
 
 VOCAB = 61
@@ -193,36 +192,10 @@ def test_initialise_gives_the_widths_it_says() -> None:
     assert entropy.item() == pytest.approx(torch.tensor(float(VOCAB)).log().item(), abs=0.1)
 
 
-@torch.inference_mode()
-def test_the_cache_gives_what_the_whole_text_gives() -> None:
-    model, tokens = decoder(), random_tokens(2, 20)
-    whole = model(tokens)
-    cache = KVCache(model.config, 2, 20)
-    parts = [model(tokens[:, start:stop], cache) for start, stop in ((0, 9), (9, 10), (10, 11), (11, 20))]
-    assert cache.lengths.tolist() == [20, 20]
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-6)
-
-
-@torch.inference_mode()
-def test_the_cache_holds_rows_of_different_lengths() -> None:
-    model, tokens = decoder(), random_tokens(3, 15)
-    cache = KVCache(model.config, 3, 15)
-    model(tokens[:, :10], cache)
-    cache.lengths = torch.tensor([10, 4, 7])  # what stands after them is padding
-    cache.keep(torch.tensor([2, 1]))
-    following = torch.stack([tokens[2, 7:9], tokens[1, 4:6]])
-    got = model(following, cache)
-    torch.testing.assert_close(got[0], model(tokens[2:3, :9])[0, 7:], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(got[1], model(tokens[1:2, :6])[0, 4:], rtol=1e-4, atol=1e-6)
-
-
 def test_too_many_tokens_are_refused() -> None:
     model = decoder()
     with pytest.raises(ValueError, match="49 tokens do not fit in 48"):
         model(random_tokens(1, 49))
-    cache = KVCache(model.config, 1, 8)
-    with pytest.raises(ValueError, match="9 tokens do not fit in 8"):
-        model(random_tokens(1, 9), cache)
 
 
 def test_bfloat16_stays_near_float32_and_keeps_float32_weights() -> None:

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from training_nodes import LENGTH, boundary, tiny_model, tiny_node, tiny_stage
 
 from davinci.data.tokenizer import END_OF_TEXT_ID
-from davinci.model.cache import KVCache
 from davinci.model.decoder import Decoder
 from davinci.store import Store
 from davinci.tracking.records import read
@@ -84,12 +83,6 @@ def test_a_separator_opens_the_document_after_it() -> None:
     tokens = torch.tensor([[5, 6, 0, 7, 0, 0, 8]])
     documents = documents_of(tokens, END_OF_TEXT_ID)
     assert documents is not None and documents.tolist() == [[0, 0, 1, 1, 2, 3, 3]]
-
-
-def test_a_cache_takes_no_documents() -> None:
-    model, tokens = decoder(), rows((-8,))
-    with pytest.raises(ValueError, match="without a cache"):
-        model.hidden(tokens, KVCache(model.config, 1, 8), documents_of(tokens, END_OF_TEXT_ID))
 
 
 def test_the_loss_is_the_sum_over_documents_alone() -> None:
