@@ -145,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
         help="which of those on the disk, by tokens since initialisation (default: last)",
     )
     evaluate.add_argument(
+        "--weights",
+        choices=["trained", "average"],
+        help="those trained, or the average that a stage keeps of them (default: trained)",
+    )
+    evaluate.add_argument(
         "--suite",
         metavar="NAME|FILE.yaml",
         help="a file of conf/evaluation, or one of the same form (default: the run's own; of hf:PATH embedded)",

@@ -21,12 +21,15 @@ def run(options: argparse.Namespace, store: Store) -> int:
         print_json({"sweep": sweep, "run": None if isinstance(name, str) else name.id, **done.model_dump(mode="json")})
         return 0
     print(_text(done))
-    print(f"to go on: {command(store, 'retry', options.name)}")
+    if done.chains:
+        print(f"to go on: {command(store, 'retry', options.name)}")
     return 0
 
 
 def _text(done: Stopped) -> str:
-    lines = [f"cancelled {count(len(done.chains), 'job')}; those that run checkpoint and stop"]
+    lines = [f"cancelled {count(len(done.chains), 'job')}; those that run checkpoint and stop"] if done.chains else []
+    if done.beside:
+        lines.append(f"cancelled {count(len(done.beside), 'evaluation')} on demand; `evaluate` submits them again")
     if done.told:
         lines.append(f"told {some(done.told)} to stop")
     if done.jobs:

@@ -10,8 +10,9 @@ from typing import Any
 
 from davinci.commands.names import RunName, find
 from davinci.commands.output import aligned, print_json
-from davinci.commands.states import chosen
+from davinci.commands.states import Weights, chosen
 from davinci.config import Cluster, Evaluation, Node
+from davinci.config import asked as asked_as
 from davinci.errors import UserError
 from davinci.launching.demands import Demand
 from davinci.launching.lock import Owner, holder
@@ -53,10 +54,11 @@ def _wanted(plan: Plan, runs: Sequence[PlannedRun], options: argparse.Namespace,
     """Each state once on each suite, in order of tokens, and the suites in the store for whoever reads the scores."""
     users: dict[tuple[State, str], list[str]] = {}
     suites: dict[str, Evaluation] = {}
+    weights: Weights = options.weights or "trained"
     for one in runs:
         suite = _suite(plan, one, options)
         suites[suite.key] = suite
-        for state in chosen(plan, one, store, options.checkpoint):
+        for state in chosen(plan, one, store, options.checkpoint, weights):
             users.setdefault((state, suite.key), []).append(one.id)
     for key, suite in suites.items():
         write_json(store.suite(key), suite.model_dump(mode="json"))
@@ -64,7 +66,8 @@ def _wanted(plan: Plan, runs: Sequence[PlannedRun], options: argparse.Namespace,
     found = []
     for (state, key), ids in users.items():
         node = plan.nodes[state.node]
-        (asked,) = asked_of(node, [Demand(tokens=state.tokens, suite=key)], suites, store, settings)
+        demand = Demand(tokens=state.tokens, suite=asked_as(key, weights), weights=weights)
+        (asked,) = asked_of(node, [demand], {demand.suite: suites[key]}, store, settings)
         found.append(_Wanted(state, node, asked, tuple(ids)))
     return sorted(found, key=lambda one: (one.state.tokens, one.state.node))
 
@@ -153,6 +156,8 @@ def _external(options: argparse.Namespace, store: Store) -> int:
     """Evaluate a folder of transformers' weights on this machine."""
     from davinci.evaluation import external
 
+    if options.weights is not None:
+        raise UserError(f"--weights {options.weights}: {options.name} has one set of weights, its own")
     suite = _limited(_named(options, options.suite or "embedded", "tiny", options.pool), options)
     model = external.identify(Path(options.name.removeprefix(EXTERNAL)), store)
     served, results = external.evaluate(model, suite, store, pool=options.pool, dtype=options.dtype)
@@ -179,6 +184,7 @@ def _numbers(one: _Wanted, rows: Sequence[Mapping[str, Any]], *, served: bool) -
         "tokens": one.state.tokens,
         "suite": one.asked.evaluation.suite,
         "suite_key": one.asked.demand.suite,
+        "weights": one.asked.demand.weights,
         "served": served,
         "scores": [_score(row) for row in rows],
     }
@@ -201,6 +207,7 @@ def _text(found: Mapping[str, Any]) -> str:
     else:
         runs = found["runs"]
         what = f"{runs[0] if len(runs) == 1 else count(len(runs), 'run')} at {human_tokens(found['tokens'])}"
+        what += ", averaged weights" if found["weights"] == "average" else ""
     how = "; evaluated before" if found["served"] else ""
     lines = [f"{what}, suite {found['suite']} ({found['suite_key']}){how}"]
     rows = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
 
 from davinci.errors import UserError
 from davinci.launching.reconcile import checkpoints, looks_whole
@@ -12,18 +14,24 @@ from davinci.planning.plan import Plan, PlannedRun, State
 from davinci.planning.wording import some
 from davinci.store import Store
 
+Weights = Literal["trained", "average"]
 
-def on_disk(plan: Plan, run: PlannedRun, store: Store) -> list[State]:
-    """The states of a run whose checkpoints are there, in order of tokens."""
+
+def on_disk(plan: Plan, run: PlannedRun, store: Store, weights: Weights = "trained") -> list[State]:
+    """The states of a run whose checkpoints are there, and hold such weights, in order of tokens."""
     return [
         State(node=name, tokens=tokens)
         for name in run.nodes
         for tokens in checkpoints(name, store)
-        if plan.nodes[name].begin < tokens <= plan.nodes[name].end and looks_whole(store.checkpoint(name, tokens))
+        if plan.nodes[name].begin < tokens <= plan.nodes[name].end and _holds(store.checkpoint(name, tokens), weights)
     ]
 
 
-def chosen(plan: Plan, run: PlannedRun, store: Store, words: str) -> list[State]:
+def _holds(checkpoint: Path, weights: Weights) -> bool:
+    return looks_whole(checkpoint) and (weights == "trained" or (checkpoint / "average.safetensors").is_file())
+
+
+def chosen(plan: Plan, run: PlannedRun, store: Store, words: str, weights: Weights = "trained") -> list[State]:
     """Those that `words` names: ``all``, ``last``, or tokens since initialisation separated by commas.
 
     Tokens are whole numbers, or as commands print them (``341k``).
@@ -31,7 +39,12 @@ def chosen(plan: Plan, run: PlannedRun, store: Store, words: str) -> list[State]
     Raises:
         UserError: there is no such checkpoint; says which there are.
     """
-    there = on_disk(plan, run, store)
+    there = on_disk(plan, run, store, weights)
+    if not there and weights == "average" and on_disk(plan, run, store):
+        raise UserError(
+            f"--weights average: no checkpoint of run {run.id} has averaged weights; a stage keeps them where "
+            "curriculum.stages.NAME.averages says so"
+        )
     if not there:
         raise UserError(f"run {run.id} has no checkpoint yet; python -m davinci status {plan.sweep}")
     if words == "all":

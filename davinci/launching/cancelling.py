@@ -13,8 +13,9 @@ from davinci.launching.glance import glance
 from davinci.launching.job import failure_path
 from davinci.launching.lock import Owner
 from davinci.launching.presence import is_here, launchers
-from davinci.launching.slurm_queue import cancel_jobs
-from davinci.launching.tasks import tasks_left
+from davinci.launching.queued import read_book
+from davinci.launching.slurm_queue import cancel_jobs, queue
+from davinci.launching.tasks import tasks, tasks_left
 from davinci.planning.plan import Plan
 from davinci.planning.wording import some
 from davinci.store import Store
@@ -22,12 +23,13 @@ from davinci.store import Store
 
 class Stopped(Frozen):
     """What was done: `chains` marked as cancelled, `kept` since other runs need them, Slurm `jobs` cancelled, local
-    launchers that were `told` to stop."""
+    launchers that were `told` to stop. `beside` are the chains of evaluations on demand, which no launch takes up."""
 
     chains: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     jobs: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def cancel_sweep(plan: Plan, store: Store) -> Stopped:
@@ -41,13 +43,23 @@ def cancel_sweep(plan: Plan, store: Store) -> Stopped:
     """
     left = glance(plan, store)
     chains = tasks_left(plan, left)
-    if not chains:
+    beside = _beside(plan, store)
+    if not chains and not beside:
         raise UserError(f"sweep {plan.sweep!r}: all {len(plan.runs)} runs are done; nothing to cancel")
     names = tuple(chain.name for chain in chains)
-    for name in names:
+    for name in (*names, *beside):
         mark(store, plan.sweep, name)
     told = _interrupt(launchers(store, plan.sweep))
-    return Stopped(chains=names, jobs=cancel_jobs(plan.sweep, names, store), told=tuple(map(str, told)))
+    jobs = cancel_jobs(plan.sweep, (*names, *beside), store)
+    return Stopped(chains=names, jobs=jobs, told=tuple(map(str, told)), beside=beside)
+
+
+def _beside(plan: Plan, store: Store) -> tuple[str, ...]:
+    """The live chains in the sweep's book that are no part of its plan: evaluations on demand."""
+    planned = {task.name for task in tasks(plan)}
+    jobs = {name: job for name, job in read_book(store, plan.sweep).items() if name not in planned}
+    live = queue(jobs.values())
+    return tuple(sorted(name for name, job in jobs.items() if job in live))
 
 
 def cancel_run(plan: Plan, run: str, store: Store) -> Stopped:

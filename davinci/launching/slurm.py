@@ -5,13 +5,14 @@ The chains that start from the same chain are one array that depends on it alone
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,10 @@ def _no_job_around() -> Iterator[None]:
 
 @contextmanager
 def _errors_said() -> Iterator[None]:
+    """Have one line say what Slurm's commands said; submitit prints it all."""
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     except (RuntimeError, OSError, FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
         raise UserError(f"cluster=slurm: {_said(error)} (cluster=local runs on this machine)") from None
 

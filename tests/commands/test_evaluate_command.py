@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from analysis.load import load
 from davinci.__main__ import main
 from davinci.launching.demands import demanded, suites
 from davinci.launching.lock import Lock
@@ -155,6 +157,42 @@ def test_what_someone_works_on_is_evaluated_and_recorded_later(
     assert store.records("c0-s0").read_bytes() == before and evaluations == [216]
     assert "not in the records" not in said(capsys, *words)
     assert [row["tokens"] for row in read(store.records("c0-s0"), "evaluation")].count(216) > 0
+
+
+def test_averaged_weights_have_scores_of_their_own(
+    store: Store, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("arm0-s0", "--store", str(store.root))
+    error = said(capsys, *words, "--weights", "average", status=2)
+    assert error.startswith("error: --weights average: no checkpoint of run arm0-s0 has averaged weights; a stage ")
+    (store.checkpoint("c0-s0", 216) / "average.safetensors").write_text("their mean")
+    all_averaged = (*words, "--weights", "average", "--checkpoint", "all")
+    (averaged,) = json.loads(said(capsys, *all_averaged, "--json"))["evaluations"]
+    (trained,) = json.loads(said(capsys, *words, "--checkpoint", "216", "--json"))["evaluations"]
+    assert (averaged["tokens"], averaged["weights"], trained["weights"]) == (216, "average", "trained")
+    assert averaged["suite_key"] == f"{trained['suite_key']}-average"
+    assert trained["scores"][0]["key"] != averaged["scores"][0]["key"]
+    assert "at 216, averaged weights, suite" in said(capsys, *all_averaged)
+    assert evaluations == [216, 216], "each once"
+    rows = [row for row in read(store.records("c0-s0"), "evaluation") if row["tokens"] == 216]
+    assert {row["suite"] for row in rows} == {trained["suite_key"], averaged["suite_key"]}
+    points = [run.points for run in load(store, "fake", averaged["suite_key"]).plan.runs if run.points]
+    assert [(one.tokens, one.weights) for (one,) in points] == [(216, "average")]
+
+
+def test_without_slurm_one_line_says_so(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: first' >&2\necho 'sbatch: error: last' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:/bin")
+    words = ["evaluate", "arm0-s0", "--checkpoint", "216", "--cluster", "slurm", "--store", str(store.root)]
+    assert main(words) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: cluster=slurm: ") and error.count("\n") == 1, error
+    assert "sbatch: error: last" in error and "cluster=local runs on this machine" in error
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
