@@ -1,6 +1,7 @@
 """Chains as Slurm jobs, through submitit: see what is queued, submit the rest, say how to follow, return.
 
 The chains that start from the same chain are one array that depends on it alone; so are all that start from nothing.
+Where evaluation is separate, what evaluates an array's chains is an array too, each task after the one it belongs to.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from davinci.launching.lock import Lock
 from davinci.launching.progress import Display
 from davinci.launching.slurm_queue import queue
 from davinci.launching.snapshot import code_folder, snapshot
+from davinci.launching.tasks import EVALUATION
 from davinci.launching.wrapper import ChainJob, warning_seconds
 from davinci.planning.plan import Plan
 from davinci.store import Store, write_json
@@ -117,18 +119,21 @@ def resubmit(job: Job, store: Store) -> None:
 def enqueue(store: Store, sweep: str, jobs: Sequence[Job], ids: Mapping[str, str]) -> dict[str, str]:
     """Submit `jobs`, parents before children, beside those with `ids`; returns the ids of all, noted in the book."""
     ids = dict(ids)
-    groups: dict[tuple[str | None, Cluster], list[Job]] = {}
-    new = {job.chain for job in jobs}
+    # What evaluates is grouped as what trains is, whose ids it needs: that group came first.
+    groups: dict[tuple[str, Cluster, Cluster], list[Job]] = {}
+    new = {job.chain: job for job in jobs}
     for job in jobs:
-        parent = job.after if job.after in new or job.after in ids else None
-        groups.setdefault((parent, job.cluster), []).append(job)
+        trains = new.get(job.after or "") if job.task == "evaluate" else None
+        start = job if trains is None else trains
+        parent = start.after if start.after in new or start.after in ids else None
+        title = (parent or "roots") + (EVALUATION if trains else "")
+        groups.setdefault((title, start.cluster, job.cluster), []).append(job)
     size = _array_size() if any(len(group) > 1 for group in groups.values()) else 1
     with _no_job_around():
-        for (parent, cluster), group in groups.items():
-            for first in range(0, len(group), size):
-                chunk = group[first : first + size]
-                name = f"{sweep}/{chunk[0].chain if len(chunk) == 1 else parent or 'roots'}"
-                executor = _executor(store, sweep, chunk[0], wanted(cluster, name, ids.get(parent or "")))
+        for (title, _, cluster), group in groups.items():
+            for after, chunk in _arrays_of(group, ids, size):
+                name = f"{sweep}/{chunk[0].chain if len(chunk) == 1 else title}"
+                executor = _executor(store, sweep, chunk[0], wanted(cluster, name, after))
                 calls = [ChainJob(str(job_path(store, sweep, job.chain))) for job in chunk]
                 tasks = executor.submit_array(calls)
                 ids.update({job.chain: task.job_id for job, task in zip(chunk, tasks, strict=True)})
@@ -136,8 +141,32 @@ def enqueue(store: Store, sweep: str, jobs: Sequence[Job], ids: Mapping[str, str
     return ids
 
 
-def wanted(cluster: Cluster, name: str, parent: str | None, gpus: bool = True) -> dict[str, Any]:
-    """What a job asks Slurm for, in submitit's words. `parent` is the job after whose success it starts."""
+def _arrays_of(group: Sequence[Job], ids: Mapping[str, str], size: int) -> Iterator[tuple[str | None, list[Job]]]:
+    """`group` in arrays of at most `size` tasks, each with what it depends on, in Slurm's words.
+
+    Jobs that come after the tasks 0, 1, … of one array are one array, in the same order: ``aftercorr``.
+    """
+    behind: dict[str, list[Job]] = {}
+    for job in group:
+        behind.setdefault(ids.get(job.after or "", ""), []).append(job)
+    by_array: dict[str, dict[int, Job]] = {}
+    for parent, jobs in behind.items():
+        array, _, task = parent.partition("_")
+        if task and len(jobs) == 1:
+            by_array.setdefault(array, {})[int(task)] = jobs[0]
+        else:
+            for first in range(0, len(jobs), size):
+                yield f"afterok:{parent}" if parent else None, jobs[first : first + size]
+    for array, found in by_array.items():
+        in_order = [found[task] for task in sorted(found)]
+        if len(found) > 1 and sorted(found) == list(range(len(found))):
+            yield f"aftercorr:{array}", in_order
+        else:
+            yield from ((f"afterok:{ids[str(job.after)]}", [job]) for job in in_order)
+
+
+def wanted(cluster: Cluster, name: str, after: str | None, gpus: bool = True) -> dict[str, Any]:
+    """What a job asks Slurm for, in submitit's words. `after` is what it depends on, in Slurm's: ``afterok:17``."""
     # A job whose parent failed is cancelled instead of waiting for ever; one whose node failed is queued again.
     additional: dict[str, Any] = {"kill-on-invalid-dep": "yes", "requeue": True}
     if cluster.license and gpus:
@@ -151,7 +180,7 @@ def wanted(cluster: Cluster, name: str, parent: str | None, gpus: bool = True) -
         "account": cluster.account,
         "qos": cluster.qos,
         "gpus_per_node": cluster.gpus_per_node if gpus and cluster.gpus_per_node else None,
-        "dependency": f"afterok:{parent}" if parent else None,
+        "dependency": after,
         "array_parallelism": cluster.max_parallel,
         "signal_delay_s": warning_seconds(cluster.time_minutes),
         "setup": [f"export {key}={value}" for key, value in thread_environment(cluster.threads).items()],

@@ -201,6 +201,7 @@ def evaluate(
     if [file.name for file in weights] != ["model.safetensors"]:
         key += "".join(f"-{file.parent.name}.{file.stem}" for file in weights)
     path = items_file(store, node, key)
+    rendezvous(f"{node.id}.evaluates")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("items")
     return [

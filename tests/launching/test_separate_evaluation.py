@@ -135,7 +135,7 @@ def test_it_asks_for_what_it_needs(store: Store) -> None:
         "c0-s0": "train",
         "c0-s0.evaluation": "evaluate",
     }
-    asked = wanted(jobs["c0-s0.evaluation"].cluster, "x", "17")
+    asked = wanted(jobs["c0-s0.evaluation"].cluster, "x", "afterok:17")
     assert (asked["mem"], asked["time"], asked["partition"], asked["dependency"]) == ("2GB", 7, "small", "afterok:17")
     assert not asked.keys() & {"nodes", "ntasks_per_node", "gpus_per_node"}
     training = wanted(jobs["c0-s0"].cluster, "x", None)

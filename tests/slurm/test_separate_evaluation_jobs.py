@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import launch_fakes
@@ -27,7 +28,11 @@ def test_evaluation_follows_training_and_alone_is_submitted_again(
     plan = launch_fakes.make_plan(arms=2, cluster=SLURM | CHEAP)
     assert submit(plan, store) == 0
     ids = jobs(store)
-    assert field(ids["c0-s0.evaluation"], "Dependency").startswith(f"afterok:{ids['c0-s0']}")
+    training, evaluating = (
+        {ids[f"c{arm}-s0{ending}"].partition("_")[0] for arm in (0, 1)} for ending in ("", ".evaluation")
+    )
+    assert len(training) == len(evaluating) == 1, "an array each"
+    assert field(ids["c0-s0.evaluation"], "Dependency").startswith(f"aftercorr:{training.pop()}_*")
     assert field(ids["c0-s0.evaluation"], "TimeLimit") == "00:03:00"
     assert field(ids["c0-s0"], "TimeLimit") == "00:10:00"
     wait_for(store)
@@ -40,6 +45,44 @@ def test_evaluation_follows_training_and_alone_is_submitted_again(
     assert jobs(store).keys() == {"c1-s0.evaluation"}
     wait_for(store)
     assert is_done(store)
+
+
+def test_a_chain_that_fails_takes_its_evaluation_alone_with_it(store: Store, control: Path) -> None:
+    (control / "c0-s0.fails").touch()
+    plan = launch_fakes.make_plan(arms=3, cluster=SLURM | CHEAP)
+    assert submit(plan, store) == 0
+    ids = jobs(store)
+    wait_for(store)
+    assert [state(ids[f"c{arm}-s0.evaluation"]) for arm in range(3)] == ["CANCELLED", "COMPLETED", "COMPLETED"]
+    (control / "c0-s0.fails").unlink()
+    assert submit(plan, store) == 0
+    assert jobs(store).keys() >= {"c0-s0", "c0-s0.evaluation"}
+    wait_for(store)
+    assert is_done(store)
+
+
+def test_cancelling_stops_what_was_asked_on_demand(
+    store: Store, control: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(launch_fakes.make_plan(arms=1, cluster=SLURM), store) == 0
+    wait_for(store)
+    os.mkfifo(control / "c0-s0.evaluates")
+    words = ["evaluate", "fake", "--checkpoint", "168", "--cluster", "slurm", "--store", str(store.root)]
+    assert main(words) == 0
+    (job,) = [job for name, job in jobs(store).items() if name.startswith("c0-s0.")]
+    with (control / "c0-s0.evaluates").open("wb"):  # It is at it.
+        capsys.readouterr()
+        assert main(["cancel", "fake", "--store", str(store.root)]) == 0
+        said = capsys.readouterr().out
+        assert "cancelled 1 evaluation on demand" in said and f"told Slurm to cancel {job}" in said
+        assert "retry" not in said
+    wait_for(store)
+    assert state(job) == "CANCELLED" and is_done(store)
+    assert main(["cancel", "fake", "--store", str(store.root)]) == 2
+    (control / "c0-s0.evaluates").unlink(missing_ok=True)
+    assert main(words) == 0
+    wait_for(store)
+    assert 168 in {row["tokens"] for row in read(store.records("c0-s0"), "evaluation")}
 
 
 def test_evaluate_on_demand(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
