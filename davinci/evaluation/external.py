@@ -157,14 +157,15 @@ def _load(model: External, dtype: Dtype) -> Any:
         os.environ.setdefault(name, "1")
     import torch
     import transformers
-    from lm_eval.models.huggingface import HFLM
+
+    from davinci.evaluation.hf_model import ExternalLM
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return HFLM(
+        return ExternalLM(
             pretrained=str(model.path),
             device=device,
             dtype=dtype,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Callable
-from contextlib import redirect_stderr
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import TemplateError
 
 from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError, nearest
 from davinci.evaluation import hub, local_data
 from davinci.evaluation.item_records import item_frame
+from davinci.evaluation.item_sets import RowError, of_benchmark
 from davinci.evaluation.per_token import offer_per_token
 from davinci.store import Store
 
@@ -68,7 +71,11 @@ def run(
                 offer_per_token(task, lm)
             task.set_config("num_fewshot", benchmark.num_fewshot)
             task.set_fewshot_seed(fewshot_seed)
-        with redirect_stderr(io.StringIO()):  # its progress bars: one a benchmark and checkpoint would bury a job's log
+        source = local_data.root(evaluation, name, benchmark.task)
+        with (
+            _rows_said(name, benchmark, source),
+            redirect_stderr(io.StringIO()),
+        ):  # its progress bars: one a benchmark and checkpoint would bury a job's log
             found = evaluate(
                 lm=lm,
                 task_dict=loaded,
@@ -82,6 +89,28 @@ def run(
         frames.append(item_frame(found["samples"], loaded["tasks"], name, metric, chain, lm, evaluation.keep_text))
         on_benchmark(name, scores[name], frames[-1])
     return scores, pd.concat(frames, ignore_index=True)
+
+
+@contextmanager
+def _rows_said(name: str, benchmark: Benchmark, source: Path | None) -> Iterator[None]:
+    """Have what goes wrong say of which benchmark; and of local rows that no question can be made of, that they are."""
+    try:
+        yield
+    except RowError as error:
+        raise of_benchmark(error, name, source) from error
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, TemplateError) as error:
+        if source is None or _is_of_the_model(error):
+            raise
+        raise UserError(
+            f"evaluation.benchmarks.{name}: {source}: task {benchmark.task} can make no question of one of its rows "
+            f"({type(error).__name__}: {str(error)[:160]}); they must have the fields of its data set on the hub"
+        ) from error
+
+
+def _is_of_the_model(error: Exception) -> bool:
+    """Whether the model was being asked when it happened."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any("/lm_eval/models/" in file or file.endswith("/evaluation/adapter.py") for file in files)
 
 
 def _prepare_environment(evaluation: Evaluation, store: Store) -> None:

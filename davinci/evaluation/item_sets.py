@@ -20,6 +20,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CUES = ("Answer:", "A:")
 
 
+class RowError(UserError):
+    """A document that is no item; whoever knows says of which benchmark, and where it is from."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One question. `answers` are the indices of the right choices; `rationale` is a worked way to them, or empty."""
@@ -53,14 +57,23 @@ class ItemSet:
         """The item of one document.
 
         Raises:
-            UserError: the answer is none of the choices.
+            RowError: the answer is none of the choices.
         """
         choices = [str(choice) for choice in field(self.choices, document)]
         answer = field(self.answer, document)
         found = answer if isinstance(answer, list) else [answer]
-        answers = tuple(_index(one, choices) for one in found)
+        question = str(field(self.question, document))
+        answers = []
+        for one in found:
+            index = _index(one, choices)
+            if index is None:
+                raise RowError(
+                    f"the item {question[:60]!r} has answer {one!r}, which is none of its {len(choices)} choices nor "
+                    "their indices"
+                )
+            answers.append(index)
         rationale = "" if self.rationale is None else str(field(self.rationale, document) or "")
-        return Item(str(field(self.question, document)), choices, answers, rationale)
+        return Item(question, choices, tuple(answers), rationale)
 
     def stem(self, item: Item) -> str:
         """The question without the cue that asks for its answer."""
@@ -70,15 +83,16 @@ class ItemSet:
         return f"Question: {text}" if self.bare else text
 
 
-def _index(answer: Any, choices: list[str]) -> int:
-    """Of a choice, from its text or its index."""
+def of_benchmark(error: RowError, name: str, source: Path | None) -> UserError:
+    """What is said of a row of the benchmark `name`, whose local files are in `source`."""
+    return UserError(f"evaluation.benchmarks.{name}: {error}" + (f"; its rows are from {source}" if source else ""))
+
+
+def _index(answer: Any, choices: list[str]) -> int | None:
+    """Of a choice, from its text or its index; None of none."""
     if answer in choices:
         return choices.index(answer)
-    if not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise UserError(
-            f"an item's answer is {answer!r}, which is none of its {len(choices)} choices nor their indices"
-        )
-    return answer
+    return answer if isinstance(answer, int) and 0 <= answer < len(choices) else None
 
 
 def item_set(config: Mapping[str, Any]) -> ItemSet | None:

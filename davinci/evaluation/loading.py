@@ -16,6 +16,7 @@ from davinci.config import Benchmark, Evaluation
 from davinci.errors import UserError
 from davinci.evaluation import code_tasks, hub, local_data, suite
 from davinci.evaluation.examples import too_many
+from davinci.evaluation.item_sets import RowError, of_benchmark
 from davinci.evaluation.protocols import convert
 
 # Where a data set on the hub cannot be had: no network, offline mode, no such set, no right to it. The libraries' own
@@ -81,12 +82,15 @@ def load(name: str, benchmark: Benchmark, evaluation: Evaluation, folder: Path) 
     manager._factory = _Factory(str(folder), change)
     try:
         loaded: dict[str, Any] = manager.load([benchmark.task])
+    except RowError as error:
+        raise of_benchmark(error, name, source) from error
     except UserError:
         raise
     except Exception as error:
         if source is not None:
+            why = "there are none" if isinstance(error, StopIteration) else _line(error)
             raise UserError(
-                f"evaluation.data: {source}: task {benchmark.task} cannot read its rows ({_line(error)}); they must "
+                f"evaluation.data: {source}: task {benchmark.task} cannot read its rows ({why}); they must "
                 "have the fields of its data set on the hub"
             ) from error
         if evaluation.harness == "embedded" or not isinstance(error, _UNREACHABLE):
@@ -151,9 +155,9 @@ def _unreachable(name: str, benchmark: Benchmark, evaluation: Evaluation, error:
 
 
 def _line(error: Exception) -> str:
-    """The exception's name and the first line of what it says, of its cause where libraries wrap it."""
-    said = str(error.__cause__ or error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {said[0][:160]}"
+    """The exception's name with the first and last line of what it says, of its cause where libraries wrap it."""
+    said = [line.strip() for line in str(error.__cause__ or error).strip().splitlines()] or [""]
+    return f"{type(error).__name__}: {' … '.join(dict.fromkeys([said[0][:160], said[-1][:160]]))}"
 
 
 def _check_examples(name: str, task: Any, shots: int) -> None:

@@ -61,6 +61,8 @@ def files(folder: Path, config: Mapping[str, Any], shots: int) -> dict[str, Path
                 f"evaluation.data: no {place / split}.jsonl (or .json, .parquet) for task {config['task']}; put there "
                 f"the rows of split {split} of {config.get('dataset_path')}, a JSON object a line, fields as on the hub"
             )
+        if file.stat().st_size == 0:
+            raise UserError(f"evaluation.data: {file}: no rows; task {config['task']} reads split {split} from it")
         found[split] = file
     return found
 

@@ -198,6 +198,8 @@ def reason(error: BaseException) -> str:
     """How a program that ended with this exception is counted."""
     cause: BaseException | None = error
     while cause is not None:  # what was refused may have been dressed in another exception
+        if type(cause).__name__ == "gaierror":  # a name to look up
+            return "network"
         if isinstance(cause, OSError):
             if cause.errno in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EMFILE):
                 return "files"

@@ -90,6 +90,14 @@ def test_scores_and_records_are_those_of_a_checkpoint(kind: str, store: Store, t
 
 
 @needs_transformers
+def test_what_may_be_written_is_longer_than_the_context(store: Store, folder: Path) -> None:
+    asked = small("code_indentation", limit=2, protocol="generative", prompt="cot")
+    model = external.identify(folder, store)
+    (result,) = external.evaluate(model, asked, store, pool="embedded")[1]
+    assert (result.items, result.truncated) == (2, 2), "512 tokens may be written, and 256 is all it can read"
+
+
+@needs_transformers
 def test_a_change_is_evaluated_and_nothing_else_is(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = small("code_indentation")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -266,6 +267,28 @@ def test_rows_that_cannot_be_read_are_named(line: str, lm: DecoderLM, tmp_path: 
         scored(lm, asked("PIQA", data={"piqa": str(tmp_path)}), tmp_path / "store")
     assert str(caught.value).startswith(f"evaluation.data: {tmp_path}: task piqa cannot read its rows (")
     assert "\n" not in str(caught.value)
+
+
+def test_rows_that_make_no_question_are_named(lm: DecoderLM, rows: Path, tmp_path: Path) -> None:
+    """What is wrong with a row shows when it is asked: its benchmark and where it is from are said."""
+    asked_written = {"MMLU": {**DATA["benchmarks"]["MMLU"], "task": "mmlu_astronomy", "protocol": "generative"}}
+    good = ROWS["mmlu"]["test"][0]
+    for split in ("test", "dev"):
+        shutil.copy(rows / "mmlu" / f"{split}.jsonl", tmp_path)
+    for limit, bad, message in (
+        (2, {"answer": 7}, "has answer 7, which is none of its 4 choices nor their indices; its rows are from "),
+        (3, {"question": None}, "can make no question of one of its rows ("),
+    ):
+        two = json.dumps(good) + "\n" + json.dumps({**good, **bad}) + "\n"
+        (tmp_path / "test.jsonl").write_text(two, encoding="utf-8")
+        with pytest.raises(UserError) as caught:
+            changed = asked(data={"mmlu_astronomy": str(tmp_path)}, benchmarks=asked_written, limit=limit)
+            scored(lm, changed, tmp_path / "store")
+        said = str(caught.value)
+        assert said.startswith("evaluation.benchmarks.MMLU: ") and message in said and str(tmp_path) in said, said
+    (tmp_path / "test.jsonl").write_text("")
+    with pytest.raises(UserError, match="test.jsonl: no rows; task mmlu_astronomy reads split test from it"):
+        scored(lm, changed.model_copy(update={"limit": 4}), tmp_path / "store")
 
 
 def test_the_embedded_suite_takes_no_other_data(built_pool: Store, node: Node) -> None:

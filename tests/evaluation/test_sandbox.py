@@ -27,6 +27,7 @@ CONTAINED = {
     "import socket; socket.create_connection(('127.0.0.1', PORT))": "network",
     "import urllib.request; urllib.request.urlopen('http://127.0.0.1:PORT')": "network",
     "import socket; socket.socket(socket.AF_UNIX)": "network",
+    "import urllib.request; urllib.request.urlopen('http://example.com')": "network",
     "open('OUTSIDE/new', 'w')": "files",
     "import os; os.remove('OUTSIDE/kept')": "files",
     "import os; os.chmod('OUTSIDE/kept', 0o777)": "files",
