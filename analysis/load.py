@@ -1,14 +1,17 @@
-"""The store's records of one sweep as one tidy frame: what everything else here is a function of.
+"""One sweep as one tidy frame, whatever it is read from: what everything else here is a function of.
 
-Reads ``sweeps/<sweep>/launched.json`` and, for every node of the plan, ``records.jsonl``, ``done.json`` and
-``evaluations/<key>.parquet``. Of a node's rows only those within its range count: the folder may hold earlier ones,
-from a sweep that did not cut the stage there. What the plan demands and the records lack stays in the frame as a row
-without a score and with the reason in `missing`.
+The plan is the store's ``sweeps/<sweep>/launched.json``. The numbers are those of the records (the default), of the
+offline W&B files below the store, or of a W&B server (`analysis.sources`). ``done.json`` and the per-item results,
+``evaluations/<key>.parquet``, are read where the store has them. Of a node's rows only those within its range count:
+the folder may hold earlier ones, from a sweep that did not cut the stage there. What the plan demands and the records
+lack stays in the frame as a row without a score and with the reason in `missing`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis import sources
+from analysis.frame import long_frame
 from analysis.on_demand import with_suite
 from analysis.realised import realised_notes
-from davinci.config import Benchmark, Node
+from analysis.sources import Recorded
+from davinci.config import Benchmark
+from davinci.errors import UserError
+from davinci.evaluation.probe_key import set_key
 from davinci.launching.reconcile import done_mark
 from davinci.planning.plan import Plan, PlannedRun, Point, load_plan
 from davinci.store import Store
-from davinci.tracking import records
+from davinci.tracking.history import score_prefix
 
 COLUMNS = [
     *("run", "arm", "seed", "node", "stage", "tokens", "stage_tokens", "label"),
@@ -50,12 +58,13 @@ class Sweep:
         items: per-item results by (node, key, benchmark), where readable.
         train: node -> DataFrame(tokens, loss) of the training loss in nats a token.
         spikes: node -> token counts of the steps whose loss or gradient norm was a spike (`training.spikes`).
-        probes: node -> its probe rows as recorded.
+        probes: node -> its probe rows.
         heldout: DataFrame(node, tokens, domain, loss, bits_per_byte, averaged): averaged where it is of the average
             of the weights that a stage keeps.
         spent: node -> `Spent`, for nodes with records.
         done: node -> content of its done.json.
         notes: what a reader must know about gaps and oddities in the records.
+        recorded: all metrics, as arrays by node and by run.
     """
 
     store: Store
@@ -69,48 +78,46 @@ class Sweep:
     spent: dict[str, Spent] = field(default_factory=dict)
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    recorded: Recorded = field(default_factory=Recorded)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """Every value as a row: run, arm, seed, node, stage, tokens, metric, value (`analysis.frame`)."""
+        return long_frame(self.plan, self.recorded)
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a node cost: seconds from the first to the last row of each attempt, and how many attempts left rows."""
+    """What a node cost: seconds from the first to the last training row of each attempt, and how many there were."""
 
     tokens: int
     seconds: float
     attempts: int
 
 
-def load(store: Store, name: str, suite: str | None = None) -> Sweep:
+def load(store: Store, name: str, suite: str | None = None, source: str = "store") -> Sweep:
     """Read sweep `name`, or what its runs were evaluated on demand on `suite` (see `on_demand`).
 
+    Args:
+        store: of the plan, and of the records or the offline W&B files.
+        name: of the sweep.
+        suite: instead of the sweep's own.
+        source: of the numbers: ``store``, ``offline`` or ``wandb``.
+
     Raises:
-        UserError: the sweep was never launched from this store, its plan is one this version cannot read, or nothing
-            was evaluated on such a suite.
+        UserError: the sweep was never launched from this store, its plan is one this version cannot read, nothing was
+            evaluated on such a suite, or the source holds nothing of the sweep.
     """
     plan = load_plan(store, name)
     if suite is not None:
+        if source != "store":
+            raise UserError(f"--suite {suite} --source {source}: W&B holds scores on the sweep's own suite alone")
         plan = with_suite(plan, store, suite)
-    sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS))
-    rows = {node.id: _within(records.read(store.records(node.id)), node) for node in plan.nodes.values()}
-    evaluations = {node: _evaluations(found) for node, found in rows.items()}
-    suites = {arm.label: arm.config.evaluation for arm in plan.arms}
-    keys = {label: suite.key for label, suite in suites.items()}
-    demanded = [
-        _score_row(
-            run,
-            point,
-            benchmark,
-            suites[run.arm].benchmarks[benchmark],
-            evaluations[point.node].get((point.tokens, point.asks(keys[run.arm]), benchmark)),
-            "not evaluated at this point" if rows[point.node] else "the node has no records",
-        )
-        for run in plan.runs
-        for point in run.points
-        for benchmark in suites[run.arm].benchmarks
-    ]
-    sweep.scores = pd.DataFrame(demanded, columns=COLUMNS)
+    recorded = sources.read(source, store, plan)
+    sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS), recorded=recorded, notes=list(recorded.notes))
+    sweep.scores = pd.DataFrame(_scores(plan, recorded), columns=COLUMNS)
     _read_items(sweep)
-    _read_curves(sweep, rows)
+    _read_curves(sweep)
     for node in plan.nodes:
         if (mark := done_mark(node, store)) is not None:
             sweep.done[node] = mark
@@ -118,38 +125,33 @@ def load(store: Store, name: str, suite: str | None = None) -> Sweep:
     return sweep
 
 
-def _within(rows: list[dict[str, Any]], node: Node) -> list[dict[str, Any]]:
-    """The rows of the node's own range; at `begin` itself the state is still its parent's, or untrained."""
-    return [row for row in rows if node.begin < row["tokens"] <= node.end or row["tokens"] == node.begin == 0]
-
-
-def _evaluations(rows: list[dict[str, Any]]) -> dict[tuple[int, str, str], dict[str, Any]]:
-    """Evaluation rows by tokens, suite and benchmark, the last attempt's.
-
-    Arms may ask one state different things (a benchmark under two protocols, with more shots), and the suite tells them
-    apart. Rows of one suite also differ in settings (task files that changed since); those made last count.
-    """
-    found: dict[tuple[int, str, str], dict[str, Any]] = {}
-    for row in rows:
-        if row["kind"] == "evaluation":
-            key = (row["tokens"], str(row.get("suite")), str(row.get("benchmark")))
-            if key not in found or _when(row) >= _when(found[key]):
-                found[key] = row
-    return found
-
-
-def _when(row: dict[str, Any]) -> tuple[int, float]:
-    return int(row["attempt"]), float(row.get("time", 0.0))
+def _scores(plan: Plan, recorded: Recorded) -> list[dict[str, Any]]:
+    suites = {arm.label: arm.config.evaluation for arm in plan.arms}
+    rows = []
+    for run in plan.runs:
+        found = recorded.scores.get(run.name)
+        at = {} if found is None else {int(tokens): index for index, tokens in enumerate(found.tokens)}
+        place = {} if found is None else {name: index for index, name in enumerate(found.names)}
+        for point in run.points:
+            prefix = score_prefix(point.weights, len(point.states))
+            absent = "not evaluated at this point" if point.node in recorded.nodes else "the node has no records"
+            for name, benchmark in suites[run.arm].benchmarks.items():
+                record: dict[str, Any] = {}
+                if found is not None and point.tokens in at:
+                    for value in ("", "_items"):
+                        column = place.get(f"{prefix}{value}/{name}")
+                        if column is not None and not np.isnan(number := found.values[at[point.tokens], column]):
+                            record[value] = float(number)
+                    if key := found.texts.get((f"{prefix}_key/{name}", point.tokens)):
+                        record["_key"] = key
+                rows.append(_score_row(run, point, name, benchmark, record, absent))
+    return rows
 
 
 def _score_row(
-    run: PlannedRun, point: Point, name: str, benchmark: Benchmark, row: dict[str, Any] | None, absent: str
+    run: PlannedRun, point: Point, name: str, benchmark: Benchmark, record: Mapping[str, Any], absent: str
 ) -> dict[str, Any]:
-    score = row.get("score") if row else None
-    missing = "" if row else absent
-    if row and (not isinstance(score, int | float) or not np.isfinite(score)):
-        missing = "the recorded score is not a number"
-    found = row or {}
+    missing = absent if not record else "" if "" in record else "the recorded score is not a number"
     return {
         "run": run.id,
         "arm": run.arm,
@@ -163,10 +165,10 @@ def _score_row(
         "domain": benchmark.domain,
         "protocol": benchmark.protocol,
         "metric": benchmark.metric,
-        "score": np.nan if missing else float(score or 0),
-        "items": int(found.get("items") or 0),
+        "score": np.nan if missing else record[""],
+        "items": int(record.get("_items", 0)),
         "chance": benchmark.chance,
-        "key": str(found.get("key") or ""),
+        "key": record.get("_key", ""),
         "missing": missing,
     }
 
@@ -203,35 +205,57 @@ def _short(sweep: Sweep, path: Path) -> str:
     return str(path.relative_to(sweep.store.root))
 
 
-def _read_curves(sweep: Sweep, rows: dict[str, list[dict[str, Any]]]) -> None:
+def _read_curves(sweep: Sweep) -> None:
+    suites = _probe_suites(sweep.plan)
     heldout = []
-    for node, found in rows.items():
-        if not found:
-            continue
-        train = [(row["tokens"], row.get("loss")) for row in found if row["kind"] == "train"]
-        sweep.train[node] = pd.DataFrame(train, columns=["tokens", "loss"]).astype(float)
-        heldout += [
-            (
-                node,
-                row["tokens"],
-                row.get("domain"),
-                row.get("loss"),
-                row.get("bits_per_byte"),
-                kind == "heldout_average",
-            )
-            for row in found
-            if (kind := row["kind"]) in ("heldout", "heldout_average")
-        ]
-        sweep.spikes[node] = [row["tokens"] for row in found if row["kind"] == "spike"]
-        sweep.probes[node] = [row for row in found if row["kind"] == "probe"]
-        times: dict[int, list[float]] = {}
-        for row in found:
-            if "time" in row:
-                times.setdefault(row["attempt"], []).append(row["time"])
-        reached = max((int(tokens) for tokens, _ in train), default=sweep.plan.nodes[node].begin)
+    for node, found in sweep.recorded.nodes.items():
+        columns = dict(zip(found.names, found.values.T, strict=True))
+        none = np.full(len(found), np.nan)
+        step = ~np.isnan(columns.get("record/step", none))
+        tokens = found.tokens[step]
+        loss = columns.get("train/loss", none)[step]
+        sweep.train[node] = pd.DataFrame({"tokens": tokens.astype(float), "loss": loss})
+        spiked = ~np.isnan(columns.get("spike/loss", none)) | ~np.isnan(columns.get("spike/grad_norm", none))
+        sweep.spikes[node] = [int(at) for at in found.tokens[spiked]]
+        heldout += _heldout(node, found.tokens, columns)
+        rows = sweep.recorded.probes.get(node)
+        sweep.probes[node] = _probes(found.tokens, columns, suites.get(node, "")) if rows is None else rows
+        begin = sweep.plan.nodes[node].begin
+        times = pd.Series(columns.get("record/time", none)[step]).groupby(columns.get("record/attempt", none)[step])
         sweep.spent[node] = Spent(
-            tokens=max(0, reached - sweep.plan.nodes[node].begin),
-            seconds=sum(max(stamps) - min(stamps) for stamps in times.values()),
-            attempts=len(times),
+            tokens=max(0, int(tokens[-1]) - begin) if len(tokens) else 0,
+            seconds=float((times.max() - times.min()).sum()),
+            attempts=times.ngroups,
         )
     sweep.heldout = pd.DataFrame(heldout, columns=["node", "tokens", "domain", "loss", "bits_per_byte", "averaged"])
+
+
+def _heldout(node: str, tokens: np.ndarray, columns: Mapping[str, np.ndarray]) -> list[tuple[Any, ...]]:
+    found = []
+    parts = [name.split("/") for name in columns if name.startswith("heldout")]
+    for kind, domain in dict.fromkeys((part[0], "/".join(part[1:-1])) for part in parts):
+        none = np.full(len(tokens), np.nan)
+        loss, bits = (columns.get(f"{kind}/{domain}/{value}", none) for value in ("loss", "bits_per_byte"))
+        for row in np.flatnonzero(~(np.isnan(loss) & np.isnan(bits))):
+            found.append((node, int(tokens[row]), domain, loss[row], bits[row], kind == "heldout_average"))
+    return sorted(found, key=lambda row: row[1])
+
+
+def _probe_suites(plan: Plan) -> dict[str, str]:
+    """Key of the set of items that is probed at each node."""
+    probes = {arm.label: arm.config.evaluation.probes for arm in plan.arms}
+    keys = {label: set_key(one) for label, one in probes.items() if one is not None}
+    return {node: keys[run.arm] for run in plan.runs if run.arm in keys for node in run.nodes}
+
+
+def _probes(tokens: np.ndarray, columns: Mapping[str, np.ndarray], suite: str) -> list[dict[str, Any]]:
+    """Probe rows as `davinci.tracking.records` has them, as far as they are metrics."""
+    capabilities = [name.split("/")[1] for name in columns if name.startswith("probe/") and name.endswith("/accuracy")]
+    values = ("accuracy", "margin", "nats", "items", "chance")
+    found = []
+    for capability in capabilities:
+        some = {value: columns[name] for value in values if (name := f"probe/{capability}/{value}") in columns}
+        for row in np.flatnonzero(~np.isnan(some["accuracy"])):
+            about = {"kind": "probe", "tokens": int(tokens[row]), "suite": suite, "capability": capability}
+            found.append(about | {value: float(column[row]) for value, column in some.items()})
+    return sorted(found, key=lambda row: row["tokens"])

@@ -11,7 +11,7 @@ name                              of the record row
 ``heldout/<domain>/<value>``      ``heldout``: loss, bits_per_byte, sequences; likewise ``heldout_average``
 ``until/<watched>/<value>``       ``until``: loss, score, slope; ``until/ends`` is 1 where the stage ended
 ``adapt/<domain>/<value>``        ``adapt``: loss, slope, proportion
-``probe/<capability>/<value>``    ``probe``: accuracy, margin, nats, items
+``probe/<capability>/<value>``    ``probe``: accuracy, margin, nats, items, chance
 ``eval/<benchmark>``              ``evaluation``: the score
 ``eval/<Domain> average``         the mean over the domain's benchmarks; ``eval/Overall average`` over all
 ``eval_items/<benchmark>``        ``evaluation``: items; beside it ``eval_key/<benchmark>``, a string that names the
@@ -38,9 +38,9 @@ _VALUES = {
     "heldout": ("loss", "bits_per_byte", "sequences"),
     "heldout_average": ("loss", "bits_per_byte", "sequences"),
     "adapt": ("loss", "slope", "proportion"),
-    "probe": ("accuracy", "margin", "nats", "items"),
+    "probe": ("accuracy", "margin", "nats", "items", "chance"),
 }
-_RECORD = ("attempt", "step", "time")
+RECORD = ("attempt", "step", "time")
 
 
 def history(store: Store, manifest: dict[str, Any]) -> History:
@@ -88,8 +88,8 @@ def metrics(row: dict[str, Any], prefix: str = "eval") -> Values:
     found: dict[str, Any]
     match row["kind"]:
         case "train":
-            found = {f"train/{name}": value for name, value in row.items() if name not in ("kind", "tokens", *_RECORD)}
-            found |= {f"record/{name}": row.get(name) for name in _RECORD}
+            found = {f"train/{name}": value for name, value in row.items() if name not in ("kind", "tokens", *RECORD)}
+            found |= {f"record/{name}": row.get(name) for name in RECORD}
         case "spike":
             found = {f"spike/{name}": row[name] for name in ("loss", "grad_norm")}
         case "heldout" | "heldout_average" | "adapt" as kind:
@@ -119,6 +119,12 @@ def averages(rows: Sequence[dict[str, Any]], prefix: str = "eval") -> Values:
     return {f"{prefix}/{name} average": sum(scores) / len(scores) for name, scores in groups.items()}
 
 
+def score_prefix(weights: str, states: int) -> str:
+    """What the metrics of scores start with: by the weights asked, and of how many states they are the mean."""
+    parts = ["eval", weights if weights == "average" else "", f"mean{states}" if states else ""]
+    return "_".join(filter(None, parts))
+
+
 def _numbers(found: dict[str, Any]) -> Values:
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
@@ -134,6 +140,5 @@ def _asked(manifest: dict[str, Any]) -> dict[int | None, dict[str, str]]:
     found: dict[int | None, dict[str, str]] = {None: {suite: "eval"}}
     for point in manifest["points"]:
         weights, states = point["weights"], [state["tokens"] for state in point["states"]]
-        parts = ["eval", weights if weights == "average" else "", f"mean{len(states)}" if states else ""]
-        found.setdefault(point["tokens"], {})[asked(suite, weights, states)] = "_".join(filter(None, parts))
+        found.setdefault(point["tokens"], {})[asked(suite, weights, states)] = score_prefix(weights, len(states))
     return found

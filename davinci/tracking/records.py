@@ -25,6 +25,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -90,10 +91,15 @@ def read(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
     wanted = b"" if kind is None else f'"kind": "{kind}"'.encode()  # as `Writer` writes it
+    return latest(line for line in lines if wanted in line)
+
+
+def latest(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The rows of `lines` that count (see `read`), sorted by tokens."""
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in lines:
-        row = _row(line) if wanted in line else None
+        row = _row(line)
         if row is None:
             continue
         key = tuple(row.get(name) for name in _KEYS)
@@ -108,7 +114,9 @@ def _row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and {"kind", "attempt", "tokens", "step"} <= row.keys() else None
+    if not isinstance(row, dict) or "kind" not in row:
+        return None
+    return row if all(type(row.get(name)) is int for name in ("attempt", "tokens", "step")) else None
 
 
 def _finite(value: Any) -> Any:
