@@ -9,7 +9,7 @@ lack stays in the frame as a row without a score and with the reason in `missing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from analysis import sources
 from analysis.frame import long_frame
+from analysis.kept import Piece, read_files
+from analysis.metrics import Metrics
 from analysis.on_demand import with_suite
 from analysis.realised import realised_notes
 from analysis.sources import Recorded
@@ -71,7 +73,7 @@ class Sweep:
     plan: Plan
     scores: pd.DataFrame
     items: dict[tuple[str, str, str], Items] = field(default_factory=dict)
-    train: dict[str, pd.DataFrame] = field(default_factory=dict)
+    train: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     spikes: dict[str, list[int]] = field(default_factory=dict)
     probes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     heldout: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -174,38 +176,79 @@ def _score_row(
 
 
 def _read_items(sweep: Sweep) -> None:
-    """Fill `sweep.items`, one read a file; a file that cannot be read costs the item part of some intervals."""
+    """Fill `sweep.items`; a file that cannot be read costs the item part of some intervals."""
     recorded: dict[tuple[str, str], dict[str, float]] = {}
-    for row in sweep.scores.to_dict("records"):
-        if not row["missing"]:
-            recorded.setdefault((row["node"], row["key"]), {})[row["benchmark"]] = row["score"]
-    for (node, key), scores in recorded.items():
-        path = sweep.store.node(node) / "evaluations" / f"{Path(key).name}.parquet"
-        try:
-            table = pq.read_table(path, columns=["benchmark", "item", "score"])
-        except (OSError, pa.ArrowException):
+    scores = sweep.scores
+    there = (scores["missing"] == "").to_numpy()
+    columns = (scores[name].to_numpy()[there] for name in ("node", "key", "benchmark", "score"))
+    for node, key, name, score in zip(*columns, strict=True):
+        recorded.setdefault((node, key), {})[name] = score
+    files = {
+        f"{node} {key}": sweep.store.node(node) / "evaluations" / f"{Path(key).name}.parquet" for node, key in recorded
+    }
+    folder = sweep.store.root / "cache" / "items" / sweep.plan.sweep
+    pieces, _ = read_files(folder, files, _parse_items, [__file__])
+    for (node, key), wanted in recorded.items():
+        path = files[f"{node} {key}"]
+        piece = pieces.get(f"{node} {key}")
+        if piece is None:
             sweep.notes.append(f"{_short(sweep, path)} cannot be read: intervals that need it cover seeds only")
             continue
-        frame = table.to_pandas().sort_values("item", kind="stable")
-        for name, part in frame.groupby("benchmark"):
-            found = Items(part["item"].to_numpy(np.int64), part["score"].to_numpy(np.float64))
-            sweep.items[node, key, str(name)] = found
-        for name, score in scores.items():
-            items = sweep.items.get((node, key, name))
-            if items is None:
+        ids, results = piece.arrays
+        means = {}
+        for name, start, end, mean in piece.about["benchmarks"]:
+            sweep.items[node, key, name] = Items(ids[start:end], results[start:end])
+            means[name] = mean
+        for name, score in wanted.items():
+            if name not in means:
                 sweep.notes.append(f"{_short(sweep, path)} has no items of {name}")
-            elif abs(items.scores.mean() - score) > 1e-6:
+            elif abs(means[name] - score) > 1e-6:
                 sweep.notes.append(
-                    f"{_short(sweep, path)}: the items of {name} average {items.scores.mean():.4f}, "
+                    f"{_short(sweep, path)}: the items of {name} average {means[name]:.4f}, "
                     f"the record says {score:.4f}; the tables use the record"
                 )
+
+
+def _parse_items(path: Path) -> Piece | None:
+    """Benchmark by benchmark the ids, ascending, and the scores; with each benchmark's range and mean."""
+    try:
+        table = pq.read_table(path, columns=["benchmark", "item", "score"], use_threads=False)
+    except (OSError, pa.ArrowException):
+        return None
+    names, codes = np.unique(table["benchmark"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    ids = table["item"].to_numpy().astype(np.int64)
+    order = np.lexsort((ids, codes))
+    scores = table["score"].to_numpy().astype(np.float64)[order]
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    ranges = list(zip(names.tolist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+    benchmarks = [(name, start, end, float(scores[start:end].mean())) for name, start, end in ranges]
+    return Piece({"benchmarks": benchmarks}, (ids[order], scores))
 
 
 def _short(sweep: Sweep, path: Path) -> str:
     return str(path.relative_to(sweep.store.root))
 
 
+class _Losses(Mapping[str, pd.DataFrame]):
+    """`Sweep.train`: a frame is made when it is looked at, since most readers of a large sweep look at few."""
+
+    def __init__(self, nodes: Mapping[str, Metrics]) -> None:
+        self._nodes = nodes
+
+    def __getitem__(self, node: str) -> pd.DataFrame:
+        found = self._nodes[node]
+        step = ~np.isnan(found.column("record/step"))
+        return pd.DataFrame({"tokens": found.tokens[step].astype(float), "loss": found.column("train/loss")[step]})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
 def _read_curves(sweep: Sweep) -> None:
+    sweep.train = _Losses(sweep.recorded.nodes)
     suites = _probe_suites(sweep.plan)
     heldout = []
     for node, found in sweep.recorded.nodes.items():
@@ -213,19 +256,19 @@ def _read_curves(sweep: Sweep) -> None:
         none = np.full(len(found), np.nan)
         step = ~np.isnan(columns.get("record/step", none))
         tokens = found.tokens[step]
-        loss = columns.get("train/loss", none)[step]
-        sweep.train[node] = pd.DataFrame({"tokens": tokens.astype(float), "loss": loss})
         spiked = ~np.isnan(columns.get("spike/loss", none)) | ~np.isnan(columns.get("spike/grad_norm", none))
         sweep.spikes[node] = [int(at) for at in found.tokens[spiked]]
         heldout += _heldout(node, found.tokens, columns)
         rows = sweep.recorded.probes.get(node)
         sweep.probes[node] = _probes(found.tokens, columns, suites.get(node, "")) if rows is None else rows
         begin = sweep.plan.nodes[node].begin
-        times = pd.Series(columns.get("record/time", none)[step]).groupby(columns.get("record/attempt", none)[step])
+        attempts = columns.get("record/attempt", none)[step]
+        times = columns.get("record/time", none)[step]
+        stamps = [of[~np.isnan(of)] for one in np.unique(attempts) if len(of := times[attempts == one])]
         sweep.spent[node] = Spent(
             tokens=max(0, int(tokens[-1]) - begin) if len(tokens) else 0,
-            seconds=float((times.max() - times.min()).sum()),
-            attempts=times.ngroups,
+            seconds=float(sum(np.ptp(of) for of in stamps if len(of))),
+            attempts=len(stamps),
         )
     sweep.heldout = pd.DataFrame(heldout, columns=["node", "tokens", "domain", "loss", "bits_per_byte", "averaged"])
 

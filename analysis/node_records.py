@@ -1,22 +1,11 @@
-"""The records of many nodes as arrays, kept beside the store so that only files that changed are read again.
-
-Training rows are most of a file: they are taken apart by Arrow's JSON reader, the others row by row. What was read is
-kept in ``STORE/cache/records/<sweep>/*.arrow``, a file for each time that something was new, and believed for as long
-as a node's records have the size and time they had. The folder can be deleted; where it cannot be written, nothing is
-kept.
-"""
+"""The records of many nodes as arrays. Training rows are most of a file: they are taken apart by Arrow's JSON reader,
+the others row by row; what was read is kept (`analysis.kept`)."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
-import time
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
+from analysis.kept import Piece, read_files
 from analysis.metrics import Metrics, from_rows, joined
-from davinci.store import Store, atomic_file, file_digest
+from davinci.store import Store
 from davinci.tracking import history, records
 
 _TRAIN = b'{"kind": "train"'  # as `records.Writer` writes it
 _ABOUT_ROW = ("kind", "tokens")
-_PIECES = 8  # files of one sweep's cache before they are made one
-_SCHEMA = pa.schema(
-    [
-        *(("node", pa.string()), ("stamp", pa.string()), ("names", pa.list_(pa.string()))),
-        *(("tokens", pa.large_binary()), ("values", pa.large_binary()), ("rows", pa.large_binary())),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -62,93 +45,25 @@ class NodeRecords:
 def read_nodes(store: Store, sweep: str, nodes: Collection[str]) -> tuple[dict[str, NodeRecords], list[str]]:
     """The records of `nodes`, and the ids of those whose files had to be read; one without a file is empty."""
     folder = store.root / "cache" / "records" / store.sweep(sweep).name
-    stamps = {node: stamp for node in nodes if (stamp := _stamp(store.records(node)))}
-    kept = _Kept(folder, stamps)
-    fresh = [node for node in stamps if node not in kept.found]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:  # Arrow's reader lets go of the interpreter
-        read = dict(zip(fresh, threads.map(lambda node: _parse(store.records(node)), fresh), strict=True))
-    if read:
-        kept.add(read)
+    files = {node: store.records(node) for node in nodes}
+    pieces, fresh = read_files(
+        folder, files, _parse, [str(module.__file__) for module in (history, records)] + [__file__]
+    )
     empty = NodeRecords()
-    return {node: read.get(node) or kept.found.get(node) or empty for node in nodes}, fresh
+    return {node: _records(pieces[node]) if node in pieces else empty for node in nodes}, fresh
 
 
-class _Kept:
-    """What the cache in `folder` holds of the nodes in `stamps`, as far as their stamps agree."""
-
-    def __init__(self, folder: Path, stamps: dict[str, str]) -> None:
-        self._folder, self._stamps = folder, stamps
-        self._files: list[Path] = []
-        self.found: dict[str, NodeRecords] = {}
-        for path in sorted(folder.glob("*.arrow")):
-            try:
-                with pa.memory_map(str(path)) as source:
-                    table = pa.ipc.open_file(source).read_all()
-            except (OSError, pa.ArrowException):
-                continue
-            self._files.append(path)
-            if (table.schema.metadata or {}).get(b"program") == _program():
-                self._take(table)
-
-    def _take(self, table: pa.Table) -> None:
-        stamps = self._stamps
-        for row in range(table.num_rows):
-            node = table["node"][row].as_py()
-            if stamps.get(node) != table["stamp"][row].as_py():
-                continue
-            names = tuple(table["names"][row].as_py())
-            tokens = np.frombuffer(table["tokens"][row].as_buffer(), np.int64)
-            values = np.frombuffer(table["values"][row].as_buffer(), np.float64).reshape(len(tokens), len(names))
-            rows = json.loads(table["rows"][row].as_py())
-            metrics = Metrics(tokens, names, values)
-            self.found[node] = NodeRecords(metrics, rows["evaluations"], rows["probes"], rows["strange"])
-
-    def add(self, read: dict[str, NodeRecords]) -> None:
-        """Keep `read` too; where that would be one file too many, what counts of all of them in one."""
-        crowded = len(self._files) >= _PIECES
-        wanted = self.found | read if crowded else read
-        columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-        for node, one in wanted.items():
-            rows = {"evaluations": one.evaluations, "probes": one.probes, "strange": one.strange}
-            columns["node"].append(node)
-            columns["stamp"].append(self._stamps[node])
-            columns["names"].append(list(one.metrics.names))
-            columns["tokens"].append(np.ascontiguousarray(one.metrics.tokens).tobytes())
-            columns["values"].append(np.ascontiguousarray(one.metrics.values).tobytes())
-            columns["rows"].append(json.dumps(rows).encode())
-        table = pa.table(columns, schema=_SCHEMA.with_metadata({b"program": _program()}))
-        with suppress(OSError):  # a store that only others may write
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (
-                atomic_file(self._folder / f"{time.time_ns():020d}-{os.getpid()}.arrow") as path,
-                pa.OSFile(str(path), "wb") as file,
-                pa.ipc.new_file(file, table.schema) as writer,
-            ):
-                writer.write_table(table)
-            for path in self._files if crowded else ():
-                path.unlink(missing_ok=True)
+def _records(piece: Piece) -> NodeRecords:
+    about, (tokens, values) = piece.about, piece.arrays
+    metrics = Metrics(tokens, tuple(about["names"]), values)
+    return NodeRecords(metrics, about["evaluations"], about["probes"], about["strange"])
 
 
-@cache
-def _program() -> bytes:
-    """A digest of the code that decides what is kept."""
-    files = (__file__, history.__file__, records.__file__)
-    return "-".join(file_digest(Path(str(file)))[:16] for file in files).encode()
-
-
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _parse(path: Path) -> NodeRecords:
+def _parse(path: Path) -> Piece | None:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError:
-        return NodeRecords()
+        return None
     train = [line for line in lines if line.startswith(_TRAIN)]
     others = records.latest(line for line in lines if line and not line.startswith(_TRAIN))
     found: dict[int, dict[str, Any]] = {}
@@ -165,7 +80,8 @@ def _parse(path: Path) -> NodeRecords:
         if row["kind"] != "evaluation":
             found.setdefault(row["tokens"], {}).update(values)
     metrics = joined([_train(train), from_rows(found)])
-    return NodeRecords(metrics, known["evaluation"], known["probe"], strange)
+    about = {"names": metrics.names, "evaluations": known["evaluation"], "probes": known["probe"], "strange": strange}
+    return Piece(about, (metrics.tokens, metrics.values))
 
 
 def _train(lines: list[bytes]) -> Metrics:
