@@ -10,8 +10,8 @@ from pathlib import Path
 
 from analysis.commands import compare, emergence, export, figure, ledger, report, table
 from analysis.commands.common import STATUS, Commands
+from analysis.pack import opened
 from davinci.errors import UserError
-from davinci.store import Store
 
 COMMANDS = {
     "table": table,
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add(commands)
     options = parser.parse_args(arguments)
     try:
-        return COMMANDS[options.command].run(options, Store(Path(options.store)))
+        return COMMANDS[options.command].run(options, opened(Path(options.store), options.source))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -97,20 +97,21 @@ class Spent:
     attempts: int
 
 
-def load(store: Store, name: str, suite: str | None = None, source: str = "store") -> Sweep:
+def load(store: Store, name: str, suite: str | None = None, source: str | None = None) -> Sweep:
     """Read sweep `name`, or what its runs were evaluated on demand on `suite` (see `on_demand`).
 
     Args:
         store: of the plan, and of the records or the offline W&B files.
         name: of the sweep.
         suite: instead of the sweep's own.
-        source: of the numbers: ``store``, ``offline`` or ``wandb``.
+        source: of the numbers: ``store``, ``offline`` or ``wandb``; by default what the commands' ``--source`` says.
 
     Raises:
         UserError: the sweep was never launched from this store, its plan is one this version cannot read, nothing was
             evaluated on such a suite, or the source holds nothing of the sweep.
     """
     plan = load_plan(store, name)
+    source = source or getattr(store, "source", "store")
     if suite is not None:
         if source != "store":
             raise UserError(f"--suite {suite} --source {source}: W&B holds scores on the sweep's own suite alone")

@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -34,6 +35,13 @@ PACKAGES = ("davinci", "lm_eval", "numpy", "pandas", "pyarrow", "scipy", "torch"
 _NODE_FILES = ("node.json", "records.jsonl", "done.json", "realised.json")
 _MARK = "unpacked.json"
 _SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+
+
+@dataclass(frozen=True)
+class Viewed(Store):
+    """A store of which the numbers are read from `source`: its records, or a mirror of them."""
+
+    source: str = "store"
 
 
 def pack(store: Store, sweep: str, target: Path, externals: Sequence[str] = ()) -> int:
@@ -72,20 +80,22 @@ def pack(store: Store, sweep: str, target: Path, externals: Sequence[str] = ()) 
     return len(files)
 
 
-def opened(path: Path) -> Store:
-    """The store at `path`; an archive is unpacked beside itself, once, into a folder without its suffix.
+def opened(path: Path, source: str = "store") -> Store:
+    """The store at `path`, its numbers read from `source` (`analysis.load`).
+
+    An archive is unpacked beside itself, once, into a folder without its suffix.
 
     Raises:
         UserError: the archive is damaged or none of ours, or its folder is in the way or cannot be made.
     """
     if not path.is_file():
-        return Store(path)
+        return Viewed(path, source)
     digest = file_digest(path)
     folder = path.with_name(path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else f"{path.name}.unpacked")
     if folder.exists():
         mark = folder / _MARK
         if mark.is_file() and read_json(mark) == {"archive": digest}:
-            return Store(folder)
+            return Viewed(folder, source)
         raise UserError(f"{path}: cannot be unpacked, since {folder} is there and holds something else; move it away")
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -98,7 +108,7 @@ def opened(path: Path) -> Store:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be unpacked beside itself ({error.strerror or error})") from None
-    return Store(folder)
+    return Viewed(folder, source)
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -108,7 +118,7 @@ def unpack(path: Path, folder: Path) -> None:
         UserError: it is damaged, cut short, or no archive of `pack`; a member that would leave `folder` is that too.
     """
     try:
-        with path.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:gz") as archive:
+        with gzip.open(path) as packed, tarfile.open(fileobj=packed, mode="r:") as archive:
             members = iter(archive)
             first = next(members, None)
             if first is None or first.name != MANIFEST:
@@ -127,6 +137,8 @@ def unpack(path: Path, folder: Path) -> None:
                 target = folder / member.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
+            while packed.read(1 << 20):  # to the checksum at its end
+                pass
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged, or no archive ({error or type(error).__name__}); copy it again") from None
     if wanted:
@@ -155,7 +167,7 @@ def _members(store: Store, plan: Plan, externals: Sequence[str]) -> Iterator[Pat
     cards = (store.pool(pool) / "card.json" for pool in sorted(pools))
     yield from (path for path in cards if path.is_file())
     yield from sorted((store.root / "suites").glob("*.json"))
-    for name in dict.fromkeys([*plan.question.models, *externals]):
+    for name in dict.fromkeys([*plan.question.table.external, *externals]):
         folders = [path for path in sorted((store.root / "external").glob("*")) if _is_model(path, name)]
         if not folders and name in externals:
             raise UserError(f"--external {name}: {store.root / 'external'} holds no such model")

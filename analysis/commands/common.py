@@ -27,7 +27,19 @@ class Commands:
             epilog=f"examples:\n{examples.rstrip()}\n\n{STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.add_argument("--store", default="store", metavar="PATH", help="folder of the records (default: ./store)")
+        parser.add_argument(
+            "--store",
+            default="store",
+            metavar="PATH",
+            help="folder of the records, or an archive that `export` made, unpacked beside itself (default: ./store)",
+        )
+        parser.add_argument(
+            "--source",
+            default="store",
+            choices=("store", "offline", "wandb"),
+            help="where the numbers are read: the store's records, its offline W&B files, or a W&B server; the plan "
+            "and per-item results are the store's (default: store)",
+        )
         parser.set_defaults(command=name)
         return parser
 
