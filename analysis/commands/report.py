@@ -1,14 +1,22 @@
-"""``report``: a sweep's tables, figures and web page."""
+"""``report``: a sweep's tables, figures and web page, and the index over all sweeps."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import TYPE_CHECKING
 
 from analysis.commands.common import Commands, make_console
+from davinci.errors import UserError
 from davinci.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXAMPLES = """\
   python -m analysis report qa_ratio_stage2_2                       print the table, write the report
+  python -m analysis report                                         every sweep of the store, and the index over them
+  python -m analysis report --index                                 the index alone, from the reports there are
   python -m analysis report qa_ratio_stage2_2 --suite NAME          of what `davinci evaluate --suite` was told
   python -m analysis report qa_ratio_stage2_2 --external SmolLM2-135M   another's model as a column
 """
@@ -18,11 +26,13 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     parser = commands.add(
         "report",
-        "print a sweep's table and write its report",
-        "Compute a sweep's table from its records, print it, and write tables, figures and a web page.",
+        "print sweeps' tables and write their reports",
+        "Compute a sweep's table from its records, print it, and write tables, figures, a web page that needs nothing "
+        "else, and a transparency card; then sweeps/index.html over all sweeps.",
         EXAMPLES,
     )
-    parser.add_argument("sweep", metavar="SWEEP", help="name of the sweep, as in sweeps/SWEEP.yaml")
+    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="names of sweeps (default: all of the store)")
+    parser.add_argument("--index", action="store_true", help="write the index alone, reports as they are")
     parser.add_argument(
         "--suite", metavar="NAME|KEY", help="instead of the sweep's own, a suite that `davinci evaluate` was told"
     )
@@ -36,14 +46,41 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace, store: Store) -> int:
-    """Print the table and write the report's files."""
+    """Write the reports and the index; a sweep that cannot be read does not keep the others from theirs."""
     from rich.text import Text
 
-    from analysis.report import study, verdict_text, write
-    from analysis.tables import render_terminal
+    from analysis.report.index import write_index
 
     console = make_console()
-    found = study(store, options.sweep, options.suite, options.external)
+    names = options.sweeps or sorted(path.parent.name for path in (store.root / "sweeps").glob("*/launched.json"))
+    if options.index and (options.sweeps or options.suite or options.external):
+        raise UserError("--index takes no sweeps and no other option: it lists the reports there are")
+    if not names:
+        raise UserError(f"store {store.root} has no sweep; launch one, or give --store")
+    failed = 0
+    for name in () if options.index else names:
+        try:
+            _report(name, options, store, console)
+        except UserError as error:
+            if len(names) == 1:
+                raise
+            print(f"error: {name}: {error}", file=sys.stderr)
+            failed += 1
+    path, reported, without = write_index(store)
+    rest = f", {without} without a report" if without else ""
+    console.print(Text.assemble(("Index  ", "bold"), f"{path} ({reported} reported{rest})"))
+    return 2 if failed else 0
+
+
+def _report(name: str, options: argparse.Namespace, store: Store, console: Console) -> None:
+    """Print one sweep's table and write its report's files."""
+    from rich.text import Text
+
+    from analysis.findings import study, verdict_text
+    from analysis.report import write
+    from analysis.tables import render_terminal
+
+    found = study(store, name, options.suite, options.external)
     render_terminal(found.table, console)
     console.print()
     if found.models is not None:
@@ -57,8 +94,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
         console.print(Text.assemble(("Above chance ", "bold"), f"{len(above)} of {len(found.chance)}: {names}"))
     for note in found.sweep.notes:
         console.print(Text(f"Note: {note}", style="yellow"))
-    folder = store.sweep(options.sweep) / ("report" if options.suite is None else f"report-{options.suite}")
+    folder = store.sweep(name) / ("report" if options.suite is None else f"report-{options.suite}")
     paths = write(found, folder)
     console.print(Text.assemble(("Report ", "bold"), str(paths[0])))
     console.print(Text(f"       {', '.join(path.name for path in paths[1:])}", style="bright_black"))
-    return 0
