@@ -22,7 +22,6 @@ def negatives(scope: Scope) -> Negatives:
     """Differences at each arm's last point, benchmarks at chance, capabilities not emerged, and trouble."""
     found = scope.found
     tested = [cell for cell in last_cells(scope) if cell.difference is not None]
-    labels = {arm.label for arm in scope.arms}
     verdict = found.verdict
     return Negatives(
         hypothesis=scope.plan.question.hypothesis.text if scope.plan.question.hypothesis else None,
@@ -34,9 +33,7 @@ def negatives(scope: Scope) -> Negatives:
         ),
         tested=len(tested),
         not_above_chance=tuple(row.name for row in found.chance if not row.above),
-        not_emerged=tuple(
-            f"{one.capability} ({one.arm})" for one in found.courses if one.emerged is None and one.arm in labels
-        ),
+        not_emerged=tuple(_not_emerged(scope)),
         troubles=tuple(_troubles(scope)),
     )
 
@@ -49,6 +46,19 @@ def last_cells(scope: Scope) -> Iterable[Cell]:
             cell = scope.found.main.cells.get((arm.label, moment.tokens, column.name))
             if cell is not None:
                 yield cell
+
+
+def _not_emerged(scope: Scope) -> Iterable[str]:
+    """Capabilities that had not emerged by the last probe, with their arms where others have them."""
+    labels = {arm.label for arm in scope.arms}
+    by_name: dict[str, dict[str, bool]] = defaultdict(dict)
+    for one in scope.found.courses:
+        if one.arm in labels:
+            by_name[one.capability][one.arm] = one.emerged is not None
+    for name, emerged in by_name.items():
+        without = [arm for arm, has in emerged.items() if not has]
+        if without:
+            yield name if len(without) == len(emerged) else f"{name} ({some(without)})"
 
 
 def _difference(cell: Cell) -> Difference:

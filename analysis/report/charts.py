@@ -40,7 +40,7 @@ def charts(found: Findings) -> dict[str, Any]:
 
 
 def effects(found: Findings) -> list[dict[str, Any]]:
-    """By column, every arm's difference to the baseline at its last point: mean, half of the 95% interval, in points."""
+    """By column, every arm's difference to the baseline at its last point: mean and half of the interval, in points."""
     index = {arm.label: place for place, arm in enumerate(found.sweep.plan.arms)}
     columns = []
     for column in found.main.columns:

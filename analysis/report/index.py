@@ -26,7 +26,7 @@ class Effect(Frozen):
 
 
 class Summary(Frozen):
-    """What the index says of a sweep: ``report/summary.json``. `metric` is the hypothesis's, or else the last column."""
+    """What the index says of a sweep (``summary.json``); `metric` is the hypothesis's, or else the last column."""
 
     version: int = 1
     sweep: str

@@ -11,9 +11,10 @@ import pytest
 from fabricated_store import BENCHMARKS, fabricate
 
 from analysis.__main__ import main
+from analysis.findings import study
 from analysis.load import load
 from analysis.models import mean_score, read_external
-from analysis.report import page, study
+from analysis.report import page
 from analysis.samples import Grid
 from davinci.errors import UserError
 from davinci.evaluation.item_records import SCHEMA, write

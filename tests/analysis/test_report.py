@@ -14,7 +14,8 @@ from fabricated_store import BENCHMARKS, QUESTION, fabricate
 
 from analysis import layout, tables
 from analysis.__main__ import main
-from analysis.report import Findings, page, study, verdict_text
+from analysis.findings import Findings, study, verdict_text
+from analysis.report import page
 from davinci.store import Store
 from davinci.tracking import records
 
@@ -209,13 +210,14 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.tags: set[str] = set()
         self.ids: list[str] = []
         self.targets: list[str] = []
         self.loads: list[str] = []
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
+        if tag == "script":
+            self.scripts.append(dict(attributes).get("type") or "")
         if tag not in self.VOID:
             self.open.append(tag)
         for name, value in attributes:
@@ -238,7 +240,7 @@ def test_the_page_is_whole_and_loads_nothing(found: Findings) -> None:
     parser = Page()
     parser.feed(text)
     assert parser.open == [] and parser.loads == []
-    assert "script" not in parser.tags and "@import" not in text and "url(http" not in text
+    assert parser.scripts == ["application/json", ""] and "@import" not in text and "url(http" not in text
     assert len(parser.ids) == len(set(parser.ids))
     assert {target.removeprefix("#") for target in parser.targets} <= set(parser.ids)
     assert text.count('href="#behind-') == 40
@@ -253,8 +255,8 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
     assert main(["report", "qa_ratio", "--store", str(tmp_path)]) == 0
     folder = store.sweep("qa_ratio") / "report"
     parser = Page()
-    parser.feed((folder / "report.html").read_text())
-    assert "script" not in parser.tags and parser.open == []
+    parser.feed(text := (folder / "report.html").read_text())
+    assert parser.scripts == ["application/json", ""] and parser.open == [] and "<script>alert" not in text
     assert "<script" not in (folder / "table.md").read_text()
     assert "\\textbf{$<$script$>$alert(1)" in (folder / "table.tex").read_text()
     with (folder / "table.csv").open(newline="") as file:
@@ -272,7 +274,7 @@ def test_the_command_prints_a_table_that_fits_and_writes_every_file(
     written = {path.name for path in (whole.sweep("qa_ratio") / "report").iterdir()}
     assert written == {
         "report.html", "table.md", "table.tex", "table.csv", "table.json", "benchmarks.md", "scores.csv",
-        "figure.pdf", "figure.png", "loss.pdf", "loss.png",
+        "figure.pdf", "figure.png", "loss.pdf", "loss.png", "ledger.json", "ledger.md", "summary.json",
     }  # fmt: skip
     first = (whole.sweep("qa_ratio") / "report" / "table.json").read_bytes()
     assert main(["report", "qa_ratio", "--store", str(whole.root)]) == 0

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from analysis import layout, panels, tables
 from analysis.__main__ import main
-from analysis.report import page, study, verdict_text
+from analysis.findings import study, verdict_text
+from analysis.report import page
 from davinci.planning.plan import load_plan
 from davinci.store import Store, read_json, write_json
 from davinci.tracking import records

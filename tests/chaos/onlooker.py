@@ -115,7 +115,7 @@ def _holds(folder: Path) -> bool:
 
 def tables(store: Store, sweep: str) -> dict[str, str]:
     """Files of the sweep's report that must not depend on what happened on the way."""
-    from analysis.report import study
+    from analysis.findings import study
     from analysis.tables import render_csv, render_json, render_markdown
 
     found = study(store, sweep)

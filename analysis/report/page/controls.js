@@ -1,10 +1,10 @@
 // Legends that show and hide arms in all figures at once, and the figures themselves.
-function controls(host) {
+function controls(host, curves) {
   const bar = html("div", "controls");
   const keys = html("div", "legend");
   const buttons = new Map();
   const mark = () => { for (const [arm, button] of buttons) button.setAttribute("aria-pressed", String(!state.off.has(arm))); };
-  const arms = [...data.arms.keys(), ...([...data.scores, ...data.loss].some((chart) => chart.lines.some((line) => line.arm === SHARED)) ? [SHARED] : [])];
+  const arms = [...data.arms.keys(), ...(curves && [...data.scores, ...data.loss].some((chart) => chart.lines.some((line) => line.arm === SHARED)) ? [SHARED] : [])];
   for (const arm of arms) {
     const button = html("button", "key");
     const swatch = html("i");
@@ -20,8 +20,8 @@ function controls(host) {
   every.addEventListener("click", () => { state.off.clear(); sync(); });
   const seeds = html("button", "small seeds", "each seed");
   seeds.addEventListener("click", () => { state.seeds = !state.seeds; sync(); });
-  bar.append(keys, every, ...(data.seeds.length > 1 ? [seeds] : []));
-  host.prepend(bar);
+  bar.append(keys, every, ...(curves && data.seeds.length > 1 ? [seeds] : []));
+  host.querySelector(".panels").before(bar);
   syncs.push(() => { mark(); seeds.setAttribute("aria-pressed", String(state.seeds)); });
 }
 const syncs = [];
@@ -31,15 +31,15 @@ for (const host of document.querySelectorAll("[data-figures]")) {
   const kind = host.dataset.figures;
   const panels = host.querySelector(".panels");
   if (kind === "effects") for (const column of data.effects) new Effects(panels, column);
-  else if (kind === "timeline") { new Strips(panels, data.timeline); controls(host); }
-  else { for (const chart of data[kind]) new Curves(panels, chart); controls(host); }
+  else if (kind === "timeline") { new Strips(panels, data.timeline); controls(host, false); }
+  else { for (const chart of data[kind]) new Curves(panels, chart); controls(host, true); }
 }
 for (const button of document.querySelectorAll("[data-only]")) {
   button.addEventListener("click", () => {
     const arm = Number(button.dataset.only);
     state.off = new Set([...data.arms.keys()].filter((one) => one !== arm && !data.arms[one].baseline));
     sync();
-    document.querySelector("[data-figures=scores], [data-figures=loss]")?.scrollIntoView({ behavior: "smooth" });
+    document.querySelector("[data-figures=scores], [data-figures=loss]")?.scrollIntoView();
   });
 }
 sync();

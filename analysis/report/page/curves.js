@@ -11,10 +11,13 @@ class Curves {
     const save = html("button", "small", "CSV");
     save.title = "the data behind this figure";
     save.addEventListener("click", () => this.save());
-    head.append(this.reset, save);
+    const tools = html("span", "tools");
+    tools.append(this.reset, save);
+    head.append(tools);
     this.svg = svg("svg", { tabindex: 0, role: "img", "aria-label": `${chart.title}: ${chart.y} over ${chart.x}, a line an arm; arrow keys read values` });
     this.figure.append(head, this.svg);
     host.append(this.figure);
+    this.dense = chart.lines.some((line) => line.x.length > 40);
     this.places = [...new Set(chart.lines.flatMap((line) => line.x))].sort((a, b) => a - b);
     this.svg.addEventListener("pointermove", (event) => this.move(event));
     this.svg.addEventListener("pointerdown", (event) => this.press(event));
@@ -118,8 +121,8 @@ class Curves {
       for (const one of seeds) plot.append(svg("path", { d: this.path(line.x, one), class: "seed", style }));
       return;
     }
-    plot.append(svg("path", { d: this.path(line.x, line.mean), class: line.x.length > 40 ? "curve dense" : "curve", style }));
-    if (line.x.length > 12) return;
+    plot.append(svg("path", { d: this.path(line.x, line.mean), class: this.dense ? "curve dense" : "curve", style }));
+    if (this.dense || line.x.length > 12) return;
     line.x.forEach((x, at) => {
       if (!known(line.mean[at])) return;
       plot.append(svg("circle", { cx: this.px(x), cy: this.py(line.mean[at]), r: 3.6, class: "dot", style: `fill:${colour(line.arm)}` }));

@@ -18,7 +18,7 @@ class Effects {
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("height", height);
     this.svg.replaceChildren();
-    const ends = this.column.rows.flatMap((row) => [row.mean - (row.half ?? 0), row.mean + (row.half ?? 0)]);
+    const ends = this.column.rows.flatMap((row) => [row.mean - (row.half ?? 0), row.mean + (row.half ?? 0), row.paper ?? 0]);
     const most = 1.08 * Math.max(1, ...ends.map(Math.abs));
     const px = (value) => words + 6 + ((value + most) / (2 * most)) * (width - words - 18);
     for (const at of ticks(-most, most, Math.max(2, Math.floor((width - words) / 60)))) {
@@ -33,7 +33,7 @@ class Effects {
       group.append(svg("text", { x: 0, y: y + 4, class: "label" }, text.length > fits ? `${text.slice(0, fits - 1)}\u2026` : text));
       if (known(row.half)) group.append(svg("line", { x1: px(row.mean - row.half), x2: px(row.mean + row.half), y1: y, y2: y, class: "whisker", style: `stroke:${colour(row.arm)}` }));
       group.append(svg("circle", { cx: px(row.mean), cy: y, r: 5, class: "effect", style: `stroke:${colour(row.arm)};fill:${row.apart ? colour(row.arm) : "var(--paper)"}` }));
-      if (known(row.paper)) group.append(svg("path", { d: `M${px(Math.max(-most, Math.min(most, row.paper)))} ${y - 8}v16`, class: "published" }));
+      if (known(row.paper)) group.append(svg("path", { d: `M${px(row.paper)} ${y - 8}v16`, class: "published" }));
       const box = svg("rect", { x: 0, y: y - ROW / 2, width, height: ROW, fill: "transparent" });
       box.addEventListener("pointermove", (event) => {
         const lines = [[row.arm, `${signed(row.mean)}${known(row.half) ? ` \u00b1 ${row.half.toFixed(1)}` : ""}`, row.apart ? "told from noise" : "cannot be told from noise"]];

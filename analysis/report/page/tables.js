@@ -10,7 +10,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];
-  const select = html("select");
+  const select = document.createElement("select");
   function sort(column, order) {
     const sorted = [...rows];
     if (order) {
@@ -25,7 +25,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heads.forEach((head, index) => (order && index === column ? head.setAttribute("aria-sort", order) : head.removeAttribute("aria-sort")));
   }
   heads.forEach((head, column) => {
-    const button = html("button");
+    const button = document.createElement("button");
     button.append(...head.childNodes);
     button.title = "sort by this column";
     head.append(button);
