@@ -10,7 +10,7 @@ from analysis.chance import AboveChance, above_chance
 from analysis.comparison import Comparison, compare
 from analysis.load import Sweep, load
 from analysis.replicates import Floor, floor
-from analysis.samples import Grid
+from analysis.samples import Grid, Moment
 from analysis.tables import Table
 from analysis.verdict import Verdict, judge
 from davinci.store import Store
@@ -32,6 +32,11 @@ class Findings:
     floor: Floor | None
     courses: tuple[emergence.Course, ...]
     models: Table | None = None
+
+    @property
+    def last_shown(self) -> dict[str, Moment]:
+        """The last point that the table shows of each arm on its own."""
+        return {arm: moment for arm, moment in self.main.rows if arm is not None}
 
 
 def study(store: Store, name: str, suite: str | None = None, externals: Sequence[str] = ()) -> Findings:

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
 
     from analysis import emergence
     from analysis.load import load
-    from analysis.report import save_timeline
+    from analysis.report.files import save_timeline
     from analysis.tables import render_terminal
 
     sweep = load(store, options.sweep)

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
     """Draw each sweep's figures into its folder."""
     from analysis import panels
     from analysis.figures import drawing
-    from analysis.report import study
+    from analysis.findings import study
 
     for name in options.sweeps:
         found = study(store, name)

@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace, store: Store) -> int:
     """Print each sweep's table."""
     from analysis import tables
-    from analysis.report import study
+    from analysis.findings import study
 
     for name in options.sweeps:
         table = study(store, name).table

@@ -39,13 +39,11 @@ def negatives(scope: Scope) -> Negatives:
 
 
 def last_cells(scope: Scope) -> Iterable[Cell]:
-    """The table's cells of every arm at its last point."""
-    for arm in scope.arms:
-        moment = scope.found.grid.last(arm.label)
-        for column in scope.found.main.columns:
-            cell = scope.found.main.cells.get((arm.label, moment.tokens, column.name))
-            if cell is not None:
-                yield cell
+    """The table's cells of every arm at the last point that it shows."""
+    last, labels = scope.found.last_shown, {arm.label for arm in scope.arms}
+    for arm, moment in last.items():
+        if arm in labels:
+            yield from scope.found.main.row(arm, moment)
 
 
 def _not_emerged(scope: Scope) -> Iterable[str]:

@@ -45,14 +45,13 @@ def effects(found: Findings) -> list[dict[str, Any]]:
     columns = []
     for column in found.main.columns:
         rows = []
-        for arm, place in index.items():
-            last = found.grid.last(arm)
-            cell = found.main.cells.get((arm, last.tokens, column.name))
-            if cell is None or cell.difference is None:
+        for arm, last in found.last_shown.items():
+            cell = found.main.cells[arm, last.tokens, column.name]
+            if cell.difference is None:
                 continue
             rows.append(
                 {
-                    "arm": place,
+                    "arm": index[arm],
                     "at": last.name,
                     "mean": _short(100 * float(cell.difference.mean)),
                     "half": _short(100 * float(cell.difference.half_width)),

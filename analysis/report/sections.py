@@ -34,7 +34,7 @@ class Line:
 
 def lines(found: Findings) -> list[Line]:
     """The main table, row by row."""
-    by_arm = found.sweep.plan.question.table.rows == "arm"
+    by_arm = found.main.view.rows == "arm"
     rows: list[Line] = []
     for index, (arm, moment) in enumerate(found.main.rows):
         group, name = layout.stubs(found.main, arm, moment)
