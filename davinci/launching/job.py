@@ -44,6 +44,7 @@ from davinci.launching.reconcile import (
     train_rows,
     unprobed,
 )
+from davinci.launching.snapshot import program
 from davinci.launching.tasks import Task, is_trained
 from davinci.store import Store, read_json, write_json
 from davinci.tracking.records import read
@@ -170,6 +171,7 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ra
     from davinci.training.numerics import configure
 
     configure(job.cluster.threads)
+    program()  # Its digest is taken before anyone edits what runs here.
     store = Store(Path(job.store))
     for node in job.nodes:
 
@@ -371,12 +373,26 @@ def mark_done(
             ),
             "replay_differs": previous is not None and previous["weights_digest"] != digest,
             "records_bytes": size,
+            "environment": _environment(node, previous, digest, store),
             "spikes": sum(row["kind"] == "spike" and begin < row["tokens"] <= node.end for row in rows),
             "heldout": sorted({row["tokens"] for row in rows if row["kind"] == "heldout"}),
             "evaluated": new + still_evaluated(previous, new, rows),
             "probed": [one.model_dump() for one in _probed(previous, probing) if not unprobed(node, (one,), rows)],
         },
     )
+
+
+def _environment(node: Node, previous: dict[str, Any] | None, digest: str, store: Store) -> dict[str, Any]:
+    """On what the weights were computed, as their checkpoint says, and by which program: kept while the weights are."""
+    if previous is not None and previous["weights_digest"] == digest and "environment" in previous:
+        found: dict[str, Any] = previous["environment"]
+        return found
+    try:
+        values: dict[str, Any] = read_json(store.checkpoint(node.id, node.end) / "state.json").get("numerics", {})
+    except FileNotFoundError:
+        values = {}
+    # Weights that were there before this program are not its own.
+    return values | ({"code": program()} if previous is None else {})
 
 
 def _probed(previous: dict[str, Any] | None, probing: Sequence[Probing]) -> list[Probing]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import davinci
@@ -13,13 +15,8 @@ from davinci.store import Store, sync
 
 def snapshot(store: Store) -> str:
     """Copy the package to ``code/<digest>/`` unless it is there; returns the digest of its files' names and bytes."""
-    package = Path(davinci.__file__).parent
-    files = sorted(path for path in package.rglob("*") if path.is_file() and _belongs(path.relative_to(package)))
-    digest = hashlib.sha256()
-    contents = {path.relative_to(package.parent): path.read_bytes() for path in files}
-    for name, content in contents.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    key = digest.hexdigest()[:16]
+    contents = _contents()
+    key = _digest(contents)
     target = code_folder(store, key)
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +34,25 @@ def snapshot(store: Store) -> str:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return key
+
+
+@cache
+def program() -> str:
+    """The digest of the program that runs here, by which `snapshot` would keep it."""
+    return _digest(_contents())
+
+
+def _contents() -> dict[Path, bytes]:
+    package = Path(davinci.__file__).parent
+    files = sorted(path for path in package.rglob("*") if path.is_file() and _belongs(path.relative_to(package)))
+    return {path.relative_to(package.parent): path.read_bytes() for path in files}
+
+
+def _digest(contents: Mapping[Path, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def code_folder(store: Store, digest: str) -> Path:

@@ -73,7 +73,7 @@ def fits(card: Card) -> None:
 
 
 def test_the_schema_is_that_of_the_classes() -> None:
-    assert read_json(SCHEMA) == Card.model_json_schema(), "docs/analysis.md says how to write it anew"
+    assert read_json(SCHEMA) == Card.model_json_schema(), "docs/report.md says how to write it anew"
 
 
 def test_a_whole_sweep(card: Card) -> None:

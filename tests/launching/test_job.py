@@ -16,9 +16,10 @@ from davinci.launching.job import Interrupted, Job, perform, read_job, run_job
 from davinci.launching.launch import write_jobs
 from davinci.launching.manifests import record
 from davinci.launching.reconcile import plan_remaining
+from davinci.launching.snapshot import program
 from davinci.launching.status import run_states
 from davinci.planning.plan import Plan, load_plan
-from davinci.store import Store
+from davinci.store import Store, read_json, write_json
 from davinci.tracking.records import read
 
 LEAF = "c0-s0"
@@ -80,6 +81,16 @@ def test_a_plan_is_done_once(store: Store) -> None:
     ]
     assert all((store.node(LEAF) / row["items_file"]).is_file() for row in rows)
     assert phases(run_all(plan, store)) == []
+
+
+def test_done_says_which_program_trained_it(store: Store) -> None:
+    run_all(launch_fakes.make_plan(), store)
+    assert {mark["environment"]["code"] for mark in marks(store).values()} == {program()}
+    mark = store.node(LEAF) / "done.json"
+    write_json(mark, read_json(mark) | {"environment": {"code": "another", "device": "NVIDIA H100"}})
+    before = digests(store)
+    run_all(launch_fakes.make_plan(evaluation={"limit": 3}), store)  # evaluated by this program, trained by that one
+    assert digests(store) == before and marks(store)[LEAF]["environment"]["device"] == "NVIDIA H100"
 
 
 def test_another_suite_is_only_evaluated(store: Store) -> None:
