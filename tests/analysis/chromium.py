@@ -118,10 +118,12 @@ class Chromium:
 
     def place(self, selector: str, across: float = 0.5) -> tuple[float, float]:
         """Scroll an element into view and say where it is: at `across` of its width, in the middle of its height."""
+        # Two frames later the page has heard of the scrolling.
         box = self.js(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
-            "e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect(); "
-            "return [b.left, b.top, b.width, b.height]; })()"
+            f"new Promise(done => {{ const e = document.querySelector({json.dumps(selector)}); "
+            "e.scrollIntoView({block: 'center', behavior: 'instant'}); "
+            "const box = () => { const b = e.getBoundingClientRect(); done([b.left, b.top, b.width, b.height]); }; "
+            "requestAnimationFrame(() => requestAnimationFrame(box)); })"
         )
         return box[0] + across * box[2], box[1] + box[3] / 2
 

@@ -21,7 +21,7 @@ class Effects {
     const ends = this.column.rows.flatMap((row) => [row.mean - (row.half ?? 0), row.mean + (row.half ?? 0), row.paper ?? 0]);
     const most = 1.08 * Math.max(1, ...ends.map(Math.abs));
     const px = (value) => words + 6 + ((value + most) / (2 * most)) * (width - words - 18);
-    for (const at of ticks(-most, most, Math.max(2, Math.floor((width - words) / 60)))) {
+    for (const at of ticks(-most, most, Math.max(4, Math.floor((width - words) / 40)))) {
       this.svg.append(svg("line", { x1: px(at), x2: px(at), y1: top, y2: height - 20, class: at === 0 ? "axis" : "grid" }));
       this.svg.append(svg("text", { x: px(at), y: height - 6, "text-anchor": "middle" }, at === 0 ? "0" : (at > 0 ? "+" : "\u2212") + Math.abs(Number(at.toPrecision(3)))));
     }
