@@ -86,6 +86,11 @@ def evaluate(
     return served(folder, key_of, load, store.pool(node.pool), evaluation, store, settings, between)
 
 
+def is_kept(weights: Sequence[Path], node: Node, evaluation: Evaluation, store: Store) -> bool:
+    """Whether `evaluate` of these would find its results."""
+    return items_file(store, node, cache_key(weights, node, evaluation, store)).is_file()
+
+
 def served(
     folder: Path,
     key_of: Callable[[Evaluation], str],

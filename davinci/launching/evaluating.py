@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from davinci.config import Node
@@ -78,17 +79,30 @@ def results_of(asked: Asked, node: Node, store: Store, should_stop: Callable[[],
         Halted: `should_stop` turned true before the suite was through.
     """
     from davinci.evaluation.evaluate import evaluate
-    from davinci.model.weights import AVERAGE, WEIGHTS
 
     checkpoint = store.checkpoint(node.id, asked.demand.tokens)
-    file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
-    folders = [store.checkpoint(state.node, state.tokens) for state in asked.demand.states] or [checkpoint]
 
     def between() -> None:
         if should_stop():
             raise Halted(f"{node.id} at {asked.demand.tokens} tokens: asked to stop")
 
-    return evaluate(checkpoint, node, asked.evaluation, store, [folder / file for folder in folders], between)
+    return evaluate(checkpoint, node, asked.evaluation, store, _weights(asked, node, store), between)
+
+
+def is_kept(asked: Asked, node: Node, store: Store) -> bool:
+    """Whether the results are kept already, recorded or not."""
+    from davinci.evaluation.evaluate import is_kept
+
+    return is_kept(_weights(asked, node, store), node, asked.evaluation, store)
+
+
+def _weights(asked: Asked, node: Node, store: Store) -> list[Path]:
+    """The files of weights that are evaluated, or whose mean is."""
+    from davinci.model.weights import AVERAGE, WEIGHTS
+
+    file = AVERAGE if asked.demand.weights == "average" else WEIGHTS
+    states = [(state.node, state.tokens) for state in asked.demand.states] or [(node.id, asked.demand.tokens)]
+    return [store.checkpoint(*state) / file for state in states]
 
 
 def evaluate_lacking(

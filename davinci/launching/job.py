@@ -29,6 +29,7 @@ from davinci.launching.evaluating import (
     evaluate_lacking,
     evaluate_state,
     evaluated,
+    is_kept,
     still_evaluated,
 )
 from davinci.launching.lock import Lock, WaitAbandoned
@@ -173,6 +174,9 @@ def run_job(job: Job, report: Report, should_stop: Callable[[], bool], ranks: Ra
     configure(job.cluster.threads)
     program()  # Its digest is taken before anyone edits what runs here.
     store = Store(Path(job.store))
+    if job.task == "early":
+        _evaluate_early(job, store, should_stop)
+        return
     for node in job.nodes:
 
         def on_wait(owner: object, node: Node = node) -> None:
@@ -232,6 +236,26 @@ def _evaluate_node(
         raise UserError(f"{error}: it is not trained, or it was removed; launch the sweep again") from None
 
 
+def _evaluate_early(job: Job, store: Store, should_stop: Callable[[], bool]) -> None:
+    from davinci.launching import early
+
+    try:
+        early.evaluate(
+            lambda: [(node, one) for node in job.nodes for one in _asked(job, node, store)], store, should_stop
+        )
+    except Halted as error:
+        raise Interrupted(str(error)) from None
+
+
+def _early(job: Job, node: Node, asked: Sequence[Asked], store: Store) -> Callable[[int], None]:
+    """What has the states of a node evaluated while its chain trains, where that is done."""
+    if job.task != "train" or job.cluster.kind != "slurm":
+        return lambda tokens: None
+    from davinci.launching.early import Herald
+
+    return Herald(job, node.id, asked, store)
+
+
 def _prune(job: Job, node: Node, store: Store) -> None:
     """Remove what was there only to be evaluated, where the sweep says so."""
     if any(job.suites[demand.suite].keep == "last" for demand in job.demands.get(node.id, ())):
@@ -278,6 +302,7 @@ def _run_node(
     if left.train:
         if left.start == node.begin:
             _check_parent(node, store)
+        reached = _early(job, node, asked, store)
         called = {} if ranks is None else {"ranks": _called(ranks, node, sorted(due))}
         require_gpus(job.cluster.gpus_per_node, **called)
         report({"event": "phase", "node": node.id, "phase": "training"})
@@ -286,7 +311,7 @@ def _run_node(
             store,
             checkpoints=sorted(due),
             attempt=attempt,
-            progress=_Throttled(node.id, report),
+            progress=_Throttled(node.id, report, reached),
             should_stop=should_stop,
             heldout_sequences=job.heldout_sequences,
             probes=probes(job, node, store, left),
@@ -297,8 +322,10 @@ def _run_node(
         left = remaining(node, asked, store, is_valid, probing)
         if left.train:
             raise RuntimeError(f"training of {node.id} ended without all it was asked for: {left}")
+        if node.id != job.nodes[-1].id:
+            reached(node.end + 1)
     for one in asked:
-        if one.demand not in left.evaluations or job.task == "train":
+        if one.demand not in left.evaluations or (job.task == "train" and not is_kept(one, node, store)):
             continue
         if should_stop():
             raise Interrupted("asked to stop")
@@ -420,14 +447,16 @@ def _check_parent(node: Node, store: Store) -> None:
 
 
 class _Throttled:
-    """Forwards progress a few times a second."""
+    """Forwards progress a few times a second, and tells `reached` of all of it."""
 
-    def __init__(self, node: str, report: Report) -> None:
+    def __init__(self, node: str, report: Report, reached: Callable[[int], None]) -> None:
         self._node = node
         self._report = report
+        self._reached = reached
         self._next = 0.0
 
     def __call__(self, tokens: int, tokens_per_second: float, loss: float) -> None:
+        self._reached(tokens)
         now = time.monotonic()
         if now >= self._next:
             self._next = now + REPORT_SECONDS

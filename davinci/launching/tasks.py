@@ -14,7 +14,8 @@ from davinci.planning.plan import Chain, Plan
 
 EVALUATION = ".evaluation"
 
-Task = Literal["all", "train", "evaluate"]
+# Where evaluation is separate, ``early`` evaluates states of a chain that still trains (see `early`).
+Task = Literal["all", "train", "evaluate", "early"]
 
 
 def tasks(plan: Plan) -> list[Chain]:

@@ -136,11 +136,14 @@ def _lead(path: Path, job: Job, stop: threading.Event, ranks: Ranks | None) -> O
         return run()
     slots = store.jobs(job.sweep) / "slots"
     count = job.cluster.max_parallel
+    is_early = job.task == "early"  # It waits for no place: what it would do is done in the end anyway.
     try:
-        with Slot(slots, count, lambda: say(f"waiting: {count} jobs of the sweep run"), stop.is_set):
+        with Slot(
+            slots, count, lambda: say(f"waiting: {count} jobs of the sweep run"), lambda: is_early or stop.is_set()
+        ):
             return run()
     except WaitAbandoned:
-        return Outcome(state="stopped", log=str(log_path(store, job.sweep, job.chain)))
+        return Outcome(state="done" if is_early else "stopped", log=str(log_path(store, job.sweep, job.chain)))
 
 
 def _stand(job: Job, store: Store) -> attempts.Stand:

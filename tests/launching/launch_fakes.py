@@ -193,13 +193,22 @@ def items_file(store: Store, node: Node, key: str) -> Path:
     return store.node(node.id) / "evaluations" / f"{key}.parquet"
 
 
+def is_kept(weights: Sequence[Path], node: Node, evaluation: Any, store: Store) -> bool:
+    return items_file(store, node, _key(weights, evaluation)).is_file()
+
+
+def _key(weights: Sequence[Path], evaluation: Any) -> str:
+    key = weights_digest(weights[-1].parent)[:12] + evaluation.key
+    if [file.name for file in weights] != ["model.safetensors"]:
+        key += "".join(f"-{file.parent.name}.{file.stem}" for file in weights)
+    return key
+
+
 def evaluate(
     checkpoint: Path, node: Node, evaluation: Any, store: Store, weights: Sequence[Path] = (), between: Any = None
 ) -> list[Any]:
     """The key of what is evaluated names the files, where it is not the checkpoint's own weights."""
-    key = weights_digest(checkpoint)[:12] + evaluation.key
-    if [file.name for file in weights] != ["model.safetensors"]:
-        key += "".join(f"-{file.parent.name}.{file.stem}" for file in weights)
+    key = _key(weights, evaluation)
     path = items_file(store, node, key)
     rendezvous(f"{node.id}.evaluates")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +240,7 @@ def stand_ins() -> dict[str, ModuleType]:
         "davinci.model.weights": _module(
             weights_digest=weights_digest, WEIGHTS="model.safetensors", AVERAGE="average.safetensors"
         ),
-        "davinci.evaluation.evaluate": _module(evaluate=evaluate, items_file=items_file),
+        "davinci.evaluation.evaluate": _module(evaluate=evaluate, items_file=items_file, is_kept=is_kept),
         "davinci.evaluation.settings": _module(settings_digest=settings_digest),
     }
 

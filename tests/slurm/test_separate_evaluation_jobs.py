@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import launch_fakes
 import pytest
-from slurm_jobs import SLURM, field, is_done, jobs, state, submit, wait_for
+from slurm_jobs import SLURM, field, is_done, jobs, state, submit, wait_for, wait_until
 
 from davinci.__main__ import main
+from davinci.launching.early import EARLY
 from davinci.launching.job import read_job
 from davinci.store import Store
 from davinci.tracking.records import read
@@ -42,7 +44,7 @@ def test_evaluation_follows_training_and_alone_is_submitted_again(
     capsys.readouterr()
     assert submit(plan, store) == 0
     assert "submitted 1 jobs" in capsys.readouterr().out
-    assert jobs(store).keys() == {"c1-s0.evaluation"}
+    assert {name for name in jobs(store) if not name.endswith(EARLY)} == {"c1-s0.evaluation"}
     wait_for(store)
     assert is_done(store)
 
@@ -98,3 +100,37 @@ def test_evaluate_on_demand(store: Store, capsys: pytest.CaptureFixture[str]) ->
     assert {row["tokens"] for row in read(store.records("c0-s0"), "evaluation")} >= {168, 192, 200, 216, 240}
     assert main(words) == 0
     assert "submitted 0 jobs for 0 states" in capsys.readouterr().out
+
+
+def test_states_are_evaluated_while_training_goes_on(store: Store, control: Path) -> None:
+    os.mkfifo(control / "c0-s0.7")
+    assert submit(launch_fakes.make_plan(arms=1, cluster=SLURM | CHEAP), store) == 0
+    wait_until(lambda: "c0-s0.early" in jobs(store))
+    early = jobs(store)["c0-s0.early"]
+    wait_until(lambda: state(early) == "COMPLETED")
+    assert len(list((store.node("c0-s0") / "evaluations").iterdir())) == 1, "of the state in the middle"
+    assert not read(store.records("c0-s0"), "evaluation"), "training holds the records"
+    with (control / "c0-s0.7").open("wb"):
+        pass
+    wait_for(store)
+    assert is_done(store)
+    assert {row["tokens"] for row in read(store.records("c0-s0"), "evaluation")} == {200, 240}
+    assert read_job(store.jobs("fake") / "c0-s0.early.json").task == "early"
+
+
+def test_where_jobs_may_not_submit_all_is_evaluated_in_the_end(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "tools" / "sbatch"
+    tool.parent.mkdir()
+    tool.write_text(
+        f'#!/bin/sh\n[ -z "$IN_JOB" ] && exec env IN_JOB=1 {shutil.which("sbatch")} "$@"\n'
+        "echo 'sbatch: error: not from a node' >&2\nexit 1\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    assert submit(launch_fakes.make_plan(arms=1, cluster=SLURM | CHEAP), store) == 0
+    wait_for(store)
+    assert is_done(store) and "c0-s0.early" not in jobs(store)
+    log = (store.jobs("fake") / "c0-s0.log").read_text()
+    assert "not evaluated early: cluster=slurm: " in log and "not from a node" in log
