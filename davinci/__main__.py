@@ -22,7 +22,7 @@ examples:
   python -m davinci where qa-30-s0-1f2e3d4c       paths of a run's records, checkpoints and logs
   python -m davinci evaluate qa-30-s0-1f2e3d4c --checkpoint all   every checkpoint that is there, on the run's suite
   python -m davinci gc                            checkpoints that no launched sweep needs
-  python -m davinci sync qa_ratio_stage2_2        send finished runs to W&B, offline or online as the sweep says
+  python -m davinci sync qa_ratio_stage2_2        send finished runs to W&B
 
 exit status: 0 success, 1 runs failed, 2 a mistake (one line says which), 130 stopped by Ctrl-C
 """
@@ -199,9 +199,21 @@ def _parser() -> argparse.ArgumentParser:
     build = _Commands(data).add("build", "build a pool: text, tokenizer, shards, benchmark items", module="data_build")
     build.add_argument("pool", metavar="POOL")
 
-    sync = commands.add("sync", "send finished runs to W&B; sends nothing twice")
+    sync = commands.add(
+        "sync",
+        "send finished runs to W&B",
+        "Those that were mirrored offline too. Nothing is sent twice: stopped or killed midway, the same command goes "
+        "on. It needs an API key: `wandb login`, or WANDB_API_KEY.",
+        "1 W&B refused some of them, ",
+    )
     sync.add_argument("sweep", metavar="SWEEP")
-    sync.add_argument("--watch", action="store_true", help="take ids of finished runs, one a line, from standard input")
+    how = sync.add_mutually_exclusive_group()
+    how.add_argument("--offline", action="store_true", help="only write W&B's offline files, into the store")
+    how.add_argument(
+        "--watch",
+        action="store_true",
+        help="mirror as the sweep says, also while runs train, until standard input ends",
+    )
     return parser
 
 

@@ -89,6 +89,7 @@ def launch(plan: Plan, store: Store, cluster: Cluster, tracking: Tracking, only:
                 else f"nothing of it is left to train or evaluate ({done} of {len(plan.runs)} runs are done)"
             )
             return 0
+        mirror.start()
         retries = max(place.max_retries for place in places.values())
         pool = Pool(store, plan.sweep, schedule, jobs, board, display, size, threads, retries, on_run=mirror.add)
         with present(store, plan.sweep), display:

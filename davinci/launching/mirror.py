@@ -1,25 +1,35 @@
-"""The launcher's side of the W&B mirror: one subprocess, told of runs as they finish, that can harm nothing."""
+"""The launcher's side of the W&B mirror: one subprocess for the whole sweep, which can harm nothing."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from davinci.config import Tracking
 from davinci.launching.progress import Display
 from davinci.store import Store
-from davinci.tracking.wandb_mirror import is_mirrored
+from davinci.tracking import wandb_mirror
 
-# How long the launcher waits for the mirror once all runs are over, in seconds.
-PATIENCE = {"offline": 120.0, "online": 600.0}
+# Once all runs are over, the launcher waits for the mirror as long as it says something every so many seconds.
+PATIENCE = 90.0
+
+
+def command(sweep: str, store: Store) -> list[str]:
+    """What mirrors `sweep` as it was launched, until its standard input ends."""
+    return [sys.executable, "-m", "davinci", "sync", sweep, "--store", str(store.root), "--watch"]
 
 
 class Mirror:
-    """Sends finished runs to W&B from a separate process; a context manager that waits for it at the end."""
+    """Mirrors the sweep to W&B from a separate process: online while runs train, offline as they finish.
+
+    A context manager that waits for it at the end.
+    """
 
     def __init__(self, sweep: str, store: Store, tracking: Tracking, display: Display) -> None:
         self._sweep = sweep
@@ -29,12 +39,21 @@ class Mirror:
         self._log = store.jobs(sweep) / "wandb.log"
         self._sent: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
+        self._view: wandb_mirror.Mirror | None = None
+
+    def start(self) -> None:
+        """Begin, where there is something to mirror before a run has finished."""
+        if self._tracking.mode == "online" and self._process is None:
+            self._process = self._start()
 
     def add(self, run: str) -> None:
-        """Have the run `run` mirrored, unless it already is."""
-        if self._tracking.mode == "disabled" or run in self._sent or is_mirrored(self._store, self._sweep, run):
+        """Have the finished run `run` mirrored, unless it already is."""
+        if self._tracking.mode == "disabled" or run in self._sent:
             return
         if self._process is None:
+            self._view = self._view or wandb_mirror.Mirror(self._store, self._sweep, None, print)
+            if self._view.is_mirrored(run):
+                return
             self._process = self._start()
         assert self._process.stdin is not None
         self._sent.add(run)
@@ -44,9 +63,14 @@ class Mirror:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "davinci", "sync", self._sweep, "--store", str(self._store.root), "--watch"]
         with self._log.open("ab") as output:
-            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, process_group=0)
+            return subprocess.Popen(
+                command(self._sweep, self._store),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -56,20 +80,39 @@ class Mirror:
     ) -> None:
         if self._process is None:
             return
-        again = f"python -m davinci sync {self._sweep} --store {shlex.quote(str(self._store.root))}"
+        later = f"python -m davinci sync {self._sweep} --store {shlex.quote(str(self._store.root))}"
+        if self._tracking.mode == "offline":
+            later += " --offline"
         try:
             assert self._process.stdin is not None
             with suppress(OSError):
                 self._process.stdin.close()
-            status = self._process.wait(timeout=PATIENCE[self._tracking.mode])
+            status = _wait(self._process, self._log)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             self._process.kill()
             self._process.wait()
-            self._display.say(f"W&B did not finish in time and was stopped; later: {again}", "yellow")
+            self._display.say(f"W&B did not finish in time and was stopped; later: {later}", "yellow")
             return
         if status:
-            self._display.say(f"W&B mirroring failed (log: {self._log}); later: {again}", "yellow")
-        else:
+            self._display.say(f"W&B mirroring failed (log: {self._log}); later: {later}", "yellow")
+        elif self._sent:
             self._display.say(
                 f"W&B: {len(self._sent)} runs mirrored {self._tracking.mode} ({self._store.wandb})", "dim"
             )
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path) -> int:
+    """Exit status of `process`, once it is over.
+
+    Raises:
+        subprocess.TimeoutExpired: nothing came to `log` for `PATIENCE` seconds.
+    """
+    size, deadline = 0, time.monotonic() + PATIENCE
+    while True:
+        try:
+            return process.wait(timeout=max(0.0, min(1.0, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if (now := log.stat().st_size) > size:
+                size, deadline = now, time.monotonic() + PATIENCE
+            elif time.monotonic() >= deadline:
+                raise

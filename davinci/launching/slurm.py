@@ -27,6 +27,7 @@ from davinci.launching.attempts import attempts_path
 from davinci.launching.job import Job, job_path, read_job
 from davinci.launching.local import thread_environment
 from davinci.launching.lock import Lock
+from davinci.launching.mirror import command
 from davinci.launching.progress import Display
 from davinci.launching.slurm_queue import queue
 from davinci.launching.snapshot import code_folder, snapshot
@@ -215,9 +216,8 @@ def _mirror(sweep: str, store: Store, job: Job, ids: Mapping[str, str]) -> None:
     executor.update_parameters(
         **wanted(job.cluster, f"{sweep}/wandb", None, gpus=False), dependency=f"afterany:{':'.join(_arrays(ids))}"
     )
-    command = [sys.executable, "-m", "davinci", "sync", sweep, "--store", str(store.root)]
     with _no_job_around():
-        executor.submit(subprocess.check_call, command)
+        executor.submit(subprocess.check_call, command(sweep, store), stdin=subprocess.DEVNULL)
 
 
 def _arrays(ids: Mapping[str, str]) -> list[str]:

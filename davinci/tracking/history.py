@@ -24,7 +24,9 @@ Scores of other weights than those trained stand under ``eval_average``, ``eval_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from davinci.store import Store
@@ -43,31 +45,54 @@ _VALUES = {
 RECORD = ("attempt", "step", "time")
 
 
-def history(store: Store, manifest: dict[str, Any]) -> History:
+def history(store: Store, manifest: dict[str, Any], upto: Mapping[str, int] | None = None) -> History:
     """All metrics of a run, the stretches it shares with other runs included.
 
     Of evaluations those on the run's own suite, of the weights that it asks for there: another arm may have asked the
-    same state for something else.
+    same state for something else. `upto` are the tokens by node after which rows do not count yet.
     """
-    prefixes = _asked(manifest)
     found: History = {}
     evaluations: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row, prefix in rows_of(store, manifest, upto):
+        if row["kind"] == "evaluation":
+            evaluations.setdefault((row["tokens"], prefix), []).append(row)
+        found.setdefault(row["tokens"], {}).update(metrics(row, prefix))
+    for (tokens, prefix), rows in evaluations.items():
+        found[tokens].update(averages(rows, prefix))
+    return dict(sorted(found.items()))
+
+
+def rows_of(
+    store: Store, manifest: dict[str, Any], upto: Mapping[str, int] | None = None
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """The record rows that `history` is made of, each with the prefix that its scores have."""
+    prefixes = _asked(manifest)
     for node in manifest["nodes"]:
-        for row in read(store.records(node["id"])):
-            tokens = row["tokens"]
-            if not within(tokens, node["begin"], node["end"]):
+        end = min(node["end"], (upto or {}).get(node["id"], node["end"]))
+        for row in _read(store.records(node["id"])):
+            if not within(row["tokens"], node["begin"], end):
                 continue
             prefix = "eval"
             if row["kind"] == "evaluation":
                 suite = str(row.get("suite"))
-                if suite not in (asked := prefixes.get(tokens, prefixes[None])):
+                if suite not in (asked := prefixes.get(row["tokens"], prefixes[None])):
                     continue
                 prefix = asked[suite]
-                evaluations.setdefault((tokens, prefix), []).append(row)
-            found.setdefault(tokens, {}).update(metrics(row, prefix))
-    for (tokens, prefix), rows in evaluations.items():
-        found[tokens].update(averages(rows, prefix))
-    return dict(sorted(found.items()))
+            yield row, prefix
+
+
+def _read(path: Path) -> Sequence[dict[str, Any]]:
+    """`read`, once for all runs that share a stretch."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return _read_as_of(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_as_of(path: Path, size: int, time: int) -> Sequence[dict[str, Any]]:
+    return read(path)
 
 
 def within(tokens: int, begin: int, end: int) -> bool:

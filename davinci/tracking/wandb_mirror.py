@@ -1,176 +1,226 @@
-"""W&B as a mirror of finished runs: a copy of the records, never the truth.
+"""W&B as a mirror of a sweep: a copy of the records, never the truth.
 
-A run's W&B id is a hash of sweep and run, so mirroring it again continues the same W&B run. A marker in the store keeps
-what was sent; a run whose records did not change is skipped without importing wandb.
+One process mirrors all runs of a sweep, apart from those that train: whatever becomes of W&B, they do not notice. What
+it shows are committed rows only: of a stretch that is not done, those up to its last checkpoint, since what comes after
+may be trained again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
-from davinci.errors import UserError, nearest
-from davinci.store import Store, read_json, write_json
-from davinci.tracking.history import History, Values, history, summary
+from davinci.store import Store
+from davinci.tracking import wandb_lineage as lineage
+from davinci.tracking.history import History, history, summary
+from davinci.tracking.wandb_runs import Shown, launched, shown
+from davinci.tracking.wandb_sent import Sent
+from davinci.tracking.wandb_session import Session, Unreachable, reset
 
-_TAG_LENGTH = 64
+Mode = Literal["offline", "online"]
 
 
-def run_ids(store: Store, sweep: str) -> list[str]:
-    """Ids of the sweep's runs, from their manifests.
+class Mirror:
+    """Sends what W&B does not have yet of a sweep.
+
+    Args:
+        store: whose records.
+        sweep: its name.
+        mode: where to; None for what each run's `tracking.mode` says.
+        log: told what was sent, a line each.
 
     Raises:
         UserError: the sweep was never launched from this store.
     """
-    return sorted(_manifests(store, sweep))
+
+    def __init__(self, store: Store, sweep: str, mode: Mode | None, log: Callable[[str], None]) -> None:
+        self._store = store
+        self._mode = mode
+        self._log = log
+        self._plan = launched(store, sweep)
+        self._sessions: dict[str, Session] = {}
+        self.shown = shown(store, sweep)
+
+    @property
+    def modes(self) -> set[Mode]:
+        """Where it sends to."""
+        return {mode for one in self.shown.values() if (mode := self._mode_of(one)) is not None}
+
+    def is_finished(self, name: str) -> bool:
+        """Whether everything of a run or trunk is trained."""
+        return self.shown[name].is_finished(self._store)
+
+    def is_mirrored(self, name: str) -> bool:
+        """Whether W&B has everything that the records hold, as far as file sizes and times tell."""
+        one = self.shown[name]
+        mode = self._mode_of(one)
+        return mode is None or self._sent(one, mode).records == _stamp(self._store, one)
+
+    def send(self, name: str) -> None:
+        """Send what is new of a run or trunk; it stays open in W&B while it trains.
+
+        Raises:
+            Unreachable: W&B does not answer; what it has is known.
+            Refused: it does not take this run.
+            UserError: it takes none.
+        """
+        one = self.shown[name]
+        mode = self._mode_of(one)
+        finished = one.is_finished(self._store)
+        if mode is None or not (finished or mode == "online"):
+            return
+        stamp = _stamp(self._store, one)  # Before reading: rows that arrive meanwhile make the next pass look again.
+        sent = self._sent(one, mode)
+        if sent.records == stamp:
+            return
+        rows = history(self._store, one.manifest, one.committed(self._store))
+        if not finished and not any(tokens > one.begin for tokens in rows):
+            return  # its trunk shows what there is
+        _mark_stages(rows, one)
+        if finished or sent.missing(rows):
+            self._send(name, one, mode, sent, rows, stamp if finished else None)
+
+    def close(self) -> None:
+        """End what is still open: those runs do not train any more, though they are not finished.
+
+        Raises:
+            Unreachable: W&B does not answer.
+        """
+        for session in self._sessions.values():
+            session.close(exit_code=1)
+        self._sessions.clear()
+
+    def abandon(self) -> None:
+        """Let go of everything that is open, as it is: what W&B does not have is sent again."""
+        self._sessions.clear()
+        reset()
+
+    def _send(
+        self, name: str, one: Shown, mode: Mode, sent: Sent, rows: History, stamp: list[list[Any]] | None
+    ) -> None:
+        """`stamp` is that of the records of a finished run; None while it trains."""
+        evaluations = lineage.evaluated(self._store, one) if stamp else []
+        outputs = self._outputs(one, evaluations) if stamp else []
+        known = {artifact.version for artifact in outputs} <= set(sent.artifacts)
+        if name not in self._sessions and not sent.missing(rows) and known and sent.confirmed == len(sent.rows):
+            sent.records = stamp
+            sent.write()
+            return
+        session = self._sessions.get(name) or self._open(one, mode, sent)
+        self._sessions[name] = session
+        if session.closer is None:
+            missing = sent.missing(rows)
+            for tokens, values in missing.items():
+                sent.note(tokens, values)
+            sent.write()  # Before anything is on its way.
+            for tokens, values in missing.items():
+                session.log(tokens, values)
+            session.summarise(summary(rows))
+            if missing:
+                self._log(f"{name}: {len(missing)} rows sent to W&B run {one.id}")
+            if stamp is None:
+                return
+            if not known:
+                self._send_lineage(one, session, sent, outputs, evaluations)
+        session.close()
+        del self._sessions[name]
+        if mode == "online" and (arrived := session.arrived(session.step)) < session.step:
+            raise Unreachable(f"W&B has {arrived} of the {session.step} rows of {name}")
+        sent.folders += [session.folder] if mode == "offline" else []
+        if evaluations and not known:
+            self._send_evaluation(one, mode, sent, evaluations)
+        sent.confirmed, sent.records = len(sent.rows), stamp
+        sent.artifacts = sorted({*sent.artifacts, *(artifact.version for artifact in outputs)})
+        sent.write()
+
+    def _open(self, one: Shown, mode: Mode, sent: Sent) -> Session:
+        if mode == "offline":
+            for identity in (one.id, lineage.evaluation_of(one).id):
+                self._remove_leftovers(identity, sent.folders)
+            sent.cut(sent.confirmed)
+        session = Session(one, self._store, mode, first_step=len(sent.rows))
+        if session.rows_before > len(sent.rows):  # Sent from elsewhere, or the notes are lost.
+            sent.cut(0)
+            for tokens, values in session.rows():
+                sent.note(tokens, values)
+        sent.cut(session.rows_before)
+        return session
+
+    def _outputs(self, one: Shown, evaluations: list[dict[str, Any]]) -> list[lineage.Artifact]:
+        """The checkpoints that the run's own training left, and its evaluation."""
+        own = [node for node in one.nodes if node["begin"] >= one.begin]
+        states = {(point["node"], point["tokens"]) for point in one.manifest["points"]}
+        states = {(node, tokens) for node, tokens in states if node in {node["id"] for node in own}}
+        states |= {(node["id"], node["end"]) for node in own[-1:]}
+        found = [lineage.checkpoint(self._store, node, tokens) for node, tokens in sorted(states)]
+        return found + ([lineage.evaluation(self._store, one, evaluations)] if evaluations else [])
+
+    def _send_lineage(
+        self,
+        one: Shown,
+        session: Session,
+        sent: Sent,
+        outputs: list[lineage.Artifact],
+        evaluations: list[dict[str, Any]],
+    ) -> None:
+        if (data := lineage.dataset(one, self._store, self._plan)) is not None:
+            lineage.send(session, data, used=True)
+        parents = [node for node in one.nodes if node["end"] <= one.begin]
+        if parents:
+            lineage.send(session, lineage.checkpoint(self._store, parents[-1]["id"], one.begin), used=True)
+        for artifact in outputs:
+            if artifact.type == "checkpoint":
+                lineage.send(session, artifact, used=False)
+        if evaluations:
+            sent.note(one.nodes[-1]["end"], {"evaluations": len(evaluations)})
+            sent.write()
+            session.log(one.nodes[-1]["end"], _table(session, evaluations))
+
+    def _send_evaluation(self, one: Shown, mode: Mode, sent: Sent, evaluations: list[dict[str, Any]]) -> None:
+        session = Session(lineage.evaluation_of(one), self._store, mode)
+        for node, tokens in sorted({(row["node"], row["tokens"]) for row in evaluations}):
+            lineage.send(session, lineage.checkpoint(self._store, node, tokens), used=True)
+        lineage.send(session, lineage.evaluation(self._store, one, evaluations), used=False)
+        session.summarise({f"eval/{row['benchmark']}": row["score"] for row in evaluations})
+        session.close()
+        sent.folders += [session.folder] if mode == "offline" else []
+
+    def _mode_of(self, one: Shown) -> Mode | None:
+        mode = self._mode or one.tracking["mode"]
+        return None if mode == "disabled" else mode
+
+    def _sent(self, one: Shown, mode: Mode) -> Sent:
+        path = self._store.wandb / "mirrored" / f"{one.id}.{mode}.json"
+        return Sent.read(path, {**one.tracking, "mode": mode})
+
+    def _remove_leftovers(self, identity: str, folders: list[str]) -> None:
+        """Remove offline runs that a killed mirror left half-written: they are sent again whole."""
+        for path in self._store.wandb.glob(f"offline-run-*-{identity}"):
+            if path.name not in folders:
+                shutil.rmtree(path)
 
 
-def is_finished(store: Store, sweep: str, run: str) -> bool:
-    """Whether every node of the run is marked done."""
-    return all((store.node(node["id"]) / "done.json").is_file() for node in _manifest(store, sweep, run)["nodes"])
+def _table(session: Session, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    columns = lineage.COLUMNS
+    return session.table("evaluations", columns, ([row[name] for name in columns] for row in evaluations))
 
 
-def is_mirrored(store: Store, sweep: str, run: str) -> bool:
-    """Whether W&B has everything the run's records hold, as far as file sizes and times tell."""
-    manifest = _manifest(store, sweep, run)
-    return bool(_marker(store, manifest).get("records") == _stamp(store, manifest))
+def _mark_stages(rows: History, one: Shown) -> None:
+    """Note the stage's place in the first row of each stage and in its last: a step curve of boundaries."""
+    for place, (_, begin, end) in enumerate(one.stages):
+        inside = [tokens for tokens in rows if begin < tokens <= end]
+        for tokens in {*inside[:1], end} & rows.keys():
+            rows[tokens]["stage/place"] = place
 
 
-def mirror(store: Store, sweep: str, runs: Sequence[str], log: Callable[[str], None]) -> None:
-    """Send what W&B does not have yet of `runs`; offline or online as each run's `tracking.mode` says.
-
-    Raises:
-        Exception: whatever wandb raises; what was sent before is marked.
-    """
-    manifests = _manifests(store, sweep)
-    for run in runs:
-        manifest = manifests[run]
-        if manifest["config"]["tracking"]["mode"] == "disabled":
-            continue
-        stamp = _stamp(store, manifest)  # Before reading: rows that arrive meanwhile make the next pass look again.
-        marker = _marker(store, manifest)
-        if marker.get("records") == stamp:
-            continue
-        rows = history(store, manifest)
-        sent: dict[str, str] = marker.get("sent", {})
-        digests = {str(tokens): _digest(values) for tokens, values in rows.items()}
-        new = {tokens: values for tokens, values in rows.items() if sent.get(str(tokens)) != digests[str(tokens)]}
-        folders: list[str] = marker.get("folders", [])
-        if new:
-            _remove_leftovers(store, wandb_id(sweep, run), folders)
-            folders = [*folders, _send(store, manifest, new, summary(rows))]
-            log(f"{run}: {len(new)} rows sent to W&B run {wandb_id(sweep, run)}")
-        write_json(
-            _marker_path(store, manifest),
-            {"target": _target(manifest), "records": stamp, "sent": digests, "folders": folders},
-        )
-
-
-def wandb_id(sweep: str, run: str) -> str:
-    """The W&B id of a run: the same wherever and whenever it is mirrored."""
-    return hashlib.sha256(f"{sweep}/{run}".encode()).hexdigest()[:16]
-
-
-def _send(store: Store, manifest: dict[str, Any], rows: History, final: Values) -> str:
-    """Log `rows` to the run's W&B run; returns the name of its local folder."""
-    os.environ["WANDB_SILENT"] = "true"
-    os.environ["WANDB_ERROR_REPORTING"] = "false"
-    import wandb
-
-    config, tracking = manifest["config"], manifest["config"]["tracking"]
-    tags = [manifest["arm"], config["scale"]["name"], f"seed {manifest['seed']}"]
-    store.wandb.mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        id=wandb_id(manifest["sweep"], manifest["id"]),
-        resume="allow",
-        name=f"{manifest['arm']} seed {manifest['seed']}",
-        group=manifest["sweep"],
-        job_type="run",
-        tags=[tag[:_TAG_LENGTH] for tag in tags],
-        config={**config, "run_id": manifest["id"], "nodes": [node["id"] for node in manifest["nodes"]]},
-        project=tracking["project"],
-        entity=tracking["entity"],
-        mode=tracking["mode"],
-        dir=store.root,  # wandb adds its own folder "wandb", which is store.wandb.
-        settings=wandb.Settings(
-            console="off",
-            silent=True,
-            disable_git=True,
-            disable_code=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,
-        ),
-    )
-    try:
-        run.define_metric("tokens", hidden=True)
-        run.define_metric("*", step_metric="tokens")
-        for tokens, values in rows.items():
-            run.log({"tokens": tokens, **values})
-        run.summary.update(final)
-        return Path(run.dir).parent.name
-    finally:
-        run.finish()
-
-
-def _remove_leftovers(store: Store, identity: str, folders: Sequence[str]) -> None:
-    """Remove offline runs that a killed mirror left half-written: they are sent again whole."""
-    for path in store.wandb.glob(f"offline-run-*-{identity}"):
-        if path.name not in folders:
-            shutil.rmtree(path)
-
-
-def _manifests(store: Store, sweep: str) -> dict[str, dict[str, Any]]:
-    path = store.runs(sweep)
-    if not path.is_file():
-        if (path.parent / "plan.json").is_file():
-            raise UserError(f"sweep {sweep!r} was planned but never launched; launch it without plan_only=true")
-        known = [path.parent.name for path in (store.root / "sweeps").glob("*/runs.json")]
-        raise UserError(f"store {store.root} has no sweep {sweep!r}" + nearest(sweep, known))
-    manifests: dict[str, dict[str, Any]] = read_json(path)
-    return manifests
-
-
-def _manifest(store: Store, sweep: str, run: str) -> dict[str, Any]:
-    manifests = _manifests(store, sweep)
-    if run not in manifests:
-        raise UserError(f"sweep {sweep} has no run {run!r}" + nearest(run, manifests))
-    return manifests[run]
-
-
-def _target(manifest: dict[str, Any]) -> dict[str, Any]:
-    tracking: dict[str, Any] = manifest["config"]["tracking"]
-    return tracking
-
-
-def _marker_path(store: Store, manifest: dict[str, Any]) -> Path:
-    return store.wandb / "mirrored" / f"{wandb_id(manifest['sweep'], manifest['id'])}.json"
-
-
-def _marker(store: Store, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What was sent to the run's present target; empty if nothing was."""
-    path = _marker_path(store, manifest)
-    marker: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return marker if marker.get("target") == _target(manifest) else {}
-
-
-def _stamp(store: Store, manifest: dict[str, Any]) -> list[list[Any]]:
+def _stamp(store: Store, one: Shown) -> list[list[Any]]:
     """Size and time of each record file, and the range of it that belongs to the run."""
     stamp = []
-    for node in manifest["nodes"]:
+    for node in one.nodes:
         path = store.records(node["id"])
         status = path.stat() if path.is_file() else None
         stamp.append(
             [node["id"], node["begin"], node["end"], *([status.st_size, status.st_mtime_ns] if status else [])]
         )
     return stamp
-
-
-def _digest(values: Values) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -50,7 +50,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
 def test_a_finished_run_is_mirrored_once(launch: Launch) -> None:
     assert launch.mirror() == f"W&B: 1 runs mirrored offline ({launch.store.wandb})\n"
     assert launch.mirror() == ""
-    assert len(list(launch.store.wandb.glob("offline-run-*"))) == 1
+    assert len(list(launch.store.wandb.glob("offline-run-*"))) == 2, "it and its evaluation"
 
 
 def test_a_failure_is_one_line_with_the_log(launch: Launch) -> None:
@@ -61,5 +61,5 @@ def test_a_failure_is_one_line_with_the_log(launch: Launch) -> None:
 
 
 def test_patience_ends(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(mirror.PATIENCE, "offline", 0.0)
+    monkeypatch.setattr(mirror, "PATIENCE", 0.0)
     assert launch.mirror().startswith("W&B did not finish in time and was stopped; later: ")

@@ -19,6 +19,7 @@ class Offline:
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: list[Any] = field(default_factory=list)
+    artifacts: list[Any] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
     exit_code: int | None = None
 
@@ -45,6 +46,8 @@ def read_offline(folder: Path) -> Offline:
                 found.history.append(_items(record.item))
             case "metric":
                 found.metrics.append(record)
+            case "artifact":
+                found.artifacts.append(record)
             case "exit":
                 found.exit_code = record.exit_code
     return found
