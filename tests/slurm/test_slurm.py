@@ -51,7 +51,7 @@ def test_a_plan_runs_to_its_end(
     wait_for_all(store)
     assert {state(job) for job in ids.values()} == {"COMPLETED"}
     assert is_done(store)
-    assert len(list(store.wandb.glob("offline-run-*"))) == 4
+    assert len(list((store.wandb / "mirrored").iterdir())) == 6, "four runs and two trunks"
     assert submit(plan, store) == 0
     assert "all 4 runs are done" in capsys.readouterr().out
     assert digests(store) == run_here(plan, Store(tmp_path / "undisturbed"))
