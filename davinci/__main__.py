@@ -23,6 +23,7 @@ examples:
   python -m davinci evaluate qa-30-s0-1f2e3d4c --checkpoint all   every checkpoint that is there, on the run's suite
   python -m davinci gc                            checkpoints that no launched sweep needs
   python -m davinci sync qa_ratio_stage2_2        send finished runs to W&B
+  python -m davinci dashboard qa_ratio_stage2_2   a W&B workspace of its scores, losses and factors
 
 exit status: 0 success, 1 runs failed, 2 a mistake (one line says which), 130 stopped by Ctrl-C
 """
@@ -214,6 +215,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="mirror as the sweep says, also while runs train, until standard input ends",
     )
+
+    dashboard = commands.add(
+        "dashboard",
+        "a sweep's W&B workspace",
+        "Domain scores over tokens by arm, loss by domain, factors against final scores, the ablation table. Written "
+        "to a file of the store, and saved in W&B where the sweep is mirrored online.",
+    )
+    dashboard.add_argument("sweep", metavar="SWEEP")
+    dashboard.add_argument("--save", action="store_true", help="save it in W&B also where the sweep is offline")
     return parser
 
 
