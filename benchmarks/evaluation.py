@@ -2,7 +2,8 @@
 
 A decoder is trained for some steps on the embedded pool and exported for transformers. Both sides answer lm-eval's
 requests of the embedded benchmarks, ranked choices (few-shot too) and written answers; HFLM at the best of several
-batch sizes. The table also says how far the log-likelihoods are apart and how many written answers differ.
+batch sizes. The table also says how far the log-likelihoods are apart, how many written answers differ, and what
+evaluation takes of a tiny run.
 
 Usage: python benchmarks/evaluation.py [--quick] [--threads 1] [--rounds 3] [--store STORE] [--peers FOLDER]
 
@@ -18,10 +19,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
 from _peers import peer_python
+from _share import share
 from _table import Row, finish
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -39,8 +42,10 @@ from davinci.training.numerics import configure
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "lm-eval[hf]==0.4.13")
-BATCHES = (1, 8, 32, 64, 128)
-STEPS = {"1M": 200, "6M": 60, "20M": 30}
+BATCHES = (8, 32, 64, 128)
+STEPS = {"1M": 60, "6M": 60, "20M": 30}
+# Items of each benchmark: a round of the larger sizes would take minutes with all 300.
+ITEMS = {"1M": 300, "6M": 100, "20M": 40}
 LENGTH = 512
 
 
@@ -115,7 +120,7 @@ def prepare(shape: Shape, card: PoolCard, pools: Path, folder: Path, given: argp
         "folder": str(EMBEDDED_TASKS),
         "items": str(store.pool(POOL) / "tasks"),
         "shots": given.shots,
-        "limit": given.limit,
+        "limit": given.limit or ITEMS[shape.name],
     }
     (folder / "race.json").write_text(json.dumps(race))
 
@@ -170,18 +175,20 @@ def agreement(shape: Shape, kind: str, folder: Path) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round at 1M on 40 items a benchmark")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round at 1M, 40 items a benchmark, a tenth of the run"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shots", type=int, default=0)
     parser.add_argument("--limit", type=int, default=None, help="items of each benchmark")
-    parser.add_argument("--sizes", nargs="+", choices=[one.name for one in SHAPES], default=["1M", "20M"])
+    parser.add_argument("--sizes", nargs="+", choices=[one.name for one in SHAPES], default=["1M", "6M", "20M"])
     parser.add_argument("--cpu-time", action="store_true", help="processor time, for a machine that others use too")
     parser.add_argument("--store", type=Path, default=Path("store"), help="where the embedded pool is, or is built")
     parser.add_argument("--peers", type=Path, default=Path.home() / ".cache" / "davinci-evaluation-peers")
     given = parser.parse_args()
     if given.quick:
-        given.rounds, given.sizes, given.limit = 1, ["1M"], 40
+        given.rounds, given.sizes, given.limit = 1, ["1M"], given.limit or 40
     store = Store(given.store)
     card = read_card(store, POOL)
     if card is None:
@@ -199,6 +206,8 @@ def main() -> None:
             count = parameters(node_of(shape, card, 1).model, card.tokenizer.vocab_size)
             print(f"{shape.name}: {count:,} parameters", flush=True)
             rows += race(shape, card, store.root / "pools", given, python)
+    clock = time.process_time if given.cpu_time else time.perf_counter
+    rows.append(share(card, store.root / "pools", given.threads, 10 if given.quick else 1, clock))
     threads = f"{given.threads} thread{'s' * (given.threads > 1)}"
     finish(f"Evaluation on a CPU, {threads}, against HFLM", rows)
 

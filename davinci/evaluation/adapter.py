@@ -8,6 +8,7 @@ context is the end-of-text token. No hub, no transformers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from davinci.config import Node
 from davinci.errors import UserError
+from davinci.evaluation.settings import file_digest_once
 from davinci.model.cache import KVCache
 from davinci.model.decoder import Decoder
 from davinci.model.generate import BATCH_TOKENS, generate
@@ -31,6 +33,8 @@ from davinci.store import Store
 END_OF_TEXT = 0
 DEFAULT_GENERATION_TOKENS = 256
 BATCH_PROMPTS = 256
+# More texts than these are encoded anew for the next checkpoint: their tokens would fill the memory.
+KEPT_TEXTS = 50_000
 # Scores over the vocabulary that are alive at once.
 BATCH_LOGITS = 1 << 26
 
@@ -44,11 +48,12 @@ class DecoderLM(TemplateLM):
     Args:
         model: on the device to run on; put into evaluation mode. Its ``max_position_embeddings`` is the context length.
         tokenizer: its token 0 ends a text.
+        encoded: token ids of texts by that tokenizer; others are added.
 
     `truncated` counts the requests that did not fit and lost their beginning.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, encoded: dict[str, list[int]] | None = None) -> None:
         super().__init__()
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -57,7 +62,7 @@ class DecoderLM(TemplateLM):
         self._device = model.unembedding.device
         self._reader = Reader(self.model)
         self._batch_tokens = BATCH_TOKENS[self._device.type]
-        self._encoded: dict[str, list[int]] = {}
+        self._encoded = {} if encoded is None else encoded
 
     @property
     def eot_token_id(self) -> int:
@@ -227,8 +232,17 @@ def load(weights: Sequence[Path], node: Node, store: Store) -> DecoderLM:
     from davinci.model.weights import load_mean
 
     model = load_mean(weights, node.model, node.vocab_size)
-    tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
-    return DecoderLM(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+    file = store.pool(node.pool) / "tokenizer.json"
+    tokenizer, encoded = _tokenizer(file, file_digest_once(file))
+    if len(encoded) > KEPT_TEXTS:
+        encoded.clear()
+    return DecoderLM(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, encoded)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(file: Path, digest: str) -> tuple[Tokenizer, dict[str, list[int]]]:
+    """A tokenizer, and what it made of texts: each checkpoint that a process evaluates is asked the same."""
+    return Tokenizer.from_file(str(file)), {}
 
 
 def _cut(text: str, until: tuple[str, ...]) -> str:

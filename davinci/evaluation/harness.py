@@ -67,7 +67,7 @@ def run(
     for name, benchmark in evaluation.benchmarks.items():
         loaded = loaded_tasks[name]
         for task in loaded["tasks"].values():
-            if task.OUTPUT_TYPE == "multiple_choice":
+            if task.OUTPUT_TYPE == "multiple_choice" and benchmark.metric.partition(",")[0] == "acc_tokens":
                 offer_per_token(task, lm)
             task.set_config("num_fewshot", benchmark.num_fewshot)
             task.set_fewshot_seed(fewshot_seed)
