@@ -59,7 +59,7 @@ def test_items_and_scores_agree(store: Store, node: Node, save: Callable[[int], 
         if result.protocol == "ppl":
             benchmark = evaluation.benchmarks[result.benchmark]
             rows = loading.load(result.benchmark, benchmark, evaluation, store.pool("embedded") / "tasks")
-            labels = rows["tasks"][result.benchmark].dataset["test"]["label"][:12]
+            labels = [row["label"] for row in rows["tasks"][result.benchmark].dataset["test"][:12]]
             assert np.array_equal(result.frame["score"] == 1.0, result.frame["chosen"] == labels)
             assert result.frame["text"].isna().all()
         else:
