@@ -108,8 +108,9 @@ class Energy(Frozen):
 
 
 class Compute(Frozen):
-    """Planned against recorded. Tokens and FLOPs count training; recorded hours count all from a node's first to its
-    last record, attempt by attempt, evaluation included. `mfu` is recorded FLOPs over those hours at the peak."""
+    """Planned against recorded. Tokens and FLOPs count training; recorded hours are those from a node's first to
+    its last training record, attempt by attempt, benchmarks not included. `mfu` is recorded FLOPs over those hours at
+    the accelerator's peak."""
 
     accelerator: str
     accelerators: Positive

@@ -90,6 +90,6 @@ def _energy(accelerator: str, hours: float, supply: Supply) -> Energy | None:
         assumptions=(
             "Accelerators draw this power for all of the recorded time: an estimate, not a measurement.",
             "Hosts, network and storage are not counted but for what the PUE adds.",
-            "Time that left no records (queueing, start-up, failed attempts before their first record) is not counted.",
+            "Hours are those of training: benchmarks, queueing, start-up and what left no records are not counted.",
         ),
     )

@@ -1,7 +1,7 @@
 // What the figures share: the data embedded in the page, what the reader switched off, and small helpers.
 const data = JSON.parse(document.getElementById("data").textContent);
 const state = { off: new Set(), seeds: false };
-const SHARED = -1, LEFT = 46, RIGHT = 12, TOP = 24, BOTTOM = 38, HEIGHT = 250;
+const SHARED = -1, LEFT = 46, RIGHT = 12, TOP = 24, BOTTOM = 38, HEIGHT = 250, MOST_BANDS = 9;
 const name = (arm) => (arm === SHARED ? "shared by all arms" : data.arms[arm].label);
 const colour = (arm) => (arm === SHARED ? "var(--shared)" : `var(--c${data.arms[arm].colour})`);
 const known = (value) => value !== null && value !== undefined;

@@ -59,7 +59,7 @@ class Curves {
     const clip = svg("clipPath", { id });
     clip.append(svg("rect", { x: LEFT - 5, y: TOP - 5, width: width - LEFT - RIGHT + 10, height: HEIGHT - TOP - BOTTOM + 10 }));
     const plot = svg("g", { "clip-path": `url(#${id})` });
-    for (const line of this.visible) this.band(plot, line);
+    if (this.visible.length <= MOST_BANDS) for (const line of this.visible) this.band(plot, line);
     for (const line of this.visible) this.line(plot, line);
     for (const at of this.chart.spikes) plot.append(svg("line", { x1: this.px(at), x2: this.px(at), y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM - 8, class: "spike" }));
     this.cursor = svg("g");

@@ -3,7 +3,7 @@ class Effects {
   constructor(host, column) {
     this.column = column;
     this.figure = html("figure");
-    this.svg = svg("svg", { role: "img", "aria-label": `${column.title}: each arm's difference to the baseline with its 95% interval` });
+    this.svg = svg("svg", { preserveAspectRatio: "xMinYMin meet", role: "img", "aria-label": `${column.title}: each arm's difference to the baseline with its 95% interval` });
     const scroll = html("div", "tall");
     scroll.append(this.svg);
     this.figure.append(html("figcaption", "", column.title), scroll);
