@@ -14,7 +14,7 @@ from davinci.errors import UserError, nearest
 from davinci.planning.plan import Plan, PlannedRun
 from davinci.store import Store
 from davinci.tracking.history import averages, metrics, score_prefix, within
-from davinci.tracking.wandb_mirror import wandb_id
+from davinci.tracking.wandb_runs import wandb_id
 
 
 @dataclass
