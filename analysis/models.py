@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def read_external(store: Store, name: str, grid: Grid) -> External:
     Raises:
         UserError: there is no such model, or it has no score on any benchmark of the sweep.
     """
-    folder = _folder(store, name)
+    folder = external_folder(store, name)
     suites = read_json(folder / "scores.json") if (folder / "scores.json").is_file() else {}
     wanted: dict[str, Any] = {}
     for arm in grid.sweep.plan.arms:
@@ -69,7 +70,7 @@ def read_external(store: Store, name: str, grid: Grid) -> External:
         ]
         if found:
             _, items, one = max(found, key=lambda one: one[:2])
-            scores[benchmark] = Score(one["score"], _error(folder, one["key"], benchmark), items)
+            scores[benchmark] = Score(one["score"], item_error(folder, one["key"], benchmark), items)
             ours = max((int(row.items) for row in grid.all_rows if row.benchmark == benchmark), default=0)
             fewer += [f"{benchmark} ({items} of {ours})"] if items < ours else []
             cut += [f"{benchmark} ({one['truncated']})"] if one["truncated"] else []
@@ -105,7 +106,12 @@ def columns(store: Store, names: Sequence[str], grid: Grid) -> list[External]:
     return found
 
 
-def _folder(store: Store, name: str) -> Any:
+def external_folder(store: Store, name: str) -> Path:
+    """The folder of a model that `davinci evaluate hf:PATH` evaluated, by its name or the part before the digest.
+
+    Raises:
+        UserError: no model is called so, or several are.
+    """
     known = sorted(path for path in (store.root / "external").glob("*") if path.is_dir())
     found = [path for path in known if path.name == name] or [
         path for path in known if path.name.rpartition("-")[0] == name
@@ -119,7 +125,7 @@ def _folder(store: Store, name: str) -> Any:
     return found[0]
 
 
-def _error(folder: Any, key: str, benchmark: str) -> float:
+def item_error(folder: Path, key: str, benchmark: str) -> float:
     """Standard error of the mean over the benchmark's items.
 
     Two items right and two wrong are added, so that one who knows all of few items is not sure of all the others

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ from analysis.load import Sweep
 from analysis.samples import DOMAINS, Grid
 from davinci.planning.identity import human_tokens
 
-# Okabe & Ito 2008: told apart by all common forms of colour blindness, in this order down to three lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe & Ito 2008, Color Universal Design: told apart by all common forms of colour blindness. Yellow is left out and
+# those of less than 3:1 on white come last; they are drawn on a dark edge.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+LIGHT_COLOURS = COLOURS[5:]
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 SHARED_COLOUR = "#8a929a"
 SHARED_LABEL = "shared by all arms"
@@ -25,7 +28,18 @@ SMOOTHING = 0.02
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: `x` in tokens since initialisation; `low` and `high` are the lowest and highest seed."""
+    """One curve: `x` in the panel's unit, most often tokens since initialisation; `low` and `high` are the lowest and
+    highest seed.
+
+    Attributes:
+        half: half of the 95% interval of each point, NaN where none is known; drawn where `whiskers`.
+        tag: what is written at the line's end, such as its gain.
+        name: of the line in the data, where `label` stands for several.
+        published: not measured here: dashed, its markers hollow.
+        faint: context: thin and light, and not in the legend.
+        joined: whether its points are joined.
+        values: what else the data says of the whole line (its gain, run ids).
+    """
 
     label: str
     colour: str
@@ -34,21 +48,32 @@ class Line:
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    half: np.ndarray | None = None
+    whiskers: bool = False
+    tag: str = ""
+    name: str = ""
+    published: bool = False
+    faint: bool = False
+    joined: bool = True
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Panel:
     """One plot. `boundaries` are stage starts (tokens, stage); `ticks` overrides the x axis; `guide` is (y, label);
-    `spikes` are (tokens, colour) of steps to be marked."""
+    `spikes` are (tokens, colour) of steps to be marked; `levels` are (y, colour) of dotted lines, the height that lines
+    started at; `categories`: the ticks are names, with room for points beside each other."""
 
     title: str
     x_label: str
     y_label: str
     lines: tuple[Line, ...]
     boundaries: tuple[tuple[int, str], ...]
-    ticks: tuple[tuple[int, str], ...] = ()
+    ticks: tuple[tuple[float, str], ...] = ()
     guide: tuple[float, str] | None = None
     spikes: tuple[tuple[float, str], ...] = ()
+    levels: tuple[tuple[float, str], ...] = ()
+    categories: bool = False
 
 
 def styles(sweep: Sweep) -> dict[str, tuple[str, str]]:
@@ -102,7 +127,7 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
 
 def loss_panels(sweep: Sweep) -> list[Panel]:
     """Training loss over the whole run and over the stages the arms do not share; held-out bits per byte by domain."""
-    fork = _fork(sweep)
+    fork = fork_of(sweep)
     training = _training_lines(sweep)
     panels = []
     if training and fork:
@@ -150,7 +175,7 @@ def _line(label: str, colour: str, marker: str, points: Sequence[tuple[int, list
 
 def _after(line: Line, begin: int) -> Line:
     keep = line.x >= begin
-    return Line(line.label, line.colour, line.marker, line.x[keep], line.mean[keep], line.low[keep], line.high[keep])
+    return replace(line, x=line.x[keep], mean=line.mean[keep], low=line.low[keep], high=line.high[keep])
 
 
 def boundaries(sweep: Sweep, begin: int) -> tuple[tuple[int, str], ...]:
@@ -178,7 +203,7 @@ def _owners(sweep: Sweep) -> dict[str, set[str]]:
     return arms
 
 
-def _fork(sweep: Sweep) -> int:
+def fork_of(sweep: Sweep) -> int:
     """Tokens up to which all arms are one; 0 where they differ from the start, are one to the end, or there is one."""
     if len(sweep.plan.arms) == 1:
         return 0
@@ -188,7 +213,7 @@ def _fork(sweep: Sweep) -> int:
     return fork if fork < max(node.end for node in sweep.plan.nodes.values()) else 0
 
 
-def _grouped(sweep: Sweep) -> list[tuple[str, str, str, list[str]]]:
+def grouped(sweep: Sweep) -> list[tuple[str, str, str, list[str]]]:
     """``(label, colour, marker, nodes)`` of the shared stretch and of each arm's own."""
     owners = _owners(sweep)
     many = len(sweep.plan.arms)
@@ -204,7 +229,7 @@ def _spikes(sweep: Sweep, begin: int) -> list[tuple[float, str]]:
     """Tokens and colour of each step from `begin` on whose loss or gradient norm was a spike."""
     return [
         (float(tokens), colour)
-        for _, colour, _, nodes in _grouped(sweep)
+        for _, colour, _, nodes in grouped(sweep)
         for node in nodes
         for tokens in sweep.spikes.get(node, ())
         if tokens >= begin
@@ -213,7 +238,7 @@ def _spikes(sweep: Sweep, begin: int) -> list[tuple[float, str]]:
 
 def _training_lines(sweep: Sweep) -> list[Line]:
     lines = []
-    for label, colour, _, nodes in _grouped(sweep):
+    for label, colour, _, nodes in grouped(sweep):
         frames = [sweep.train[node].dropna() for node in nodes if node in sweep.train]
         if not frames or not (rows := pd.concat(frames)).size:
             continue
@@ -230,7 +255,7 @@ def _heldout_lines(sweep: Sweep, domain: str, averaged: bool) -> list[Line]:
     rows = rows[rows["averaged"] == averaged]
     points: dict[str, list[tuple[int, list[float]]]] = {}
     lines = []
-    for label, colour, marker, nodes in _grouped(sweep):
+    for label, colour, marker, nodes in grouped(sweep):
         own = rows[rows["node"].isin(nodes)]
         by_tokens: dict[int, list[float]] = defaultdict(list)
         for row in own.to_dict("records"):

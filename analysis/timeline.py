@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.emergence import Course, above_chance, order
-from analysis.figures.drawing import INK, MUTED, RULE, inline, plain, style
+from analysis.figures.drawing import inline
+from analysis.figures.look import INK, MUTED, RULE, plain, style
 from analysis.panels import token_ticks
 from davinci.store import atomic_file
 

@@ -358,7 +358,9 @@ def _train(store: Store, node: Node, dose: float) -> None:
             loss = 3.4 + 3.2 * np.exp(-tokens / 1.5e5) + random.normal(0, 0.04)
             if node.stage_name == BRANCH[0]:
                 loss -= 0.35 * (0.3 + dose) * (1 - np.exp(-(tokens - BRANCH[1]) / 1e4))
-            writer.write("train", tokens, tokens // 512, loss=float(loss), lr=4e-4, tokens_per_second=9000.0)
+            norm = 0.4 + 2.0 * np.exp(-tokens / 5e4) + 0.05 * np.sin(tokens / 7e3 + node.data_seed)
+            measured = {"loss": float(loss), "grad_norm": float(norm)}
+            writer.write("train", tokens, tokens // 512, **measured, lr=4e-4, tokens_per_second=9000.0)
         ends = [node.end] if node.stage_name != BRANCH[0] else [*POINTS, node.end]
         for tokens in ends:
             for index, domain in enumerate(MIXTURE):
