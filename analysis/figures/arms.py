@@ -117,7 +117,7 @@ def _with_published(
             own = [(paper[arm].get(column, math.nan), math.nan) for column in columns]
             lines.append(replace(_points(arm, looks[arm], columns, own, shift + 0.05), published=True))
         panels = [*panels, _gain_panel(title, columns, lines)]
-    return Plot(number, tuple(panels), columns=2, notes=tuple(notes))
+    return Plot(number, tuple(panels), columns=3 if len(panels) == 3 else 2, notes=tuple(notes))
 
 
 def _gain_at(panel: Panel, arm: str, value: str) -> tuple[float, float]:

@@ -23,6 +23,7 @@ SIZE = (3.3, 2.6)  # inches of a panel with what belongs to it
 LEFT, RIGHT, TITLE, AXIS = 0.66, 0.19, 0.4, 0.55  # inches around its axes
 LEGEND_LINE, LEGEND_ENTRY, LEGEND_LETTER = 0.17, 0.47, 0.075  # inches: a line, a handle and its gaps, a letter
 NOTE_LINE, NOTE_LETTER = 0.13, 0.058  # inches of a note's line and letter
+PUBLISHED = "published"  # the label of a line that stands for all that is
 PUBLISHED_LABEL = "published (arXiv 2603.27164)"
 
 
@@ -136,15 +137,19 @@ def inline(text: str, prefix: str) -> str:
 
 
 def _entries(panels: Sequence[Panel | Drawable]) -> list[tuple[str, Line]]:
-    """The legend: a line a name; published ones are one entry; context has none."""
+    """The legend: a line a name. Published ones are named where nothing measured has their name, else are one entry;
+    context has none."""
     lines = [line for panel in panels for line in panel.lines if not line.faint]
     found = {shortened(line.label, LONGEST): line for line in lines if not line.published}
-    published = [line for line in lines if line.published]
+    published = {shortened(line.label, LONGEST): line for line in lines if line.published}
     entries = list(found.items())
-    if published:
-        colours = {line.colour for line in published}
-        grey = colours.pop() if len(colours) == 1 and not entries else SHARED_COLOUR
-        entries.append((PUBLISHED_LABEL, replace(published[0], colour=grey)))
+    named = {label: line for label, line in published.items() if label not in {*found, PUBLISHED}}
+    entries += [(f"{label} (published)", line) for label, line in named.items()]
+    again = [line for label, line in published.items() if label in found]
+    if PUBLISHED in published:
+        entries.append((PUBLISHED_LABEL, published[PUBLISHED]))
+    elif again:
+        entries.append((PUBLISHED_LABEL, replace(again[0], colour=SHARED_COLOUR)))
     return entries
 
 
@@ -163,12 +168,18 @@ def _legend(figure: Figure, entries: Sequence[tuple[str, Line]], across: int) ->
 
     handles = [
         Line2D(
-            [], [], color=line.colour, marker=line.marker, linewidth=1.7 if line.joined else 0, markersize=4.5,
-            linestyle="--" if line.published else "-", markerfacecolor="white" if line.published else line.colour,
+            [],
+            [],
+            color=line.colour,
+            linewidth=1.7 if line.joined else 0,
+            linestyle=(0, (2.2, 1.2)) if line.published else "-",
+            marker=line.marker,
+            markersize=4.5,
+            markerfacecolor="white" if line.published else line.colour,
             markeredgecolor=line.colour if line.published else "white",
         )
         for _, line in entries
-    ]  # fmt: skip
+    ]
     names = [plain(label) for label, _ in entries]
-    look = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6, "columnspacing": 1.6}
+    look = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.9, "columnspacing": 1.6}
     figure.legend(handles, names, loc="upper left", ncols=across, bbox_to_anchor=(0.0, 1.0), **look)

@@ -13,7 +13,8 @@ from analysis.panels import LIGHT_COLOURS, Line, Panel, token_ticks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DENSE = 12  # points from which on a line is drawn without markers
+FEW = 3  # bands from which on they are drawn fainter
+DENSE, MARKS = 12, 6  # points from which on a line has few markers, and how many
 TAG_LETTER, FAINT_LETTER, TAG_LINE = 0.059, 0.053, 0.125  # inches of what is written at a line's end
 _SMALL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "color": MUTED}
 
@@ -22,8 +23,9 @@ def draw(axes: Axes, panel: Panel) -> None:
     """Draw one panel: bands under lines under markers, stage starts dashed."""
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
+    bands = sum(not line.faint and not line.published for line in panel.lines)
     for line in panel.lines:
-        _draw_line(axes, line)
+        _draw_line(axes, line, 0.14 * min(1.0, FEW / max(1, bands)))
     for value, colour in panel.levels:
         axes.axhline(value, color=colour, linewidth=0.9, dashes=(1, 2), zorder=2)
     low, high = axes.get_ylim()
@@ -43,9 +45,11 @@ def draw(axes: Axes, panel: Panel) -> None:
     axes.tick_params(length=2.5, width=0.8)
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
+def _draw_line(axes: Axes, line: Line, band: float) -> None:
     dense = line.x.size > DENSE
-    marker: dict[str, Any] = {"marker": "" if dense else line.marker, "markersize": 4.2, "markeredgecolor": "white"}
+    marker: dict[str, Any] = {"marker": line.marker, "markersize": 4.2, "markeredgecolor": "white"}
+    if dense:  # some markers still, since from the eighth arm on they alone tell lines apart
+        marker["markevery"] = max(1, line.x.size // MARKS)
     look: dict[str, Any] = {"color": line.colour, "linewidth": 1.3 if dense else 1.7, "zorder": 3}
     if line.published:
         marker |= {"markerfacecolor": "white", "markeredgecolor": line.colour, "markersize": 4.6}
@@ -54,8 +58,8 @@ def _draw_line(axes: Axes, line: Line) -> None:
         look |= {"linewidth": 0.9, "alpha": 0.45, "zorder": 2.5}
         marker["markersize"] = 2.6
     else:
-        axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.14, linewidth=0, zorder=2)
-        look["path_effects"] = edge(line.colour, look["linewidth"])
+        axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=band, linewidth=0, zorder=2)
+        draw_edge(axes, line.x, line.mean, line.colour, look["linewidth"])
     if not line.joined:
         look |= {"linestyle": "none"}
         look.pop("dashes", None)
@@ -66,13 +70,10 @@ def _draw_line(axes: Axes, line: Line) -> None:
     axes.plot(line.x, line.mean, **look, **marker)
 
 
-def edge(colour: str, width: float) -> Any:
-    """A thin dark edge for the colours that stand out too little from white."""
-    if colour not in LIGHT_COLOURS:
-        return None
-    from matplotlib.patheffects import Normal, Stroke
-
-    return [Stroke(linewidth=width + 0.7, foreground=MUTED), Normal()]
+def draw_edge(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, width: float) -> None:
+    """A thin dark edge under a line of a colour that stands out too little from white."""
+    if colour in LIGHT_COLOURS:
+        axes.plot(x, y, color=MUTED, linewidth=width + 0.8, zorder=2.9)
 
 
 def _x_axis(axes: Axes, panel: Panel) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis import published
+from analysis.figures.drawing import PUBLISHED
 from analysis.figures.plot import Asked, Plot
 from analysis.figures.series import Scores, half_widths, judged, missing_note, overall_first
 from analysis.panels import COLOURS, Line, Panel
@@ -106,7 +107,7 @@ def published_panels() -> list[Panel]:
     panels = []
     for column in ("Overall", "General", "Code", "Science"):
         y = np.array([float(row[column]) for row in rows])
-        line = Line("published", COLOURS[1], "D", x, y, y, y, published=True)
+        line = Line(PUBLISHED, COLOURS[1], "D", x, y, y, y, published=True)
         ticks = tuple((float(value), f"{value:g}") for value in x)
         panels.append(Panel(column, "QA, % of the stage's tokens", "score, %", (line,), (), ticks))
     return panels

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.figures.look import INK, MUTED, RULE, plain, shortened
-from analysis.figures.panel import edge
+from analysis.figures.panel import draw_edge
 from analysis.figures.plot import Asked, Plot
 from analysis.figures.series import Scores, half_widths, missing_note
 from analysis.panels import Line, styles
@@ -51,18 +51,18 @@ class Radar:
             axes.plot([HUB * x, x], [HUB * y, y], color=RULE, linewidth=0.8, zorder=0)
             side = "center" if abs(x) < 0.1 else "left" if x > 0 else "right"
             look: dict[str, Any] = {"ha": side, "annotation_clip": False, "textcoords": "offset points"}
-            over = 11 if y > 0.9 else -3 if y > -0.9 else -9
+            over = 18 if y > 0.9 else 1 if y > -0.9 else -11
             axes.annotate(
                 plain(shortened(spoke.name, 26)),
                 (x, y),
-                xytext=(6 * x, over),
+                xytext=(9 * x, over),
                 fontsize=8.5,
                 color=INK,
                 va="center",
                 **look,
             )
             scale = f"{spoke.low:.0f} to {spoke.high:.0f}%"
-            axes.annotate(scale, (x, y), xytext=(6 * x, over - 10), fontsize=7, color=MUTED, va="center", **look)
+            axes.annotate(scale, (x, y), xytext=(9 * x, over - 10), fontsize=7, color=MUTED, va="center", **look)
         for index, line in enumerate(self.lines):
             places = [int(place) for place in line.x]
             points = np.array(
@@ -73,7 +73,9 @@ class Radar:
             look = {"color": line.colour, "linewidth": 1.6, "marker": line.marker, "markersize": 4.2, "zorder": 3}
             if not whole:
                 look["linestyle"] = "none"
-            axes.plot(*closed.T, markeredgecolor="white", path_effects=edge(line.colour, 1.6), **look)
+            if whole:
+                draw_edge(axes, *closed.T, line.colour, 1.6)
+            axes.plot(*closed.T, markeredgecolor="white", **look)
             if line.half is None:
                 continue
             beside = 0.022 * (index - (len(self.lines) - 1) / 2)  # so that intervals do not lie on each other
@@ -89,7 +91,7 @@ class Radar:
 
     def _radius(self, place: int, value: float) -> float:
         spoke = self.spokes[place]
-        return HUB + (1 - HUB) * min(1.06, max(-0.1, (value - spoke.low) / (spoke.high - spoke.low)))
+        return HUB + (1 - HUB) * min(1.0, max(0.0, (value - spoke.low) / (spoke.high - spoke.low)))
 
 
 def figure_11a(asked: Asked) -> Plot:

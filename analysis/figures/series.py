@@ -22,7 +22,7 @@ from analysis.samples import OVERALL, Column, Grid, Moment, Sampler
 from analysis.statistics import Estimate, Sample, estimate, holm, pooling_efficiency
 from analysis.tables import NOISE, percent
 from davinci.accounting.power import LEVEL
-from davinci.planning.wording import some
+from davinci.planning.wording import count, some
 
 Key = tuple[str, int]  # arm, tokens
 
@@ -218,7 +218,7 @@ def score_panels(
         groups[SHARED_LABEL] = (arms[0], shared, (SHARED_COLOUR, "o"))
     for arm in arms:
         mine = [moment for moment in own if grid.passes(arm, moment.tokens)]
-        if mine:
+        if any(scores.sample(column.name, arm, moment.tokens) for column in scores.columns for moment in mine):
             groups[arm] = (arm, shared[-1:] + mine, looks[arm])
     if len({moment.tokens for _, some_, _ in groups.values() for moment in some_}) < 2:
         raise asked.lacks(
@@ -300,7 +300,7 @@ def _gains(
 def gain_note(asked: Asked, gain: str) -> str:
     """How to read the lines."""
     seeds = len(asked.sweep.plan.seeds)
-    band = f"Band: lowest to highest of {seeds} seeds. " if seeds > 1 else "One seed. "
+    band = f"Band: lowest to highest of {seeds} seeds. " if seeds > 1 else "One seed: intervals speak of items alone. "
     what = {
         "start": "At the end: the gain since the line's first point",
         "baseline": f"At the end: the difference to {asked.sweep.plan.baseline}",
@@ -317,5 +317,8 @@ def missing_note(asked: Asked, moments: Sequence[Moment], arms: Sequence[str]) -
     rows = [row for row in asked.grid.all_rows if row.tokens in at and row.arm in arms and row.missing]
     if not rows:
         return []
-    runs = list(dict.fromkeys(row.run for row in rows))
-    return [f"Missing: {len(rows)} scores, of {some(runs, 4, 90)}."]
+    by_arm: dict[str, dict[str, None]] = {}
+    for row in rows:
+        by_arm.setdefault(row.arm, {})[row.run] = None
+    said = "; ".join(f"{arm} ({some(list(runs), 3, 60)})" for arm, runs in by_arm.items())
+    return [f"Missing: {count(len(rows), 'score')} of {said}."]
