@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from analysis.bootstrap import intervals
+from analysis.cells import efficiency
 from analysis.figures.plot import Asked
 from analysis.panels import SHARED_COLOUR, SHARED_LABEL, Line, Panel, boundaries, styles
 from analysis.samples import OVERALL, Column, Grid, Moment, Sampler
-from analysis.statistics import Estimate, Sample, estimate, holm, pooling_efficiency
+from analysis.statistics import Estimate, Sample, holm
 from analysis.tables import NOISE, percent
 from davinci.accounting.power import LEVEL
 from davinci.planning.wording import count, some
@@ -140,11 +142,9 @@ class Scores:
 
 def judged(differences: Mapping[str, Mapping[Any, Sample]]) -> dict[tuple[str, Any], Gain]:
     """Every difference (column -> key -> sample) with its interval, pooled by column, Holm over all of them."""
-    efficiency = _efficiency(differences)
+    real = _efficiency(differences)
     estimates = {
-        (column, key): one
-        for column, samples in differences.items()
-        for key, one in estimate(samples, efficiency).items()
+        (column, key): one for column, samples in differences.items() for key, one in intervals(samples, real).items()
     }
     adjusted = holm([float(one.p) for one in estimates.values()])
     return {key: Gain(one, p) for (key, one), p in zip(estimates.items(), adjusted, strict=True)}
@@ -152,21 +152,18 @@ def judged(differences: Mapping[str, Mapping[Any, Sample]]) -> dict[tuple[str, A
 
 def half_widths(cells: Mapping[str, Mapping[Any, Sample]]) -> dict[tuple[str, Any], float]:
     """Half of the 95% interval of every cell (column -> key -> sample), in percent."""
-    efficiency = _efficiency(cells)
+    real = _efficiency(cells)
     return {
         (column, key): 100 * float(one.half_width)
         for column, samples in cells.items()
-        for key, one in estimate(samples, efficiency).items()
+        for key, one in intervals(samples, real).items()
     }
 
 
 def _efficiency(family: Mapping[str, Mapping[Any, Sample]]) -> float:
-    """See `statistics.pooling_efficiency`; Overall is a mean over the other columns, and left out beside them."""
-    columns = [cells for name, cells in family.items() if name != OVERALL and cells] or list(family.values())
-    if not columns:
-        return 1.0
-    keys = [key for key in columns[0] if all(key in cells and len(cells[key].seeds) > 1 for cells in columns)]
-    return float(pooling_efficiency([[cells[key] for key in keys] for cells in columns]))
+    """See `cells.efficiency`; Overall is a mean over the other columns, and left out beside them."""
+    columns = [cells for name, cells in family.items() if name != OVERALL and cells] or [*family.values()]
+    return efficiency(columns) if columns else 1.0
 
 
 def score_line(
