@@ -301,7 +301,7 @@ def test_the_palette_is_told_apart_and_stands_out() -> None:
         assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) >= 15, who
     for colour in COLOURS:
         contrast = 1.05 / (linear(colour) @ XYZ[1] + 0.05)
-        assert (contrast >= 3) is (colour not in LIGHT_COLOURS)
+        assert bool(contrast >= 3) is (colour not in LIGHT_COLOURS)
 
 
 def test_the_published_pool_is_all_there() -> None:
