@@ -11,7 +11,6 @@ from analysis.figures.plot import Asked, Plot
 from analysis.figures.series import Window, stage_window
 from analysis.panels import SHARED_LABEL, SMOOTHING, Line, Panel, boundaries, grouped
 from davinci.planning.wording import some
-from davinci.tracking import records
 
 MEASURES = {"loss": ("Training loss", "nats per token"), "grad_norm": ("Gradient norm", "norm before clipping")}
 
@@ -53,15 +52,14 @@ def figure_5(asked: Asked) -> Plot:
 
 def _rows(asked: Asked, window: Window) -> pd.DataFrame:
     """Training rows of the window: node, tokens, step and the measures."""
-    found = []
-    for node in asked.sweep.plan.nodes.values():
-        if node.begin >= window.end or node.end <= window.begin or node.stage_name not in window.stages:
-            continue
-        for row in records.read(asked.sweep.store.records(node.id), "train"):
-            if node.begin < row["tokens"] <= node.end:
-                found.append((node.id, row["tokens"], row["step"], *(row.get(name) for name in MEASURES)))
-    rows = pd.DataFrame(found, columns=["node", "tokens", "step", *MEASURES])
-    return rows.astype(dict.fromkeys(MEASURES, float))
+    frames = []
+    for node, found in asked.sweep.recorded.nodes.items():
+        planned = asked.sweep.plan.nodes[node]
+        if planned.begin < window.end and planned.end > window.begin and planned.stage_name in window.stages:
+            values = {name: found.column(f"train/{name}") for name in MEASURES}
+            rows = pd.DataFrame({"tokens": found.tokens, "step": found.column("record/step"), **values})
+            frames.append(rows.dropna(subset=["step"]).assign(node=node))
+    return pd.concat(frames) if frames else pd.DataFrame(columns=["tokens", "step", *MEASURES, "node"])
 
 
 def _step_of(rows: pd.DataFrame) -> Callable[[float], float]:
