@@ -34,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = Commands(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
     for module in COMMANDS.values():
         module.add(commands)
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (any(text.startswith("-") for text in rest) or not hasattr(options, "sweeps")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # argparse takes names in one place only; those behind an option are names too
+        options.sweeps += rest
     try:
         return COMMANDS[options.command].run(options, opened(Path(options.store), options.source))
     except UserError as error:

@@ -65,30 +65,33 @@ def _alike(cells: Mapping[Any, Sample]) -> dict[Any, Estimate]:
     critical = np.quantile(np.abs(draws), LEVEL, axis=0, method="inverted_cdf").reshape(len(samples), *shape)
     found = {}
     for index, (key, one) in enumerate(plain.items()):
-        found[key] = _with_critical(one, critical[index], _lucky(cells[key], one))
+        found[key] = _with_critical(one, critical[index], _known_share(cells[key], one))
     return found
 
 
-def _with_critical(plain: Estimate, critical: Array, lucky: Array) -> Estimate:
+def _with_critical(plain: Estimate, critical: Array, known: Array) -> Estimate:
     """`plain` with an interval of `critical` standard errors, as the t whose 97.5% quantile that is.
 
-    p-values beyond what so few draws can show, which Holm asks for, are then that t's.
+    p-values beyond what so few draws can show, which Holm asks for, are then that t's. `known` is the share of the
+    variance that the interaction accounts for, which many items know well: only the rest needs the bootstrap's tails.
     """
     normal = quantile((1 + LEVEL) / 2, np.inf)
     critical = np.minimum(critical, quantile((1 + LEVEL) / 2, 1.0))
+    critical = known * normal + (1 - known) * critical
     dof = np.where(critical > normal * 1.0001, stdtridf((1 + LEVEL) / 2, np.maximum(critical, normal * 1.0001)), np.inf)
     error = np.where(np.isfinite(dof), plain.error, plain.error * critical / normal)
-    # Where the interaction alone stands in for seeds that agree by luck, many items know it, and t is right as it is.
-    return replace(
-        plain, error=np.where(lucky, plain.error, error), dof=np.where(lucky, plain.dof, dof), bootstrapped=True
-    )
+    # Where the interaction is all of it, t is right as it is.
+    error, dof = np.where(known >= 1, plain.error, error), np.where(known >= 1, plain.dof, dof)
+    return replace(plain, error=error, dof=dof, bootstrapped=True)
 
 
-def _lucky(cell: Sample, plain: Estimate) -> Array:
-    """Whether the interaction alone is more than all of the variance that the seeds show."""
+def _known_share(cell: Sample, plain: Estimate) -> Array:
+    """The interaction's share of the variance, 0 to 1; 1 where it stands in for seeds that agree by luck."""
     if cell.items is None:
-        return np.zeros_like(plain.error, dtype=bool)
-    return plain.error**2 <= pooled({0: cell}).interaction / len(cell.seeds) * (1 + 1e-9)
+        return np.zeros_like(plain.error)
+    interaction = pooled({0: cell}).interaction / len(cell.seeds)
+    share = np.divide(interaction, plain.error**2, out=np.zeros_like(plain.error), where=plain.error > 0)
+    return np.where(share > 1 - 1e-9, 1.0, share)
 
 
 def _item_means(samples: Sequence[Sample], deviations: Array) -> Array | None:

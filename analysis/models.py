@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from analysis.comparison import Comparison
 from analysis.layout import score_text
+from analysis.published import SOURCE
 from analysis.samples import DOMAINS, OVERALL, Grid
-from analysis.tables import Table, Value, percent
+from analysis.tables import Table, Value, percent, points
 from davinci.errors import UserError, nearest
 from davinci.store import Store, read_json
 
@@ -146,43 +147,81 @@ def mean_score(scores: Sequence[Score]) -> Score:
     return Score(float(np.mean([one.value for one in scores])), error, sum(one.items for one in scores))
 
 
-def model_table(grid: Grid, domains: Comparison, benchmarks: Comparison, externals: Sequence[External]) -> Table:
-    """A row a benchmark, domain and Overall; a column an arm, at its last point, and an external model."""
-    arms = [arm.label for arm in grid.sweep.plan.arms]
+def model_table(
+    grid: Grid,
+    domains: Comparison | None,
+    benchmarks: Comparison | None,
+    externals: Sequence[External],
+    *,
+    arms: Sequence[str] = (),
+    paper: Mapping[str, Mapping[str, float]] | None = None,
+    decimals: int = 1,
+) -> Table:
+    """A row a benchmark, domain and Overall; a column an arm, at its last point, and an external model.
+
+    Args:
+        grid: of the sweep.
+        domains, benchmarks: the rows, each group where it is given.
+        externals: models evaluated here.
+        arms: which; all without.
+        paper: published models: scores in percent by row.
+        decimals: of percentages.
+    """
+    arms = arms or [arm.label for arm in grid.sweep.plan.arms]
+    paper = paper or {}
     lines, data = [], []
-    for comparison, rows in ((benchmarks, grid.benchmark_columns), (domains, grid.domain_columns)):
+    for comparison in (benchmarks, domains):
         group = []
-        for column in rows:
+        for column in comparison.columns if comparison else ():
             values = [_ours(comparison, grid, arm, column.name) for arm in arms]
-            cells = [Value(score_text(cell) if cell else "–", "plain" if cell else "faint") for cell in values]
+            cells = [_measured(cell, decimals) for cell in values]
             for arm, cell in zip(arms, values, strict=True):
                 score = cell.score if cell else None
                 data.append(_number(column.name, arm, score and float(score.mean), score and float(score.half_width)))
             for model in externals:
                 own = [model.scores[name] for name in column.benchmarks if name in model.scores]
                 score_ = mean_score(own) if len(own) == len(column.benchmarks) else None
-                cells.append(_value(score_))
+                cells.append(_value(score_, decimals))
                 data.append(
                     _number(column.name, model.name, score_ and score_.value, score_ and NORMAL_95 * score_.error)
                 )
+            for name, scores in paper.items():
+                printed = scores.get(column.name)
+                cells.append(Value("–" if printed is None else points(printed, decimals=decimals), "faint"))
+                data.append(_number(column.name, f"{name} (paper)", None if printed is None else printed / 100, None))
             chance = grid.chance(arms[0], column)
             group.append((Value(column.name, "strong" if column.name == OVERALL else "plain"), _chance(chance), *cells))
         lines.append(tuple(group))
     last = {arm: grid.last(arm).name for arm in arms}
     when = next(iter(last.values())) if len(set(last.values())) == 1 else "its last point"
+    seeds = len(grid.sweep.plan.seeds)
     notes = [
-        f"Arms at {when}: score ± half of the 95% interval over seeds and items. External models: over items alone. "
-        f"{', '.join(DOMAINS).capitalize()} and Overall are means over benchmarks.",
+        f"Arms at {when}: score ± half of the 95% interval over {seeds} seed{'s' * (seeds > 1)} and items. External "
+        f"models: over items alone. {', '.join(DOMAINS).capitalize()} and Overall are means over benchmarks. Bold: "
+        "the highest of the arms, told from every other one.",
         *(note for model in externals for note in model.notes),
     ]
+    if paper:
+        notes.append(f"(paper): {SOURCE}, other models on its own suite: compare directions, not levels.")
     return Table(
         title=f"{grid.sweep.plan.sweep}: score in percent by model",
-        headers=("Benchmark", "Chance", *arms, *(model.name for model in externals)),
+        headers=(
+            *("Benchmark", "Chance"),
+            *arms,
+            *(model.name for model in externals),
+            *(f"{name} (paper)" for name in paper),
+        ),
         stubs=1,
-        groups=tuple(lines),
+        groups=tuple(group for group in lines if group),
         notes=tuple(notes),
         data=tuple(data),
     )
+
+
+def _measured(cell: Any, decimals: int) -> Value:
+    if cell is None:
+        return Value("–", "faint")
+    return Value(score_text(cell, decimals), "strong" if cell.best else "plain")
 
 
 def _ours(comparison: Comparison, grid: Grid, arm: str, column: str) -> Any:
@@ -190,11 +229,11 @@ def _ours(comparison: Comparison, grid: Grid, arm: str, column: str) -> Any:
     return comparison.cells.get((arm, tokens, column)) or comparison.cells.get((None, tokens, column))
 
 
-def _value(score: Score | None) -> Value:
+def _value(score: Score | None, decimals: int) -> Value:
     if score is None:
         return Value("–", "faint")
-    interval = "" if math.isnan(score.error) else f" ± {percent(NORMAL_95 * score.error)}"
-    return Value(percent(score.value) + interval)
+    interval = "" if math.isnan(score.error) else f" ± {percent(NORMAL_95 * score.error, decimals=decimals)}"
+    return Value(percent(score.value, decimals=decimals) + interval)
 
 
 def _chance(chance: float | None) -> Value:
