@@ -93,7 +93,7 @@ def wait(store: Store) -> float:
 
 def missing(server: Server, runs: set[str], states: Counter[str], report: str) -> list[str]:
     """What is not as it must be."""
-    complete = [run for run in server.runs.values() if run.exit_code == 0 and run.history]
+    complete = [run for run in server.runs.values() if run.job_type == "run" and run.exit_code == 0 and run.history]
     found = {
         f"runs done: {states['done']}": states["done"] != len(runs),
         f"W&B runs finished: {len(complete)}": len(complete) != len(runs),
