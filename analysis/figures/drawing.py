@@ -140,7 +140,10 @@ def _entries(panels: Sequence[Panel | Drawable]) -> list[tuple[str, Line]]:
     """The legend: a line a name. Published ones are named where nothing measured has their name, else are one entry;
     context has none."""
     lines = [line for panel in panels for line in panel.lines if not line.faint]
-    found = {shortened(line.label, LONGEST): line for line in lines if not line.published}
+    found: dict[str, Line] = {}  # the first of a name: a panel of gains joins no points
+    for line in lines:
+        if not line.published:
+            found.setdefault(shortened(line.label, LONGEST), line)
     published = {shortened(line.label, LONGEST): line for line in lines if line.published}
     entries = list(found.items())
     named = {label: line for label, line in published.items() if label not in {*found, PUBLISHED}}
