@@ -54,6 +54,7 @@ class Grid:
         self.benchmarks: dict[str, Row] = {}
         self.tests: dict[tuple[str, str], Row] = {}  # by benchmark and protocol
         self._asked: set[tuple[str, str, str]] = set()
+        self.sampled: dict[tuple[tuple[str, ...], str, int], Sample | None] = {}  # by column, arm and tokens
         self.all_rows: list[Row] = list(sweep.scores.itertuples(index=False))
         for row in self.all_rows:
             self._rows[row.arm, row.tokens].append(row)
@@ -193,6 +194,12 @@ class Sampler:
 
         Seeds that share their node (a trunk shared by all seeds) are one observation and count once.
         """
+        known, key = self._grid.sampled, (self._column.benchmarks, arm, tokens)
+        if key not in known:
+            known[key] = self._sample(arm, tokens)
+        return known[key]
+
+    def _sample(self, arm: str, tokens: int) -> Sample | None:
         by_seed: dict[int, list[Row]] = defaultdict(list)
         for row in self._grid.rows(arm, tokens, self._column):
             by_seed[row.seed].append(row)
@@ -204,7 +211,7 @@ class Sampler:
                 kept[seed] = rows
         if not kept:
             return None
-        values = np.array([np.mean([row.score for row in rows]) for rows in kept.values()])
+        values = np.array([[row.score for row in rows] for rows in kept.values()]).mean(axis=1)
         return Sample(tuple(kept), values, self._items(list(kept.values())))
 
     def _items(self, kept: list[list[Row]]) -> np.ndarray | None:
@@ -216,7 +223,9 @@ class Sampler:
             scores = []
             for rows in kept:
                 items: Items | None = self._grid.sweep.items.get((rows[index].node, rows[index].key, row.benchmark))
-                if items is None or reference is None or not np.array_equal(items.ids, reference):
+                if items is None or reference is None:
+                    return None
+                if items.ids is not reference and not np.array_equal(items.ids, reference):
                     return None
                 scores.append(items.scores)
             parts[:, self._places[test]] += contributions(np.stack(scores), len(kept[0]))

@@ -51,16 +51,18 @@ def from_store(store: Store, plan: Plan) -> Recorded:
         if one.strange:
             found.notes.append(f"{node}: {one.strange} records of a form this version does not know are left out")
     suites = {arm.label: arm.config.evaluation for arm in plan.arms}
+    keys = {label: suite.key for label, suite in suites.items()}
     for run in plan.runs:
-        asked, suite = _asked(run, suites[run.arm].key), suites[run.arm]
+        suite, key = suites[run.arm], keys[run.arm]
+        asked, usual = _asked(run, key), {key: "eval"}
         by_prefix: dict[tuple[int, str], dict[str, dict[str, Any]]] = {}
         for node in run.nodes:
             # Rows of before suites had keys say none: they count where nothing newer does.
             for row in sorted(evaluations[node], key=lambda row: "suite" in row):
-                prefixes = asked.get(row["tokens"], {suite.key: "eval"})
+                prefixes = asked.get(row["tokens"], usual)
                 name, own = str(row["benchmark"]), row.get("suite")
                 if own is None and name in suite.benchmarks and suite.benchmarks[name].protocol == row.get("protocol"):
-                    own = suite.key
+                    own = key
                 if own in prefixes:
                     by_prefix.setdefault((row["tokens"], prefixes[own]), {})[name] = row
         rows: dict[int, dict[str, float | str]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from fabricated_store import fabricate
-from wandb_server import ENTITY
+from wandb_server import ENTITY, Server, serving
 
 from analysis.frame import FRAME_COLUMNS
 from analysis.load import Sweep, load
@@ -84,3 +84,30 @@ def test_what_w_and_b_does_not_hold_is_said(tmp_path: Path) -> None:
         load(store, SWEEP, source="offline")
     with pytest.raises(UserError, match=r"--source ofline: .*nearest: offline"):
         load(store, SWEEP, source="ofline")
+
+
+@pytest.mark.skipif(not hasattr(Server, "_read"), reason="the server on loopback cannot be read yet")
+def test_a_server_says_the_same_as_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = made(tmp_path / "online", "online")
+    with serving() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        sync(store)
+        truth = load(store, SWEEP)
+        from_server = load(store, SWEEP, source="wandb")
+        alike(truth, from_server)
+        assert len(from_server.recorded.read) == 4
+        _only_what_changed(store, server)
+
+
+def _only_what_changed(store: Store, server: Server) -> None:
+    run = load_plan(store, SWEEP).runs[-1]
+    with Writer(store.records(run.nodes[-1]), attempt=3) as writer:
+        writer.write("train", 1_300_000, 2600, loss=0.25)
+    sync(store)
+    before = server.counted()
+    again = load(store, SWEEP, source="wandb")
+    assert again.recorded.read == [run.id]
+    assert (server.counted() - before)["RunHistoryKeys"] == 1, "one run was scanned"
+    alike(load(store, SWEEP), again)
+    assert load(store, SWEEP, source="wandb").recorded.read == []
