@@ -81,7 +81,10 @@ class _Codes:
 
 def _melted(found: Metrics, metrics: _Codes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(tokens int64[k], metric int16[k], value float64[k]) of the k values that are there, by tokens, then by name."""
-    there = ~np.isnan(found.values)
-    rows, columns = np.nonzero(there)
     codes = np.array([metrics.code[name] for name in found.names], np.int16)
+    there = ~np.isnan(found.values)
+    if there.size and there.all():  # most of a large sweep
+        count, width = there.shape
+        return np.repeat(found.tokens, width), np.tile(codes, count), found.values.ravel()
+    rows, columns = np.nonzero(there)
     return found.tokens[rows], codes[columns] if len(codes) else np.empty(0, np.int16), found.values[there]
