@@ -92,7 +92,7 @@ def from_offline(store: Store, plan: Plan) -> Recorded:
     if not files.keys() & set(ids.values()):
         raise UserError(
             f"--source offline: {store.wandb} holds no run of sweep {plan.sweep!r}; launch it with tracking=offline, "
-            f"or python -m davinci sync {plan.sweep} where records are to be mirrored"
+            f"or write its files with python -m davinci sync {plan.sweep} --offline"
         )
     runs, notes = {}, []
     for run, identity in ids.items():
@@ -143,7 +143,9 @@ def from_runs(plan: Plan, runs: Mapping[str, Metrics], notes: Iterable[str], rea
             continue
         is_score = [name.startswith("eval") for name in whole.names]
         found.scores[run.name] = whole.where(is_score)
-        rest = replace(whole.where(not one for one in is_score), texts={})
+        # What the mirror marks stages with is no metric: the frame has a column for it.
+        rest = whole.where(not name.startswith(("eval", "stage/")) for name in whole.names)
+        rest = replace(rest, texts={})
         for node in run.nodes:
             begin, end = plan.nodes[node].begin, plan.nodes[node].end
             own = rest.within(begin, end)

@@ -199,12 +199,14 @@ class _History:
         return not head or head[0] == 18  # the step
 
     def _place(self, key: bytes) -> int:
-        """The column of a key, two encodings of one name being one column; -1 for W&B's own, such as ``_step``."""
+        """The column of a key, two encodings of one name being one column; -1 for parts of a dict, such as a table,
+        and for W&B's own, such as ``_step``."""
         if key not in self._columns:
-            name = _name(key)
-            if not name.startswith("_") and name not in self._names:
-                self._names.append(name)
-            self._columns[key] = -1 if name.startswith("_") else self._names.index(name)
+            names = _names(key)
+            ours = len(names) == 1 and not names[0].startswith("_")
+            if ours and names[0] not in self._names:
+                self._names.append(names[0])
+            self._columns[key] = self._names.index(names[0]) if ours else -1
         return self._columns[key]
 
     def metrics(self) -> Metrics:
@@ -280,10 +282,9 @@ def _history_items(body: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield content[:end], value
 
 
-def _name(key: bytes) -> str:
-    """The name of an item whose key fields are encoded in `key`; nested keys are joined by ``/``."""
-    parts = [content.decode() for number, content in _fields(key) if number in (_KEY, _NESTED_KEY)]
-    return "/".join(parts)
+def _names(key: bytes) -> list[str]:
+    """The name of an item whose key fields are encoded in `key`; several where it is nested."""
+    return [content.decode() for number, content in _fields(key) if number in (_KEY, _NESTED_KEY)]
 
 
 def _items(body: bytes) -> dict[str, Any]:
