@@ -50,7 +50,7 @@ METRICS = [
 STUDY = """
 import json, resource, sys, time
 from pathlib import Path
-from analysis.report import study
+from analysis.findings import study
 from davinci.store import Store
 started = time.perf_counter()
 found = study(Store(Path(sys.argv[1])), sys.argv[2])

@@ -13,9 +13,9 @@ from fabricated_store import fabricate
 from hypothesis import given
 from hypothesis import strategies as some
 
+from analysis.findings import study
 from analysis.load import load
 from analysis.node_records import read_nodes
-from analysis.report import study
 from davinci.store import Store
 from davinci.tracking import history, records
 from davinci.tracking.records import Writer

@@ -14,8 +14,8 @@ import pytest
 from fabricated_store import fabricate
 
 from analysis.__main__ import main
+from analysis.findings import study
 from analysis.pack import MANIFEST, opened, pack, unpack
-from analysis.report import study
 from analysis.tables import render_csv, render_json, render_latex, render_markdown
 from davinci.errors import UserError
 from davinci.store import Store, file_digest, read_json, write_json
