@@ -13,14 +13,14 @@ BYTES_PER_AVERAGED_PARAMETER = 4
 CHECKPOINT_OVERHEAD = 8_000
 
 # Mean lengths of a row of records.jsonl, and of the items file of one evaluation (its part a benchmark and an item),
-# measured on qa_ratio_stage2_2 at scale smoke: 288 train rows, 144 held-out rows, 210 evaluation rows, and 30 files of
-# items, 4,900 bytes each for 7 benchmarks of 160 items. A train row names the epochs of each source: here of eight.
-TRAIN_ROW = 790
-HELDOUT_ROW = 188
-EVALUATION_ROW = 367
-PROBE_ROW = 294
-ITEMS_FILE = 4_000
-ITEM = 0.8
+# measured on embedded_suite: 1,026 train rows, 851 probe rows, 187 evaluation rows, files of 73 kB for 11 benchmarks
+# of 300 items, 8 kB for 10 items of each. A train row names the epochs of each source: here of eight to twelve.
+TRAIN_ROW = 821
+HELDOUT_ROW = 190
+EVALUATION_ROW = 396
+PROBE_ROW = 297
+ITEMS_FILE = 6_000
+ITEM = 20.3
 
 
 def checkpoint_bytes(model: Model, vocab_size: int, averaged: bool = False) -> int:
