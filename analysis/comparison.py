@@ -14,7 +14,7 @@ from analysis.bootstrap import intervals
 from analysis.cells import Key, Place, View
 from analysis.noise import Borrowed, borrow
 from analysis.samples import Column, Grid, Moment, Row
-from analysis.statistics import Estimate, Noise, Sample, holm
+from analysis.statistics import Estimate, Noise, Sample, holm, together
 from davinci.accounting.power import LEVEL
 
 
@@ -142,14 +142,11 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     keys = [(index, key) for index, cells in enumerate(own) for key in cells]
     family = [own[index][key] for index, key in keys]
 
-    apart = holm([float(cell.difference.p) if cell.difference else math.nan for cell in family])
-    margins = [comparisons[index].view.equivalence for index, _ in keys]
-    same = holm(
-        [
-            float(cell.difference.p_equivalent(margin / 100)) if cell.difference and margin else math.nan
-            for cell, margin in zip(family, margins, strict=True)
-        ]
-    )
+    differ = np.array([cell.difference is not None for cell in family], bool)
+    differences = together([cell.difference for cell in family if cell.difference is not None])
+    margins = np.array([comparisons[index].view.equivalence or math.nan for index, _ in keys])
+    apart = holm(_where(differ, differences.p))
+    same = holm(_where(differ, differences.p_equivalent(margins[differ] / 100)))
     best = holm([cell.p_best for cell in family])
     changed: list[dict[tuple[str | None, int, str], Cell]] = [dict(one.cells) for one in comparisons]
     for place, (index, key) in enumerate(keys):
@@ -158,6 +155,13 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
         )
     size = sum(cell.difference is not None for cell in family)
     return [replace(one, cells=cells, family=size) for one, cells in zip(comparisons, changed, strict=True)]
+
+
+def _where(there: np.ndarray, values: np.ndarray) -> list[float]:
+    """`values` at the places that are `there`, NaN elsewhere."""
+    found = np.full(len(there), math.nan)
+    found[there] = values
+    return list(found.tolist())
 
 
 def _single(sampled: Mapping[str, Mapping[Key, Sample]]) -> bool:
@@ -225,37 +229,34 @@ def _best(cells: Mapping[Key, Sample], arms: Sequence[str], efficiency: float, n
 
     The others are all arms that the table shows there; without one, or without a seed in common, there is no best.
     """
+    shown = {key: float(cell.values.mean()) for key, cell in cells.items() if key[0] in arms}
     highest: dict[int, str] = {}
-    for arm, tokens in cells:
-        if arm in arms and (
-            tokens not in highest or cells[arm, tokens].values.mean() > cells[highest[tokens], tokens].values.mean()
-        ):
+    for (arm, tokens), mean in shown.items():
+        if tokens not in highest or mean > shown[highest[tokens], tokens]:
             highest[tokens] = str(arm)
     gaps: dict[Key, Sample] = {}
     unknown = set()
-    for arm, tokens in cells:
-        if arm in arms and arm != highest[tokens]:
+    for arm, tokens in shown:
+        if arm != highest[tokens]:
             gap = cells[highest[tokens], tokens].minus(cells[arm, tokens])
             if gap is None:
                 unknown.add(tokens)
             else:
                 gaps[arm, tokens] = gap
     found: dict[Key, float] = {}
-    for (_, tokens), gap in intervals(gaps, efficiency, noise).items():
+    estimates = intervals(gaps, efficiency, noise)
+    for (_, tokens), p in zip(estimates, together(list(estimates.values())).p.tolist(), strict=True):
         if tokens not in unknown:
             key = highest[tokens], tokens
-            found[key] = max(found.get(key, 0.0), float(gap.p))
+            found[key] = max(found.get(key, 0.0), p)
     return found
 
 
 def _detectable(comparison: Comparison, column: str) -> float:
     """The median over the column's differences that are shown; NaN without one."""
-    found = [
-        float(cell.difference.detectable)
-        for cell in comparison.shown
-        if cell.column == column and cell.difference is not None and cell.difference.covers
-    ]
-    return float(np.median(found)) if found else math.nan
+    cells = (comparison.cells[arm, moment.tokens, column] for arm, moment in comparison.rows)
+    found = [cell.difference for cell in cells if cell.difference is not None and cell.difference.covers]
+    return float(np.median(together(found).detectable)) if found else math.nan
 
 
 def _by_seed(sample: Sample | None) -> dict[int, float]:

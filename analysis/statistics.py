@@ -40,16 +40,21 @@ All arrays may carry leading batch dimensions, so that a simulation runs thousan
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from davinci.accounting.power import LEVEL, detectable_errors
+from davinci.accounting.power import LEVEL, detectable_errors_of
 
 Array = Any  # float64 ndarray; shapes are in the docstrings
+
+# Numbers that are computed on at once, which bounds memory.
+_AT_ONCE = 2**21
 
 # Taken between cells where two seeds in one column cannot show it: what two differences to one baseline have.
 UNSEEN_CORRELATION = 0.5
@@ -71,6 +76,8 @@ class Sample:
 
     def of(self, seeds: Sequence[int]) -> Sample:
         """The same cell with only `seeds`, in their order."""
+        if tuple(seeds) == self.seeds:
+            return self
         rows = [self.seeds.index(seed) for seed in seeds]
         items = None if self.items is None else self.items[..., rows, :]
         return Sample(tuple(seeds), self.values[..., rows], items)
@@ -141,12 +148,12 @@ class Estimate:
     borrowed: bool = False
     bootstrapped: bool = False
 
-    @property
+    @cached_property
     def half_width(self) -> Array:
         """Half of the 95% interval; NaN where nothing is known about the noise."""
         return quantile((1 + LEVEL) / 2, self.dof) * self.error if self.covers else self.error * np.nan
 
-    @property
+    @cached_property
     def p(self) -> Array:
         """Two-sided p-value of "the mean is 0"; NaN where nothing is known about the noise."""
         return np.minimum(1.0, 2 * self._tail(np.abs(self.mean)))
@@ -167,7 +174,18 @@ class Estimate:
     @property
     def detectable(self) -> Array:
         """The smallest true mean told from 0 with 80% power at the 5% level; the formula is `accounting.power`'s."""
-        return np.vectorize(detectable_errors, otypes=[float])(self.dof) * self.error if self.covers else np.nan
+        return detectable_errors_of(self.dof) * self.error if self.covers else np.nan
+
+
+def together(estimates: Sequence[Estimate]) -> Estimate:
+    """Several estimates as one of arrays float64[n], to compute p-values at once; NaN where one covers nothing."""
+    return Estimate(
+        mean=np.array([float(one.mean) for one in estimates]),
+        error=np.array([float(one.error) if one.covers else np.nan for one in estimates]),
+        dof=np.array([float(one.dof) if one.covers else np.nan for one in estimates]),
+        seeds=min((one.seeds for one in estimates), default=0),
+        covers=("seeds",),
+    )
 
 
 def quantile(probability: float, dof: Array) -> Array:
@@ -223,18 +241,17 @@ def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0, noise: Noise
     seed_variance, interaction, degrees = pool.variance, pool.interaction, pool.degrees * efficiency
     if borrowed and noise is not None:
         seed_variance, interaction, degrees = noise.variance, noise.interaction, noise.dof
-    found = {}
-    for key, cell in column.items():
-        count = len(cell.seeds)
+    found: dict[Any, Estimate] = {}
+    for keys, count, values, items in _stacks(column):
         covers: tuple[str, ...] = ("seeds",) if pool.degrees or borrowed else ()
         by_seed: Array = seed_variance / count
         by_item: Array = 0.0
         seed_dof: Array = np.where(pool.degrees or borrowed, degrees, 1.0)
         item_dof = 1
-        if cell.items is not None:
+        if items is not None:
             covers = (*covers, "items")
-            item_dof = max(cell.items.shape[-1] - 1, 1)
-            by_item = (cell.items.mean(axis=-2) ** 2).sum(axis=-1) - interaction / count
+            item_dof = max(items.shape[-1] - 1, 1)
+            by_item = (items.mean(axis=-2) ** 2).sum(axis=-1) - interaction / count
             lucky = by_seed + by_item < interaction / count
             by_seed = np.where(lucky, interaction / count, by_seed)
             seed_dof = np.where(lucky, item_dof, seed_dof)
@@ -243,8 +260,24 @@ def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0, noise: Noise
         spread = by_seed**2 / seed_dof + by_item**2 / item_dof
         with np.errstate(divide="ignore", invalid="ignore"):
             dof = np.where(spread > 0, variance**2 / spread, np.maximum(degrees, 1.0))
-        found[key] = Estimate(cell.values.mean(axis=-1), np.sqrt(variance), dof, count, covers, borrowed)
-    return found
+        mean = values.mean(axis=-1)
+        error, dof = np.broadcast_to(np.sqrt(variance), mean.shape), np.broadcast_to(dof, mean.shape)
+        for index, key in enumerate(keys):
+            found[key] = Estimate(mean[index], error[index], dof[index], count, covers, borrowed)
+    return {key: found[key] for key in column}
+
+
+def _stacks(column: Mapping[Any, Sample]) -> Iterator[tuple[list[Any], int, Array, Array | None]]:
+    """Cells of equal seeds and items at once: keys, how many seeds, float64[n, ..., S], float64[n, ..., S, G]."""
+    alike: dict[tuple[Any, ...], list[Any]] = {}
+    for key, cell in column.items():
+        alike.setdefault((cell.values.shape, None if cell.items is None else cell.items.shape), []).append(key)
+    for (shape, width), keys in alike.items():
+        most = max(1, _AT_ONCE // max(1, math.prod(width or shape)))
+        for start in range(0, len(keys), most):
+            some = keys[start : start + most]
+            items = None if width is None else np.stack([column[key].items for key in some])
+            yield some, shape[-1], np.stack([column[key].values for key in some]), items
 
 
 @dataclass(frozen=True)
@@ -261,12 +294,12 @@ def pooled(column: Mapping[Any, Sample]) -> Pool:
     seed_squares: Array = np.float64(0.0)
     item_squares: Array = np.float64(0.0)
     degrees, item_degrees = 0, 0
-    for cell in column.values():
-        degrees += len(cell.seeds) - 1
-        seed_squares = seed_squares + _squares(cell.values[..., None])
-        if cell.items is not None:
-            item_degrees += len(cell.seeds) - 1
-            item_squares = item_squares + _squares(cell.items)
+    for keys, count, values, items in _stacks(column):
+        degrees += len(keys) * (count - 1)
+        seed_squares = seed_squares + _squares(values[..., None]).sum(axis=0)
+        if items is not None:
+            item_degrees += len(keys) * (count - 1)
+            item_squares = item_squares + _squares(items).sum(axis=0)
     return Pool(seed_squares / max(degrees, 1), item_squares / max(item_degrees, 1), degrees)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 LEVEL = 0.95
 POWER = 0.80
@@ -36,6 +37,23 @@ def detectable_errors(dof: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if power(middle, dof) < POWER else (low, middle)
     return high
+
+
+def detectable_errors_of(dof: Any) -> Any:
+    """`detectable_errors` of every entry of an array, float64 of its shape: the same bisection, all at once."""
+    import numpy as np
+    from scipy.special import nctdtr, stdtrit
+
+    distinct, place = np.unique(np.asarray(dof, np.float64), return_inverse=True)
+    critical = stdtrit(distinct, (1 + LEVEL) / 2)
+    low, high = np.zeros_like(distinct), np.full_like(distinct, 4.0)
+    while (short := 1.0 - nctdtr(distinct, high, critical) < POWER).any():
+        low, high = np.where(short, high, low), np.where(short, 2 * high, high)
+    while (open_ := high - low > 1e-9 * high).any():
+        middle = (low + high) / 2
+        short = 1.0 - nctdtr(distinct, middle, critical) < POWER
+        low, high = np.where(open_ & short, middle, low), np.where(open_ & ~short, middle, high)
+    return high[place].reshape(np.shape(dof))
 
 
 def detectable(noise: float, seeds: int) -> float | None:
