@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.load import Items, Sweep
 from analysis.statistics import Sample, contributions
@@ -55,13 +56,25 @@ class Grid:
         self.tests: dict[tuple[str, str], Row] = {}  # by benchmark and protocol
         self._asked: set[tuple[str, str, str]] = set()
         self.sampled: dict[tuple[tuple[str, ...], str, int], Sample | None] = {}  # by column, arm and tokens
-        self.all_rows: list[Row] = list(sweep.scores.itertuples(index=False))
+        self.all_rows: list[Row] = _tuples(sweep.scores)
         for row in self.all_rows:
             self._rows[row.arm, row.tokens].append(row)
             self._at[row.tokens].append(row)
             self.benchmarks.setdefault(row.benchmark, row)
             self.tests.setdefault((row.benchmark, row.protocol), row)
             self._asked.add((row.arm, row.benchmark, row.protocol))
+
+    @cached_property
+    def centred(self) -> dict[tuple[str, str, str], np.ndarray]:
+        """By the key of `Sweep.items` what each item adds to its benchmark's mean: views of arrays made at once."""
+        alike: dict[tuple[str, int], list[tuple[str, str, str]]] = defaultdict(list)
+        for key, items in self.sweep.items.items():
+            alike[key[2], len(items.scores)].append(key)
+        found: dict[tuple[str, str, str], np.ndarray] = {}
+        for keys in alike.values():
+            scores = np.stack([self.sweep.items[key].scores for key in keys])
+            found.update(zip(keys, contributions(scores, 1), strict=True))
+        return found
 
     def rows(self, arm: str, tokens: int, column: Column) -> list[Row]:
         """The rows of one cell, run by run, those without a score included."""
@@ -161,6 +174,13 @@ class Grid:
         return [Column(name, (name,)) for name in self.benchmarks]
 
 
+def _tuples(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame as named tuples: those of `itertuples`, which reads text a row at a time."""
+    kind = type(next(frame.itertuples(index=False), ()))
+    columns = [frame[name].to_numpy(object).tolist() for name in frame.columns]
+    return list(map(kind._make, zip(*columns, strict=True))) if len(frame) else []
+
+
 def stem(benchmark: str, protocol: str) -> str:
     """Name of the items behind a benchmark: ``arithmetic_ppl`` and ``arithmetic_generative`` ask the same ones."""
     return benchmark.removesuffix(f"_{protocol}")
@@ -220,13 +240,13 @@ class Sampler:
         for index, row in enumerate(kept[0]):
             test = (row.benchmark, row.protocol)
             reference = self._reference.get(test)
-            scores = []
-            for rows in kept:
-                items: Items | None = self._grid.sweep.items.get((rows[index].node, rows[index].key, row.benchmark))
+            places = self._places.get(test)
+            for seed, rows in enumerate(kept):
+                key = (rows[index].node, rows[index].key, row.benchmark)
+                items: Items | None = self._grid.sweep.items.get(key)
                 if items is None or reference is None:
                     return None
                 if items.ids is not reference and not np.array_equal(items.ids, reference):
                     return None
-                scores.append(items.scores)
-            parts[:, self._places[test]] += contributions(np.stack(scores), len(kept[0]))
+                parts[seed, places] += self._grid.centred[key] / len(kept[0])
         return parts
