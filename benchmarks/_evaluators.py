@@ -65,7 +65,9 @@ def davinci(race: dict[str, Any], folder: Path) -> Callable[[int], Any]:
     from davinci.config import Model, parse
     from davinci.evaluation.adapter import DecoderLM
     from davinci.model.decoder import Decoder
+    from davinci.training.numerics import configure
 
+    configure(race["threads"])  # as every process of the program that evaluates
     model = Decoder(parse(Model, race["model"]), race["vocab_size"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     tokenizer = Tokenizer.from_file(str(folder / "hf" / "tokenizer.json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,8 @@ class KVCache:
     """
 
     def __init__(self, model: Model, rows: int, capacity: int, device: torch.device | str = "cpu") -> None:
-        shape = (rows, capacity, model.kv_heads, model.head_dim)
+        # A head's tokens stand together: what a step attends to is then read in one piece.
+        shape = (rows, model.kv_heads, capacity, model.head_dim)
         dtype = getattr(torch, model.precision)
         # Zeros, not empty: a masked NaN would still poison the attention's weighted sum.
         self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(model.layers)]
@@ -32,16 +34,17 @@ class KVCache:
         return self.lengths[:, None] + torch.arange(count, device=self.lengths.device)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Write keys and values [rows, count, kv_heads, head_dim] at `positions`; return a row's first `width`."""
+        """Write keys and values [rows, count, kv_heads, head_dim] at `positions`; return a row's first `width`,
+        as [rows, kv_heads, width, head_dim]."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)[:, None]
-        self._keys[layer][rows, positions] = keys.to(self._keys[layer].dtype)
-        self._values[layer][rows, positions] = values.to(self._values[layer].dtype)
-        return self._keys[layer][:, :width], self._values[layer][:, :width]
+        self._keys[layer][rows, :, positions] = keys.to(self._keys[layer].dtype)
+        self._values[layer][rows, :, positions] = values.to(self._values[layer].dtype)
+        return self._keys[layer][:, :, :width], self._values[layer][:, :, :width]
 
     def repeated(self, rows: int, room: int) -> KVCache:
         """A cache of `rows` rows that all have read what our one row has, each with room for `room` tokens more."""
         wider = copy(self)
-        shape = (rows, self.capacity + room, *self._keys[0].shape[2:])
+        shape = (rows, self._keys[0].shape[1], self.capacity + room, self._keys[0].shape[3])
         wider._keys = [_widened(keys, shape) for keys in self._keys]
         wider._values = [_widened(values, shape) for values in self._values]
         wider.lengths = self.lengths.expand(rows)
@@ -54,14 +57,18 @@ class KVCache:
         """Write into each of `rows` what `source` holds in its row of `others`: the first `common` tokens, then those
         on its path of `paths`, counted from there."""
         count = max(map(len, paths))
-        padded = torch.zeros(len(rows), common + count, dtype=torch.int64)
-        padded[:, :common] = torch.arange(common)
+        padded = np.zeros((len(rows), common + count), dtype=np.int64)
+        padded[:, :common] = np.arange(common)
         for number, path in enumerate(paths):
-            padded[number, common : common + len(path)] = torch.tensor(path) + common
-        device = self.lengths.device
-        places, mine, its = padded.to(device), torch.tensor(rows, device=device), torch.tensor(others, device=device)
+            padded[number, common : common + len(path)] = path
+            padded[number, common : common + len(path)] += common
+        device, heads = self.lengths.device, self._keys[0].shape[1]
+        mine = torch.tensor(rows, device=device)
+        starts = (np.asarray(others)[:, None] * heads + np.arange(heads)) * source.capacity
+        places = torch.from_numpy((starts[:, :, None] + padded[:, None]).ravel()).to(device)
         for target, origin in zip([*self._keys, *self._values], [*source._keys, *source._values], strict=True):
-            target[mine, : common + count] = origin[its[:, None], places]
+            taken = origin.flatten(0, 2).index_select(0, places)
+            target[mine, :, : common + count] = taken.view(len(rows), heads, common + count, -1)
 
     def keep(self, rows: Tensor) -> None:
         """Keep only these rows (int64 indices), in this order."""
@@ -72,5 +79,5 @@ class KVCache:
 
 def _widened(part: Tensor, shape: tuple[int, ...]) -> Tensor:
     wide = part.new_zeros(shape)
-    wide[:, : part.shape[1]] = part
+    wide[:, :, : part.shape[2]] = part
     return wide

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from davinci.model.cache import KVCache
-from davinci.model.reader import Reader
+from davinci.model.reader import Reader, likeliest
 from davinci.model.trees import batches_of, groups_of
 
 # Tokens of a forward pass. On a core larger batches are no faster, and mean more padding.
@@ -53,7 +53,7 @@ def generate(
     last, cache = _read([tuple(prompt) for prompt in prompts], min(limit, max(lengths) + max_new_tokens), reader)
     rows = list(range(len(prompts)))
     while True:
-        chosen = reader.logits(last).argmax(dim=-1)
+        chosen = likeliest(reader.logits(last))
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             if token in stop_tokens:

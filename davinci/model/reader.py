@@ -17,6 +17,10 @@ from davinci.model.rotary import rotate
 from davinci.model.trees import Tree
 
 
+# Scores of which `likeliest` takes the highest at once.
+_BLOCK = 64
+
+
 class Reader:
     """What a decoder computes, for reading only: no gradients, and one matrix for projections that share an input.
 
@@ -117,10 +121,14 @@ class _Layer:
         queries, keys = rotate(turned, *angles).split(self._heads, dim=2)
         if cache is not None and slots is not None:
             keys, values = cache.extend(self._number, keys, values, slots, width)
+        else:
+            keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        if mask is not None and queries.shape[1] == 1 and not x.is_cuda:
+            return _attend_once(queries, keys, values, mask).reshape(len(x), -1)
         mixed = functional.scaled_dot_product_attention(
             queries.transpose(1, 2),
-            keys.transpose(1, 2),
-            values.transpose(1, 2),
+            keys,
+            values,
             attn_mask=mask,
             is_causal=mask is None,
             enable_gqa=self._grouped,
@@ -132,6 +140,24 @@ class _Layer:
         x = x + functional.linear(mixed, self._out)
         gate, up = functional.linear(self._before_perceptron(x).to(self._dtype), self._gate_up).chunk(2, dim=-1)
         return x + functional.linear(functional.silu(gate).mul_(up), self._down)
+
+
+def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention of one token a row: queries [B, 1, heads, D] over keys and values [B, kv_heads, S, D], with what
+    `mask` [B, 1, 1, S] adds. On a CPU torch's own takes twice as long for so little."""
+    rows, _, heads, size = queries.shape
+    kept = keys.shape[1]
+    grouped = queries.reshape(rows * kept, heads // kept, size)
+    scores = torch.bmm(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, heads, -1)
+    weights = scores.mul_(size**-0.5).add_(mask[:, 0]).softmax(dim=-1).view(rows * kept, heads // kept, -1)
+    return torch.bmm(weights, values.flatten(0, 1)).view(rows, heads, size)
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """int64[N], the first of the highest of scores [N, V]: ``argmax``, which on a CPU takes many times as long."""
+    blocks = functional.pad(logits, (0, -logits.shape[-1] % _BLOCK), value=float("-inf")).unflatten(-1, (-1, _BLOCK))
+    first = blocks.amax(dim=-1).argmax(dim=-1)
+    return first * _BLOCK + blocks[torch.arange(len(first), device=first.device), first].argmax(dim=-1)
 
 
 def _together(parts: list[nn.Linear], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
