@@ -8,7 +8,7 @@ context is the end-of-text token. No hub, no transformers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ from davinci.store import Store
 
 END_OF_TEXT = 0
 DEFAULT_GENERATION_TOKENS = 256
-BATCH_PROMPTS = 256
+# Prompts that are continued together: short ones many, so that the last rows' steps are taken seldom.
+BATCH_PROMPTS = 512
+BATCH_POSITIONS = 1 << 17
 # More texts than these are encoded anew for the next checkpoint: their tokens would fill the memory.
 KEPT_TEXTS = 50_000
 # Scores over the vocabulary that are alive at once.
@@ -203,8 +205,11 @@ class DecoderLM(TemplateLM):
         for (limit, until), indices in by_settings.items():
             prompts = {index: self._prompt(requests[index].args[0], limit) for index in indices}
             order = sorted(indices, key=lambda index: -len(prompts[index]))
-            for start in range(0, len(order), BATCH_PROMPTS):
-                chunk = order[start : start + BATCH_PROMPTS]
+            start = 0
+            while start < len(order):
+                room = BATCH_POSITIONS // (len(prompts[order[start]]) + limit)
+                chunk = order[start : start + max(1, min(BATCH_PROMPTS, room))]
+                start += len(chunk)
                 written = self._generate([prompts[index] for index in chunk], limit, until)
                 for index, text in zip(chunk, written, strict=True):
                     texts[index] = text
@@ -219,7 +224,15 @@ class DecoderLM(TemplateLM):
     def _generate(self, prompts: list[list[int]], limit: int, until: tuple[str, ...]) -> list[str]:
         decode = self.tokenizer.decode
 
+        @cache
+        def may_end(token: int) -> bool:
+            # Part of a character, or a space, may be written otherwise after other tokens.
+            text = decode([token])
+            return "\ufffd" in text or any(one[-1:] in text or one.endswith(" ") for one in until)
+
         def stop(row: int, tokens: list[int]) -> bool:
+            if not may_end(tokens[-1]):
+                return False
             text = decode(tokens)
             return any(one in text for one in until)
 

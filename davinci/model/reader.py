@@ -16,7 +16,6 @@ from davinci.model.decoder import Block, Decoder
 from davinci.model.rotary import rotate
 from davinci.model.trees import Tree
 
-
 # Scores of which `likeliest` takes the highest at once.
 _BLOCK = 64
 

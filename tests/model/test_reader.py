@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_decoder import decoder, random_tokens
 
 from davinci.model.cache import KVCache
-from davinci.model.reader import Reader
+from davinci.model.reader import Reader, likeliest
 from davinci.model.trees import Tokens, batches_of, groups_of
 
 
@@ -91,3 +91,11 @@ def test_what_is_shared_is_read_once() -> None:
     ((common, rows),) = groups_of(wholes, [1] * len(wholes), worth=100)
     assert common == ()
     assert sorted(row.width for row in rows) == [7, 12]  # 3 + 2 x 2, and 2 + 2 x (1 + 2 x 2)
+
+
+def test_the_likeliest_is_the_first_of_the_highest() -> None:
+    generator = torch.Generator().manual_seed(5)
+    for vocabulary in (1, 63, 64, 65, 200):
+        scores = torch.randint(0, 4, (50, vocabulary), generator=generator).float()
+        first = torch.tensor([row.index(max(row)) for row in scores.tolist()])
+        assert torch.equal(likeliest(scores), first)
