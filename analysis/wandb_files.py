@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from analysis.metrics import Metrics, Texts, from_cells, joined
 from davinci.errors import UserError
@@ -81,7 +82,7 @@ def read_offline(path: Path) -> Offline:
     """
     found = Offline()
     history = _History()
-    for kind, body in payloads(path, found):
+    for kind, body in payloads(path, found, (SUMMARY,)):
         if kind == HISTORY:
             history.add(body)
         elif kind == RUN:
@@ -92,11 +93,12 @@ def read_offline(path: Path) -> Offline:
     return found
 
 
-def payloads(path: Path, found: Offline | None = None) -> Iterator[tuple[int, bytes]]:
+def payloads(path: Path, found: Offline | None = None, without: Sequence[int] = ()) -> Iterator[tuple[int, bytes]]:
     """The whole records of a file: the number of the field of ``Record`` that each has, and that field's content.
 
-    Damaged chunks are counted in `found`.
+    Damaged chunks are counted in `found`. Fields below 16 that are named in `without` are passed over.
     """
+    skipped = frozenset(number << 3 | 2 for number in without)
     for record in _framed(path, found):
         # `num` comes first and the content last, but for bookkeeping (control 16, uuid 19, _info 200) between them.
         position, end = 0, len(record)
@@ -105,6 +107,8 @@ def payloads(path: Path, found: Offline | None = None) -> Iterator[tuple[int, by
             while record[position] > 127:
                 position += 1
             position += 1
+        if position < end and record[position] in skipped:
+            continue
         while position < end:
             tag, position = _varint(record, position)
             length, position = _varint(record, position)
@@ -124,7 +128,8 @@ def _framed(path: Path, found: Offline | None) -> Iterator[bytes]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if data and not data.startswith(_HEADER[: len(data)]):
         raise UserError(f"{path}: not a W&B file of the format that is known (header {data[:7]!r})")
-    position, size, parts = len(_HEADER), len(data), b""
+    position, size = len(_HEADER), len(data)
+    parts: bytes | None = None  # of a record so far; a first part may be empty, where a header just fits in a block
     crc32, unpack = zlib.crc32, _CHUNK.unpack_from
     while position + 7 <= size:
         left = _BLOCK - position % _BLOCK
@@ -141,7 +146,7 @@ def _framed(path: Path, found: Offline | None) -> Iterator[bytes]:
                 return  # never written
             if found is not None:
                 found.damaged += 1
-            parts = b""
+            parts = None
             position += left
             continue
         position += 7 + length
@@ -149,11 +154,11 @@ def _framed(path: Path, found: Offline | None) -> Iterator[bytes]:
             yield body
         elif kind == 2:
             parts = body
-        elif parts:  # without a first part: that was in a damaged block
+        elif parts is not None:  # without a first part: that was in a damaged block
             parts += body
             if kind == 4:
                 yield parts
-                parts = b""
+                parts = None
 
 
 class _History:
@@ -215,9 +220,9 @@ class _History:
             return Metrics()
         column = np.array(self._column, np.int64)
         row = np.repeat(np.arange(len(self._counts)), self._counts)
-        try:
-            value = np.array(list(map(float, self._text)))
-        except ValueError:
+        try:  # Arrow's numbers are those of `float`, to the last bit
+            value = pa.array(self._text, pa.binary()).cast(pa.string()).cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
             value = np.array([_number(text) for text in self._text])
         clock = self._names.index("tokens")
         at = np.full(len(self._counts), -1, np.int64)

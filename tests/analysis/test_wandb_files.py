@@ -115,6 +115,15 @@ def test_torn_anywhere_the_records_before_are_read(tmp_path: Path) -> None:
         assert len(found.history) <= len(padded.history) <= len(found.history) + 1
 
 
+def test_a_record_that_begins_with_the_last_header_of_a_block_is_read(tmp_path: Path) -> None:
+    rows = [history(at, {"tokens": at, "loss": 1.0}) for at in range(1, 3)]
+    filled = [history(0, {"tokens": 0, "loss": 1.0, "text": "x" * count}) for count in range(32_600, 32_768)]
+    (first,) = [record for record in filled if len(record) == BLOCK - 3 * 7]
+    path = tmp_path / "run-a.wandb"
+    path.write_bytes(framed([first, *rows]))
+    assert read_offline(path).history.tokens.tolist() == [0, 1, 2]
+
+
 def test_damage_costs_the_block_it_is_in(tmp_path: Path) -> None:
     data = bytearray(framed([history(at, {"tokens": at, "text": "x" * 1000, "loss": 1.0}) for at in range(100)]))
     data[BLOCK + 5000] ^= 1
