@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.emergence import Course, above_chance, order
-from analysis.figures.drawing import inline
 from analysis.figures.look import INK, MUTED, RULE, plain, style
 from analysis.panels import token_ticks
 from davinci.store import atomic_file
@@ -43,17 +41,6 @@ def save(
         with atomic_file(paths[1]) as temporary:
             figure.savefig(temporary, format="png", dpi=170)
     return paths
-
-
-def svg(
-    found: Sequence[Course], colours: Mapping[str, tuple[str, str]], stages: Sequence[tuple[int, str]], prefix: str
-) -> str:
-    """The timeline as an inline ``<svg>``; `prefix` keeps its ids apart."""
-    with style({"svg.hashsalt": prefix}):
-        out = io.StringIO()
-        figure = _drawn(found, colours, stages)
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return inline(out.getvalue(), prefix)
 
 
 def _drawn(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -109,31 +107,6 @@ def composed(
         place: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8.5, "color": WARNING}
         figure.text(1 - 0.06 / width, 0.03 / height, plain(stamp), **place)
     return figure
-
-
-def svg(panel: Panel, prefix: str) -> str:
-    """One panel as an inline ``<svg>`` without title; `prefix` keeps its ids apart from those of other panels."""
-    with style({"svg.hashsalt": prefix}):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(4.1, 2.7))
-        figure.subplots_adjust(left=0.125, right=0.98, top=0.93, bottom=0.165)
-        draw(figure.add_subplot(), panel)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return inline(out.getvalue(), prefix)
-
-
-def inline(text: str, prefix: str) -> str:
-    """A saved SVG as an element of the page, its ids apart from those of others by `prefix`."""
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", text)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
-    text = re.sub(r"font: ([^;\"]*?px) [^;\"]*", r"font-size: \1; font-family: inherit", text)
-    head, _, rest = text.partition(">")
-    return re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + rest
 
 
 def _entries(panels: Sequence[Panel | Drawable]) -> list[tuple[str, Line]]:
