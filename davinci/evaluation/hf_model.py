@@ -22,3 +22,11 @@ class ExternalLM(HFLM):
             request.arguments = (context, {**settings, "max_gen_toks": limit})
         written: list[str] = super().generate_until(requests, disable_tqdm)
         return written
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Token ids of both, as HFLM's; where the tokenizer merges all of the continuation into the context's last token
+        HFLM has nothing left to score and ends: the continuation is encoded apart instead."""
+        before, after = super()._encode_pair(context, continuation)
+        if continuation and not after:
+            after = self.tok_encode(continuation, add_special_tokens=False)
+        return before, after
