@@ -24,7 +24,7 @@ class ExternalLM(HFLM):
         return written
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Token ids of both, as HFLM's; where the tokenizer merges all of the continuation into the context's last token
+        """Token ids of both, as HFLM's; where the tokenizer merges all of the continuation into the context's end
         HFLM has nothing left to score and ends: the continuation is encoded apart instead."""
         before, after = super()._encode_pair(context, continuation)
         if continuation and not after:
