@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.emergence import Course, above_chance, order
+from analysis.figures.drawing import written
 from analysis.figures.look import INK, MUTED, RULE, plain, style
 from analysis.panels import token_ticks
-from davinci.store import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,12 +35,7 @@ def save(
         figure = _drawn(found, colours, stages)
         if stamp:
             figure.text(0.99, 0.01, plain(stamp), ha="right", fontsize=8, color="#9a5b00")
-        paths = [stem.with_suffix(".pdf"), stem.with_suffix(".png")]
-        with atomic_file(paths[0]) as temporary:
-            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-        with atomic_file(paths[1]) as temporary:
-            figure.savefig(temporary, format="png", dpi=170)
-    return paths
+        return written(figure, stem)
 
 
 def _drawn(

@@ -54,11 +54,16 @@ def save(
         from matplotlib.backends.backend_pdf import FigureCanvasPdf  # noqa: F401 (loads with the style set)
 
         figure = composed(panels, columns, stamp, notes, size, heights)
-        paths = [stem.parent / f"{stem.name}.{ending}" for ending in ("pdf", "png")]
-        with atomic_file(paths[0]) as temporary:
-            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-        with atomic_file(paths[1]) as temporary:
-            figure.savefig(temporary, format="png", dpi=170)
+        return written(figure, stem)
+
+
+def written(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as ``stem.pdf``, the same bytes every time, and ``stem.png``."""
+    paths = [stem.parent / f"{stem.name}.{ending}" for ending in ("pdf", "png")]
+    with atomic_file(paths[0]) as temporary:
+        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
+    with atomic_file(paths[1]) as temporary:
+        figure.savefig(temporary, format="png", dpi=170)
     return paths
 
 
