@@ -17,6 +17,8 @@ class Document:
     `id` is unique in the source and does not depend on content order. Documents with one `split_key` are held out
     together: everything drawn from one file of an archive, or everything that asks one problem. `question` is the
     prefix of `text` that asks (empty where nothing is asked); `fields` go to ``heldout.jsonl`` beside the text.
+    `origin` says where it came from (file, line, url, licence, …): it stays with the document through a chain and is in
+    no shard.
     """
 
     id: str
@@ -24,6 +26,7 @@ class Document:
     text: str
     question: str = ""
     fields: Mapping[str, str | int] = field(default_factory=dict)
+    origin: Mapping[str, str | int] = field(default_factory=dict)
 
     def is_heldout(self, fraction: float) -> bool:
         """Whether this document belongs to the held-out split, of which `fraction` of all split keys are members."""
