@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
 
 from davinci.errors import UserError
 
@@ -22,6 +24,7 @@ _CLOSE = 0.01
 _ASPECT = 2048 / 36  # hidden size over layers
 _PERCEPTRON = 11008 / 2048  # width of the perceptron over hidden size
 _KV_HEADS = 2
+_PAPER_TRILLIONS, _PAPER_BATCH = 8, 4096  # tokens of its curriculum, sequences of its largest batch (Table 5)
 _FINAL_RATE = 0.1  # of the peak: the paper decays 3e-4 to 3e-5 (Table 5)
 
 
@@ -57,8 +60,9 @@ def rung(target: float, vocab_size: int) -> Rung:
     """The shape of the family with `target` parameters: of those within 1% the one nearest to the paper's proportions,
     else the nearest in size.
 
-    Hidden sizes are pairs of heads (of 32, 64 or 128 features each); layers stay within a third of hidden size / 57 (or
-    one), the width of the perceptron within a fifth of 5.4 hidden sizes.
+    Hidden sizes are whole heads (of 32, 64 or 128 features); layers stay within a third of hidden size / 57 (or one),
+    the width of the perceptron within a fifth of 5.4 hidden sizes. An odd number of heads shares one of keys and
+    values.
 
     Raises:
         UserError: `target` out of range, or none comes within 8% of it (the vocabulary alone may be larger); names the
@@ -96,17 +100,18 @@ def _family(vocab_size: int) -> tuple[Rung, ...]:
         widths = {round(hidden * _PERCEPTRON * (1 + step / 20) / 32) * 32 for step in range(-4, 5)}
         for layers in range(max(1, round(middle - spread)), round(middle + spread) + 1):
             shapes += [_shape(layers, hidden, width, vocab_size) for width in sorted(widths)]
-        hidden += 2 * head_dim_of(hidden)
+        hidden += head_dim_of(hidden)
     return tuple(shapes)
 
 
 def _shape(layers: int, hidden: int, wide: int, vocab_size: int) -> Rung:
     head_dim = head_dim_of(hidden)
     heads = hidden // head_dim
-    attention = 2 * hidden * (heads + _KV_HEADS) * head_dim
-    vectors = 2 * hidden + (heads + 2 * _KV_HEADS) * head_dim  # norms, and biases of query, key and value
+    kv_heads = 1 if heads % _KV_HEADS else _KV_HEADS
+    attention = 2 * hidden * (heads + kv_heads) * head_dim
+    vectors = 2 * hidden + (heads + 2 * kv_heads) * head_dim  # norms, and biases of query, key and value
     total = layers * (attention + 3 * hidden * wide + vectors) + hidden + hidden * vocab_size
-    return Rung(layers, hidden, heads, _KV_HEADS, head_dim, wide, total)
+    return Rung(layers, hidden, heads, kv_heads, head_dim, wide, total)
 
 
 def sequence_length_of(parameters: float) -> int:
@@ -118,18 +123,56 @@ def sequence_length_of(parameters: float) -> int:
     return next((length for least, length in steps if parameters >= least), 128)
 
 
-def budget(parameters: int, tokens_per_parameter: float, flops: float | None = None) -> Budget:
-    """What `parameters` are trained with: by tokens a parameter, or by the compute 6 N D = `flops` where that is given.
+def budget(one: Rung, tokens_per_parameter: float, flops: float | None, flops_per_token: float) -> Budget:
+    """What a rung is trained with.
+
+    Args:
+        one: the shape.
+        tokens_per_parameter: how many tokens, where `flops` does not say it.
+        flops: training FLOPs to be spent, attention included.
+        flops_per_token: of this shape (`accounting.flops.train_flops_per_token`).
 
     Raises:
-        UserError: a compute budget that leaves less than one token a parameter.
+        UserError: less than one token a parameter.
     """
-    tokens = parameters * tokens_per_parameter if flops is None else flops / (6 * parameters)
-    if tokens < parameters:
+    tokens = one.parameters * tokens_per_parameter if flops is None else flops / flops_per_token
+    if tokens < one.parameters:
+        key = "tokens_per_parameter" if flops is None else "flops"
         raise UserError(
-            f"scale.{'tokens_per_parameter' if flops is None else 'flops'}: {parameters:,} parameters get {tokens:,.0f} "
-            f"tokens; at least one a parameter is needed, {6 * parameters**2:.3g} FLOPs"
+            f"scale.{key}: {one.parameters:,} parameters get {tokens:,.0f} tokens; at least one a parameter is needed, "
+            f"{flops_per_token * one.parameters:.3g} FLOPs"
         )
-    compute = 6 * parameters * tokens
+    compute = 6 * one.parameters * tokens
     peak = 0.3118 * compute**-0.1250
     return Budget(round(tokens), round(0.2920 * compute**0.3271), peak, _FINAL_RATE * peak)
+
+
+def _flops_per_token(one: Rung, vocab_size: int, length: int) -> float:
+    """As `accounting.flops.train_flops_per_token` of the rung's model."""
+    attention = 2 * one.hidden_size * (one.attention_heads + one.kv_heads) * one.head_dim
+    matrices = one.layers * (attention + 3 * one.hidden_size * one.mlp_intermediate_size) + one.hidden_size * vocab_size
+    return 6.0 * matrices + 12 * one.layers * one.attention_heads * one.head_dim * length
+
+
+@functools.cache
+def derived(
+    target: float, vocab_size: int, tokens_per_parameter: float, flops: float | None
+) -> Mapping[str, int | float]:
+    """All that follows from the dial, by the names of the config's keys.
+
+    The whole curriculum of the paper, 8T tokens, has the rung's tokens, and its largest batch, 4,096 sequences, the
+    rung's batch.
+    """
+    shape = rung(target, vocab_size)
+    length = sequence_length_of(target)
+    given = budget(shape, tokens_per_parameter, flops, _flops_per_token(shape, vocab_size, length))
+    return MappingProxyType(
+        {
+            **{key: value for key, value in asdict(shape).items() if key != "parameters"},
+            "sequence_length": length,
+            "tokens_per_trillion": max(1, round(given.tokens / _PAPER_TRILLIONS)),
+            "sequences_per_1024": max(1, round(given.batch_tokens / length * 1024 / _PAPER_BATCH)),
+            "peak_lr": given.peak_lr,
+            "final_lr": given.final_lr,
+        }
+    )
