@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat
+from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
 
 
 class Attention(Frozen):
@@ -60,6 +60,26 @@ class Mlp(Frozen):
         return self.kind in ("swiglu", "geglu")
 
 
+class Experts(Frozen):
+    """A mixture of experts in the place of each perceptron; none where `count` is 0.
+
+    Attributes:
+        count: experts of a layer, of which each token goes through the `chosen` likeliest (arXiv 2401.04088).
+        shared: experts that every token goes through beside them (arXiv 2401.06066).
+        width: of one expert; null: ``mlp_intermediate_size`` over chosen and shared, so that as many parameters are
+            active as without experts.
+        renormalise: whether the weights of the chosen sum to 1.
+        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2).
+    """
+
+    count: NotNegative = 0
+    chosen: Positive = 2
+    shared: NotNegative = 0
+    width: Positive | None = None
+    renormalise: bool = True
+    balance: NotNegativeFloat = 0.01
+
+
 class Model(Frozen):
     """A decoder's shape, and its variants, one an object; at their defaults it is Qwen2's architecture."""
 
@@ -85,6 +105,7 @@ class Model(Frozen):
     norm: Norm = Norm()
     placement: Placement = Placement()
     mlp: Mlp = Mlp()
+    experts: Experts = Experts()
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -98,7 +119,18 @@ class Model(Frozen):
                 f"positions.rotary {self.positions.rotary:g} of head_dim {self.head_dim} is {turned:g} features; RoPE "
                 "turns pairs, so an even number is needed"
             )
+        if 0 < self.experts.count < self.experts.chosen:
+            raise ValueError(
+                f"experts.chosen {self.experts.chosen} is more than the {self.experts.count} experts there are; "
+                f"1 to {self.experts.count} are accepted"
+            )
         return self
+
+    @property
+    def expert_width(self) -> int:
+        """Width of one expert."""
+        active = self.experts.chosen + self.experts.shared
+        return self.experts.width or max(1, self.mlp_intermediate_size // active)
 
     @property
     def key_value_heads(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from davinci.config import Model
 from davinci.model.attention import Attention, Scene, attended
+from davinci.model.experts import Experts
 from davinci.model.norm import make_norm
 from davinci.model.perceptron import Perceptron
 from davinci.model.rotary import angles
@@ -35,7 +36,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = make_norm(model)
         if self.placement == "sandwich":
             self.pre_feedforward_layernorm = make_norm(model)
-        self.mlp = Perceptron(model)
+        self.mlp = Experts(model) if model.experts.count else Perceptron(model)
         if self.placement != "pre":
             self.post_feedforward_layernorm = make_norm(model)
 
@@ -106,8 +107,8 @@ class Decoder(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         narrow = self.config.initializer_range / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                is_output = name.endswith(("o_proj.weight", "down_proj.weight"))
+            if parameter.ndim >= 2:
+                is_output = name.removesuffix(".weight").endswith(("o_proj", "down_proj"))
                 parameter.normal_(0.0, narrow if is_output else self.config.initializer_range, generator=generator)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
@@ -132,6 +133,11 @@ class Decoder(nn.Module):
         if mixed:
             out = out.bfloat16()
         return out
+
+    @property
+    def experts(self) -> list[Experts]:
+        """The mixtures of experts, layer after layer."""
+        return [module for module in self.modules() if isinstance(module, Experts)]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores float32[..., V] of hidden states [..., H]."""

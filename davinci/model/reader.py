@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from davinci.model.attention import attended
 from davinci.model.cache import KVCache
 from davinci.model.decoder import Block, Decoder
+from davinci.model.perceptron import Perceptron
 from davinci.model.rotary import rotate_part
 from davinci.model.trees import Tree
 
@@ -104,10 +105,11 @@ class _Layer:
         self._block, self._number, self._dtype, self._head_dim = block, number, dtype, attention.head_dim
         self._query_norm, self._key_norm = attention.q_norm, attention.k_norm
         self._qkv, self._bias = _together([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
-        self._up, _ = _together(perceptron.inputs, dtype)
-        self._parts, self._activated = len(perceptron.inputs), perceptron.activated
         self._out = attention.o_proj.weight.detach().to(dtype)
-        self._down = perceptron.down_proj.weight.detach().to(dtype)
+        if isinstance(perceptron, Perceptron):
+            self._up, _ = _together(perceptron.inputs, dtype)
+            self._parts, self._activated = len(perceptron.inputs), perceptron.activated
+            self._down = perceptron.down_proj.weight.detach().to(dtype)
         queries, keys = attention.q_proj.out_features, attention.k_proj.out_features
         self._heads = [queries // self._head_dim, keys // self._head_dim]
         self._grouped = queries != keys
@@ -163,6 +165,9 @@ class _Layer:
 
     def _fed(self, x: Tensor) -> Tensor:
         """What the perceptron gives for x [N, H]."""
+        if not isinstance(self._block.mlp, Perceptron):
+            with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
+                return cast(Tensor, self._block.mlp(x))
         parts = functional.linear(x.to(self._dtype), self._up).chunk(self._parts, dim=-1)
         return functional.linear(self._activated(list(parts)), self._down)
 

@@ -59,7 +59,12 @@ class Objective(nn.Module):
         if share is None:
             losses = token_losses(hidden, self.decoder.unembedding, targets)
             return losses.sum(), losses
-        return linear_cross_entropy(hidden, self.decoder.unembedding, targets, share.flatten())
+        total, losses = linear_cross_entropy(hidden, self.decoder.unembedding, targets, share.flatten())
+        if experts := self.decoder.experts:
+            # As much of it as these tokens have of the batch: micro-batches and ranks add up to one mean.
+            balance = torch.stack([one.auxiliary for one in experts]).mean()
+            total = total + self.decoder.config.experts.balance * share.sum() * balance
+        return total, losses
 
 
 def documents_of(tokens: Tensor, separator: int | None) -> Tensor | None:
