@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import multiprocessing
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import Any
 
 from davinci.data import embedded, model_filter
 from davinci.data.archives import Archive, obtain
-from davinci.data.cards import measured_level, read_card
+from davinci.data.cards import TokenizerCard, measured_level, read_card
 from davinci.data.documents import Document
 from davinci.data.embedded import Licence, Recipe, Source
 from davinci.data.rules import clean
@@ -32,7 +33,15 @@ _WORKERS = 2
 # The modules whose text decides what a pool holds: a change to one of them makes a built pool stale.
 _RECIPE_FILES = (
     *("archives.txt", "arithmetic.py", "documents.py", "embedded.py", "extraction.py", "markup.py"),
-    *("model_filter.py", "python_source.py", "questions.py", "rules.py", "tokenizer.py", "writing.py"),
+    *(
+        "model_filter.py",
+        "python_source.py",
+        "questions.py",
+        "rules.py",
+        "tokenizer.py",
+        "tokenizer_training.py",
+        "writing.py",
+    ),
 )
 
 
@@ -63,19 +72,23 @@ def build_recipe(recipe: Recipe, store: Store, log: Log, workers: int = _WORKERS
     told = _filter_by_model(recipe, made)
     log(f"domains told apart on documents the model has not seen: {told} ({_since(start)})")
     tokenizer = _tokenizer(recipe, folder, key, made)
-    tokenizer_digest = file_digest(tokenizer)
+    tokenizer_card = TokenizerCard(
+        file=tokenizer.name, digest=file_digest(tokenizer), vocab_size=recipe.vocab_size, end_of_text=0
+    )
     log(f"tokenizer of {recipe.vocab_size} tokens trained ({_since(start)})")
     cards = {
         name: {
             "domain": source.domain,
             "licence": _source_licence(source, licences),
             "archive": {one: _archive_card(archives[one]) for one in source.archives},
-            "variants": _variants(name, source, folder, tokenizer, f"{key} {tokenizer_digest}", made[name], log),
+            "variants": _variants(
+                name, source, folder, tokenizer_card, f"{key} {tokenizer_card.digest}", made[name], log
+            ),
         }
         for name, source in recipe.sources.items()
     }
-    tokenizer_card = {"file": tokenizer.name, "digest": tokenizer_digest, "vocab_size": recipe.vocab_size}
-    write_json(folder / "card.json", {"name": recipe.name, "tokenizer": tokenizer_card, "sources": cards})
+    whole = {"name": recipe.name, "tokenizer": tokenizer_card.model_dump(), "sources": cards}
+    write_json(folder / "card.json", whole)
     write_json(folder / "recipe.json", {"key": key})
     log(f"pool {recipe.name} built in {_since(start)}: {folder}")
 
@@ -182,7 +195,7 @@ def _filter_by_model(recipe: Recipe, made: dict[str, Made]) -> str:
 
 def _tokenizer(recipe: Recipe, folder: Path, key: str, made: dict[str, Made]) -> Path:
     """Train the tokenizer on the training documents of the level that is measured, unless this recipe's is there."""
-    from davinci.data import tokenizer
+    from davinci.data.tokenizer_training import train
 
     path, record = folder / "tokenizer.json", folder / "tokenizer.recipe.json"
     if path.is_file() and record.is_file() and read_json(record) == {"key": key, "digest": file_digest(path)}:
@@ -194,33 +207,29 @@ def _tokenizer(recipe: Recipe, folder: Path, key: str, made: dict[str, Made]) ->
             for one in made[name].documents[measured_level(source.depths)]
             if not one.is_heldout(source.heldout_fraction)
         )
-    tokenizer.train(documents, recipe.vocab_size, path)
+    train(documents, recipe.vocab_size, path)
     write_json(record, {"key": key, "digest": file_digest(path)})
     return path
 
 
 def _variants(
-    name: str, source: Source, folder: Path, tokenizer: Path, key: str, made: Made, log: Log
+    name: str, source: Source, folder: Path, tokenizer: TokenizerCard, key: str, made: Made, log: Log
 ) -> dict[str, dict[str, Any]]:
     """Write (or keep) each depth of a source; return their cards."""
-    from davinci.data.tokenizer import Encoder
-    from davinci.data.writing import read_variant, write_variant
+    from davinci.data import writing
+    from davinci.data.document_files import write_documents
 
     documents = made.documents
-    encoder: Encoder | None = None
     cards: dict[str, dict[str, Any]] = {}
     for depth in source.depths:
         place = folder / f"{name}@{depth}"
-        card = read_variant(place, key)
+        card = writing.read_variant(place, key)
         if card is None:
-            encoder = encoder or Encoder(tokenizer)
-            encoder.add(
-                part for one in documents[depth] for part in (one.question, one.text.removeprefix(one.question))
-            )
             chain = _chain(source, depth, made)
-            write_variant(place, documents[depth], source.heldout_fraction, encoder, key, chain)
-            card = read_variant(place, key)
-            assert card is not None  # just written
+            with tempfile.TemporaryDirectory(prefix=".documents.", dir=folder) as temporary:
+                part = Path(temporary) / "0.parquet"
+                write_documents(part, documents[depth])
+                card = writing.write_variant(place, [part], source.heldout_fraction, tokenizer, key, chain)
             log(f"{place.name}: {card['documents']:,} documents, {card['tokens']:,} tokens")
         cards[depth] = card
     return cards

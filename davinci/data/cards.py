@@ -40,8 +40,8 @@ class VariantCard(Frozen):
 
     Sizes count the training split. `digest` covers everything in it, in which order, and not how it is cut into files.
     `extents` and `heldout_extents` are the files of each split in their order; without them it is one, ``train.bin``,
-    ``heldout.bin``. Tokens are little-endian `dtype`, written with the tokenizer of digest `tokenizer` (null: by another
-    program).
+    ``heldout.bin``. Tokens are little-endian `dtype`, written with the tokenizer of digest `tokenizer` (null: by
+    another program).
     """
 
     digest: str
@@ -59,9 +59,7 @@ class VariantCard(Frozen):
 
     def files(self, split: Split) -> tuple[Extent, ...]:
         """Where the tokens of a split are."""
-        given, tokens = (
-            (self.extents, self.tokens) if split == "train" else (self.heldout_extents, self.heldout_tokens)
-        )
+        given, tokens = (self.extents, self.tokens) if split == "train" else (self.heldout_extents, self.heldout_tokens)
         return given or (Extent(file=f"{split}.bin", tokens=tokens, size=tokens * BYTES[self.dtype]),)
 
 

@@ -56,7 +56,7 @@ def test_interrupted_build_keeps_finished_sources(tmp_path, monkeypatch):
     def fails_at_sums(folder, *rest):
         if folder.name == "sums@L5":
             raise KeyboardInterrupt
-        real(folder, *rest)
+        return real(folder, *rest)
 
     monkeypatch.setattr(writing, "write_variant", fails_at_sums)
     with pytest.raises(KeyboardInterrupt):
