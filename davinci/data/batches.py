@@ -117,8 +117,8 @@ def _open(node: Node, store: Store) -> list[Shard]:
     tokenizer = folder / card.tokenizer.file
     if node.tokenizer_digest not in (None, card.tokenizer.digest):
         raise UserError(
-            f"{tokenizer}: tokenizer {card.tokenizer.digest[:12]} is not the one that node {node.id} was planned with "
-            f"({node.tokenizer_digest[:12]})"
+            f"{tokenizer}: not the tokenizer that node {node.id} was planned with "
+            f"({card.tokenizer.digest[:12]}, not {node.tokenizer_digest[:12]})"
         )
     return [_open_source(node, name, card, store) for name in sorted(node.sources)]
 
