@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from davinci.config import Frozen, parse
 from davinci.store import Store, read_json
@@ -19,7 +21,11 @@ class TokenizerCard(Frozen):
 
 
 class VariantCard(Frozen):
-    """One source at one Darwin Level. Sizes count the training split; `digest` covers every shard file."""
+    """One source at one Darwin Level. Sizes count the training split; `digest` covers every shard file.
+
+    `documents_digest` is of the set of its documents' ids, whatever their texts: equal where two levels hold the same
+    documents. Null in the cards of pools built before it was written.
+    """
 
     digest: str
     tokens: int
@@ -29,14 +35,19 @@ class VariantCard(Frozen):
     heldout_documents: int
     heldout_bytes: int
     chain: tuple[dict[str, Any], ...]
+    documents_digest: str | None = None
 
 
 class SourceCard(Frozen):
-    """One source: where it came from, under which licence, and its variants by level."""
+    """One source: where it came from, under which licence, and its variants by level.
+
+    `archive` are the package archives read, `provenance` is what else its reader says of where the text came from.
+    """
 
     domain: str
     licence: dict[str, Any]
     archive: dict[str, Any]
+    provenance: Annotated[dict[str, Any], Field(default={})]
     variants: dict[str, VariantCard]
 
 
