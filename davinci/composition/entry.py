@@ -158,8 +158,8 @@ class _Apply:
             more = ", …" if len(missing) > 3 else ""
             raise UserError(
                 f"pool {self._first.pool.name}: {len(missing)} sources are not on this machine "
-                f"({', '.join(missing[:3])}{more}): the plan can be read (plan_only=true) but not launched; a pool whose "
-                f"file says how its sources are made is built by: python -m davinci data build {self._first.pool.name}"
+                f"({', '.join(missing[:3])}{more}): the plan can be read (plan_only=true) but not launched; a pool "
+                f"whose file says how it is made is built by: python -m davinci data build {self._first.pool.name}"
             )
 
     def _build_pools(self) -> bool:
