@@ -20,13 +20,14 @@ from davinci.data.making import Making
 from davinci.data.operations import Places
 from davinci.data.pool_files import Chain, PoolFile
 from davinci.data.reporting import Log, Report
-from davinci.data.tokenizer import train
-from davinci.data.variants import Variant, is_written, read_variant, write_variants
+from davinci.data.tokenizer_training import train
+from davinci.data.variants import Variant
 from davinci.data.workers import Workers, workers
 from davinci.errors import UserError, nearest
 from davinci.store import Store, file_digest, read_json, write_json
 
 VERSION = 1  # of what is written for equal documents
+_LARGE = 256 << 20  # bytes of documents, compressed, that more than one process encodes
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class _Build:
         chain = self._chains[name]
         files = self._making.files(name, chain.ends[depth])
         key = digest([VERSION, [one.name for one in files], chain.heldout_fraction])
-        return Variant(name, self._folder / f"{name}@{depth}", tuple(files), chain.heldout_fraction, key)
+        return Variant(self._folder / f"{name}@{depth}", tuple(files), chain.heldout_fraction, key)
 
     def _is_current(self) -> bool:
         """Whether everything asked for is written, and in the card."""
@@ -116,12 +117,9 @@ class _Build:
             return False
         if card is None or not self._has_tokenizer() or card.tokenizer.digest != self._tokenizer_record()["digest"]:
             return False
+        listed = {(name, depth): one for name, source in card.sources.items() for depth, one in source.variants.items()}
         return all(
-            is_written(one, card.tokenizer.digest)
-            and name in card.sources
-            and depth in card.sources[name].variants
-            and card.sources[name].variants[depth].digest == read_variant(one, card.tokenizer.digest)["digest"]
-            for (name, depth), one in self._variants.items()
+            place in listed and one.read(card.tokenizer) == listed[place] for place, one in self._variants.items()
         )
 
     # The tokenizer.
@@ -175,31 +173,31 @@ class _Build:
     # Shards and card.
 
     def _write_variants(self, tokenizer: TokenizerCard, hands: Workers) -> None:
-        """Write the shards that are not there, a source's depths one after another in one process."""
-        tasks: dict[str, list[tuple[Variant, list[dict[str, Any]]]]] = {}
-        for (name, depth), one in self._variants.items():
-            if not is_written(one, tokenizer.digest):
-                tasks.setdefault(name, []).append((one, self._steps(name, depth)))
-        if tasks:
-            largest = sorted(
-                tasks.values(), key=lambda one: -sum(file.stat().st_size for v, _ in one for file in v.files)
-            )
-            with self._report.bar("sources tokenised", len(tasks)) as done:
-                hands.map(write_variants, [(one, tokenizer, self._folder) for one in largest], done)
-            for name in tasks:
-                for one, _ in tasks[name]:
-                    card = read_variant(one, tokenizer.digest)
-                    line = f"{one.folder.name}: {card['documents']:,} documents, {card['tokens']:,} tokens"
-                    self._report.line(line)
+        """Write the shards that are not there: small ones at the same time, a large one with all hands."""
+        left = {place: one for place, one in self._variants.items() if one.read(tokenizer) is None}
+        small = [place for place, one in left.items() if one.size < _LARGE]
+        small.sort(key=lambda place: -left[place].size)
+        if left:
+            with self._report.bar("sources tokenised", len(left)) as done:
+                tasks = [(left[place], tokenizer, *self._known(*place), 1) for place in small]
+                hands.map(Variant.write, tasks, done)
+                for place in left.keys() - set(small):
+                    left[place].write(tokenizer, *self._known(*place), hands.count)
+                    done()
+        for one in left.values():
+            card = one.read(tokenizer)
+            assert card is not None  # just written
+            self._report.line(f"{one.folder.name}: {card.documents:,} documents, {card.tokens:,} tokens")
 
-    def _steps(self, name: str, depth: Level) -> list[dict[str, Any]]:
-        """The operations that lead to a depth, each with what it did."""
+    def _known(self, name: str, depth: Level) -> tuple[list[dict[str, Any]], str]:
+        """What the card says of a depth beside its sizes: the operations that lead to it, each with what it did, and
+        which documents it holds."""
         steps = []
         for place, tally in enumerate(self._making.tallies(name, depth)):
             step = self._chains[name].operations[place].described() | tally.to_json()
             report = self._making.decided(name, place)
             steps.append(step | ({"report": report} if report else {}))
-        return steps
+        return steps, self._making.documents_digest(name, depth)
 
     def _write_card(self, tokenizer: TokenizerCard, licences: dict[str, dict[str, Any]]) -> None:
         """The card of all that is there now, whatever this build was asked for."""
@@ -208,18 +206,17 @@ class _Build:
             before = read_json(self._folder / "card.json")["sources"]
         sources = {}
         for name, chain in self._chains.items():
-            variants = {depth: self._variant(name, depth) for depth in self._pool.sources[name].depths}
-            there = {depth: one for depth, one in variants.items() if is_written(one, tokenizer.digest)}
-            if not there:
-                continue
-            provenance = chain.reader.provenance(list(chain.parts))
-            sources[name] = {
-                "domain": chain.domain,
-                "licence": licences[name] if name in licences else before[name]["licence"],
-                "archive": provenance.pop("archive", {}),
-                "provenance": {"reader": chain.reader.described(), **provenance},
-                "variants": {depth: read_variant(one, tokenizer.digest) for depth, one in there.items()},
-            }
+            found = {depth: self._variant(name, depth).read(tokenizer) for depth in chain.ends}
+            variants = {depth: card.model_dump(mode="json") for depth, card in found.items() if card is not None}
+            if variants:
+                provenance = chain.reader.provenance(list(chain.parts))
+                sources[name] = {
+                    "domain": chain.domain,
+                    "licence": licences[name] if name in licences else before[name]["licence"],
+                    "archive": provenance.pop("archive", {}),
+                    "provenance": {"reader": chain.reader.described(), **provenance},
+                    "variants": variants,
+                }
         card = {"name": self._pool.name, "tokenizer": tokenizer.model_dump(), "sources": sources}
         write_json(self._folder / "card.json", card)
 

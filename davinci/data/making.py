@@ -19,7 +19,7 @@ from davinci.data.document_files import read_documents
 from davinci.data.documents import Document
 from davinci.data.keys import Keys, digest
 from davinci.data.operations import CorpusOperation, Operation, Places
-from davinci.data.passes import Pass, is_done, read_tallies, run_pass, survey_part
+from davinci.data.passes import IdSum, Pass, is_done, read_ids, read_tallies, run_pass, survey_part
 from davinci.data.pool_files import Chain
 from davinci.data.reporting import Report
 from davinci.data.tally import UNREADABLE, Tally
@@ -61,6 +61,11 @@ class Making:
         """What each operation up to a depth did, all parts together."""
         parts = [read_tallies(path) for path in self.files(source, self.chains[source].ends[depth])]
         return [Tally().merge(steps) for steps in zip(*parts, strict=True)]
+
+    def documents_digest(self, source: str, depth: Level) -> str:
+        """Of the set of ids of the documents at a depth."""
+        total = IdSum(read_ids(path) for path in self.files(source, self.chains[source].ends[depth])).total
+        return f"{total:064x}"
 
     def decided(self, source: str, position: int) -> dict[str, Any]:
         """What the operation at `position` reports of what it decided."""

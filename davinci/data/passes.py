@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ class Pass:
 
 
 def run_pass(work: Pass) -> None:
-    """Do it. What is kept is written in one step each, with the tallies of every operation so far beside it.
+    """Do it. What is kept is written in one step each; beside it the tallies of every operation so far and `IdSum`.
 
     Raises:
         UserError: naming the source.
@@ -52,13 +53,17 @@ def _run_pass(work: Pass) -> None:
     tallies = read_tallies(work.begin) if work.begin is not None else []
     before = len(tallies)
     taps: list[Iterator[Document]] = []
+    sums: dict[int, IdSum] = {}
     with ExitStack() as files:
         stream = read_documents(work.begin) if work.begin is not None else iter(())
         for index, (operation, step) in enumerate(zip(work.operations, work.steps, strict=True)):
             tally = Tally(work.strict)
             tallies.append(tally)
             stream = _run(operation, stream, tally, replace(work.places, step=step), work)
-            keep = files.enter_context(write_part(work.outputs[index])).add if index in work.outputs else None
+            keep: list[Callable[[Document], None]] = []
+            if index in work.outputs:
+                sums[index] = IdSum()
+                keep = [files.enter_context(write_part(work.outputs[index])).add, sums[index].add]
             stream = _leaving(stream, tally, keep)
             taps.append(stream)
         for tap in (taps[-1], *taps[:-1]):  # an operation may leave some of its input: what is kept is kept whole
@@ -66,7 +71,7 @@ def _run_pass(work: Pass) -> None:
                 pass
     for index, path in work.outputs.items():
         done = tallies[: before + index + 1]
-        write_json(_record(path), {"steps": [one.to_json() for one in done]})
+        write_json(_record(path), {"steps": [one.to_json() for one in done], "ids": str(sums[index].total)})
 
 
 def _run(
@@ -89,13 +94,24 @@ def _entering(stream: Iterator[Document], tally: Tally) -> Iterator[Document]:
         yield one
 
 
-def _leaving(stream: Iterator[Document], tally: Tally, keep: Callable[[Document], None] | None) -> Iterator[Document]:
+def _leaving(stream: Iterator[Document], tally: Tally, keep: list[Callable[[Document], None]]) -> Iterator[Document]:
     for one in stream:
         tally.documents_out += 1
         tally.bytes_out += size_of(one)
-        if keep is not None:
-            keep(one)
+        for call in keep:
+            call(one)
         yield one
+
+
+class IdSum:
+    """A digest of a set of documents' ids that parts have apart and the whole has together: the sum of their SHA-256,
+    modulo 2^256."""
+
+    def __init__(self, parts: Iterable[int] = ()) -> None:
+        self.total = sum(parts) % 2**256
+
+    def add(self, one: Document) -> None:
+        self.total = (self.total + int.from_bytes(hashlib.sha256(one.id.encode()).digest(), "big")) % 2**256
 
 
 def size_of(one: Document) -> int:
@@ -111,6 +127,11 @@ def is_done(path: Path) -> bool:
 def read_tallies(path: Path) -> list[Tally]:
     """Of every operation up to the one whose documents are kept at `path`."""
     return [Tally.from_json(one) for one in read_json(_record(path))["steps"]]
+
+
+def read_ids(path: Path) -> int:
+    """The sum over the ids of the documents that are kept at `path`."""
+    return int(read_json(_record(path))["ids"])
 
 
 def survey_part(survey: Callable[..., Result], path: Path, *of_source: Any) -> Result:

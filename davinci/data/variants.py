@@ -2,73 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from davinci.data.cards import TokenizerCard
-from davinci.data.document_files import read_documents
-from davinci.data.documents import Document
-from davinci.data.tokenizer import Encoder
-from davinci.data.writing import RECORD, write_variant
+from davinci.config import parse
+from davinci.data.cards import TokenizerCard, VariantCard
 from davinci.data.writing import read_variant as read_record
-from davinci.store import read_json, write_json
+from davinci.data.writing import write_variant
 
 
 @dataclass(frozen=True)
 class Variant:
-    """`files` are the documents of each part, `folder` is ``<source>@<depth>``; `key` says what its text is made of."""
+    """`parts` are the documents of each part, in order, `folder` is ``<source>@<depth>``; `key` says what its text is
+    made of."""
 
-    source: str
     folder: Path
-    files: tuple[Path, ...]
+    parts: tuple[Path, ...]
     heldout_fraction: float
     key: str
 
-    def documents(self) -> Iterator[Document]:
-        """In the order in which they are stored."""
-        for path in self.files:
-            yield from read_documents(path)
+    @property
+    def size(self) -> int:
+        """Bytes of its documents as they are kept."""
+        return sum(path.stat().st_size for path in self.parts)
 
+    def write(self, tokenizer: TokenizerCard, steps: list[dict[str, Any]], documents_digest: str, workers: int) -> None:
+        """Write it, with its part of the card; `steps` are the operations that led here."""
+        key, split = self._whole_key(tokenizer), self.heldout_fraction
+        write_variant(self.folder, self.parts, split, tokenizer, key, steps, workers, documents_digest=documents_digest)
 
-def write_variants(work: list[tuple[Variant, list[dict[str, Any]]]], tokenizer: TokenizerCard, folder: Path) -> None:
-    """Write the depths of one source, each with its part of the card (in a worker process)."""
-    encoder = Encoder(folder / tokenizer.file)
-    for one, steps in work:
-        documents = list(one.documents())
-        encoder.add(part for one in documents for part in (one.question, one.text.removeprefix(one.question)))
-        write_variant(one.folder, documents, one.heldout_fraction, encoder, _key(one, tokenizer.digest), steps)
-        record = read_json(one.folder / RECORD)
-        record["card"]["documents_digest"] = _documents_digest(documents, one.heldout_fraction)
-        write_json(one.folder / RECORD, record)
+    def read(self, tokenizer: TokenizerCard) -> VariantCard | None:
+        """Its part of the card, where its shards are there in their full size, made of these documents."""
+        record = read_record(self.folder, self._whole_key(tokenizer))
+        if record is None:
+            return None
+        card = parse(VariantCard, record)
+        files = {self.folder / one.file: one.size for split in ("train", "heldout") for one in card.files(split)}
+        return card if all(path.is_file() and path.stat().st_size == size for path, size in files.items()) else None
 
-
-def _documents_digest(documents: list[Document], heldout_fraction: float) -> str:
-    """Of the set of ids of the training documents: the sum of their SHA-256 digests, modulo 2^256."""
-    total = sum(
-        int.from_bytes(hashlib.sha256(one.id.encode()).digest(), "big")
-        for one in documents
-        if not one.is_heldout(heldout_fraction)
-    )
-    return f"{total % 2**256:064x}"
-
-
-def read_variant(one: Variant, tokenizer: str) -> dict[str, Any]:
-    """The part of the card of what is written; empty where it is not."""
-    return read_record(one.folder, _key(one, tokenizer)) or {}
-
-
-def is_written(one: Variant, tokenizer: str) -> bool:
-    """Whether its shards are there, made of these documents by the tokenizer of that digest, in their full size."""
-    card = read_variant(one, tokenizer)
-    sizes = {"train.bin": card.get("tokens"), "heldout.bin": card.get("heldout_tokens")}
-    return bool(card) and all(
-        (one.folder / name).is_file() and (one.folder / name).stat().st_size == 2 * (count or 0)
-        for name, count in sizes.items()
-    )
-
-
-def _key(one: Variant, tokenizer: str) -> str:
-    return f"{one.key} {tokenizer}"
+    def _whole_key(self, tokenizer: TokenizerCard) -> str:
+        return f"{self.key} {tokenizer.digest}"
