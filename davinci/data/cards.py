@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from davinci.config import Frozen, parse
 from davinci.store import Store, read_json
 
 Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
 TokenType = Literal["uint16", "uint32", "int32", "int64"]
 BYTES: dict[TokenType, int] = {"uint16": 2, "uint32": 4, "int32": 4, "int64": 8}
 
@@ -42,6 +45,9 @@ class VariantCard(Frozen):
     `extents` and `heldout_extents` are the files of each split in their order; without them it is one, ``train.bin``,
     ``heldout.bin``. Tokens are little-endian `dtype`, written with the tokenizer of digest `tokenizer` (null: by
     another program).
+
+    `documents_digest` is of the set of its documents' ids, whatever their texts: equal where two levels hold the same
+    documents. Null in the cards of pools built before it was written.
     """
 
     digest: str
@@ -52,6 +58,7 @@ class VariantCard(Frozen):
     heldout_documents: int
     heldout_bytes: int
     chain: tuple[dict[str, Any], ...]
+    documents_digest: str | None = None
     tokenizer: str | None = None
     dtype: TokenType = "uint16"
     extents: tuple[Extent, ...] = ()
@@ -64,11 +71,15 @@ class VariantCard(Frozen):
 
 
 class SourceCard(Frozen):
-    """One source: where it came from, under which licence, and its variants by level."""
+    """One source: where it came from, under which licence, and its variants by level.
+
+    `archive` are the package archives read, `provenance` is what else its reader says of where the text came from.
+    """
 
     domain: str
     licence: dict[str, Any]
     archive: dict[str, Any]
+    provenance: Annotated[dict[str, Any], Field(default={})]
     variants: dict[str, VariantCard]
 
 

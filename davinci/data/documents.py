@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-HELDOUT_FRACTION = 0.03
-
 
 @dataclass(frozen=True, slots=True)
 class Document:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from davinci.data.archives import Pin, obtain
+from davinci.data.l0_acquisition.package_archives import Pin, obtain
 from davinci.data.tokenizer import END_OF_TEXT, byte_names
 from davinci.errors import UserError
-from davinci.store import Store, atomic_file
+from davinci.store import atomic_file
 
 PIN = Pin("dashscope", "2.0.2", "0602d1800f7433bdb7953560986eaf5146454ed3988636c0a91963ba24e74258", "wheel")
 VOCABULARY = "dashscope/resources/qwen.tiktoken"
@@ -28,13 +28,13 @@ SPLIT = (
 SPECIAL = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
 
 
-def write_qwen2(path: Path, store: Store, log: Callable[[str], None]) -> None:
+def write_qwen2(path: Path, archives: Path, log: Callable[[str], None]) -> None:
     """Write Qwen2's tokenizer as a JSON file of the `tokenizers` library; token 151643 ends a text.
 
     Raises:
         UserError: the archive cannot be had.
     """
-    archive = obtain([PIN], store, log)[PIN.name]
+    archive = obtain([PIN], archives, log)[PIN.name]
     found = dict(archive.members(lambda name: name == VOCABULARY))
     if VOCABULARY not in found:
         raise UserError(f"{archive.path}: holds no {VOCABULARY}")

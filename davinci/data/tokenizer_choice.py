@@ -9,10 +9,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from davinci.data.cards import TokenizerCard
-from davinci.data.qwen2 import write_qwen2
+from davinci.data.operations import Places
+from davinci.data.qwen2 import PIN, write_qwen2
 from davinci.data.tokenizer import END_OF_TEXT, read_tokenizer
 from davinci.errors import UserError
-from davinci.store import Store, atomic_file, file_digest, read_json
+from davinci.store import atomic_file, file_digest, read_json
 
 FILE = "tokenizer.json"
 QWEN2 = "qwen2"
@@ -20,15 +21,16 @@ QWEN2 = "qwen2"
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<end_of_text>", "[SEP]")
 
 
-def bring(choice: str, folder: Path, store: Store, root: Path, log: Callable[[str], None], where: str) -> TokenizerCard:
+def bring(
+    choice: str, folder: Path, archives: Path, root: Path, log: Callable[[str], None], where: str
+) -> TokenizerCard:
     """Write the pool's ``tokenizer.json`` and return its card.
 
     Args:
         choice: ``qwen2``, a JSON file of the `tokenizers` library, or a folder that holds such a ``tokenizer.json`` and
             says in ``tokenizer_config.json`` which token ends a text.
         folder: the pool's.
-        store: where package archives are.
-        root: what a relative path starts from.
+        places: where package archives are, and what a relative path starts from.
         log: gets a line when something is downloaded.
         where: file and key of the choice, for messages.
 
@@ -37,9 +39,26 @@ def bring(choice: str, folder: Path, store: Store, root: Path, log: Callable[[st
     """
     target = folder / FILE
     if choice == QWEN2:
-        write_qwen2(target, store, log)
+        write_qwen2(target, places.archives, log)
         return card_of(target, END_OF_TEXT, where)
-    path = (root / choice).expanduser()
+    source, end = _found(choice, places.root, where)
+    content = source.read_bytes()
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(content)
+    return card_of(target, end, where)
+
+
+def key_of(choice: str, places: Places, where: str) -> str:
+    """What `bring` gives is a function of."""
+    if choice == QWEN2:
+        return f"{QWEN2} {PIN.sha256}"
+    source, end = _found(choice, places.root, where)
+    return f"{file_digest(source)} {end}"
+
+
+def _found(choice: str, root: Path, where: str) -> tuple[Path, str | None]:
+    """A tokenizer's file, and the token that ends a text where that is stated beside it."""
+    path = root / Path(choice).expanduser()
     source = path / FILE if path.is_dir() else path
     if not source.is_file():
         what = f"folder {path} has no {FILE}" if path.is_dir() else f"{choice!r} is no file"
@@ -48,11 +67,7 @@ def bring(choice: str, folder: Path, store: Store, root: Path, log: Callable[[st
             "(as transformers' fast tokenizers save it)"
         )
     read_tokenizer(source)
-    end = _stated_end(path) if path.is_dir() else None
-    content = source.read_bytes()
-    with atomic_file(target) as temporary:
-        temporary.write_bytes(content)
-    return card_of(target, end, where)
+    return source, _stated_end(path) if path.is_dir() else None
 
 
 def card_of(path: Path, end: str | None, where: str) -> TokenizerCard:

@@ -45,6 +45,7 @@ def write_variant(
     chain: Sequence[dict[str, Any]],
     workers: int = 1,
     shard_tokens: int = SHARD_TOKENS,
+    documents_digest: str | None = None,
 ) -> dict[str, Any]:
     """Write `folder` in one step (temporary folder, rename) and return its part of the card, kept in ``variant.json``.
 
@@ -57,6 +58,7 @@ def write_variant(
         chain: the operations that made the documents, for the card.
         workers: processes that encode; with 1 this one does, on as many threads as the library takes.
         shard_tokens: of a file.
+        documents_digest: of the documents' ids, for the card.
 
     Raises:
         UserError: the tokenizer's file is not the one its card means.
@@ -72,7 +74,7 @@ def write_variant(
             heldout.add(one)
         held = heldout.close(temporary, encoder.dtype, shard_tokens)
         card, files = variant_card(temporary, train, train_bytes, *held)
-        card |= {"chain": list(chain), "tokenizer": tokenizer.digest}
+        card |= {"chain": list(chain), "tokenizer": tokenizer.digest, "documents_digest": documents_digest}
         finish_variant(temporary, key, card, files)
     return card
 

@@ -3,14 +3,15 @@
 import re
 
 import pytest
-
-from davinci.data import rules
 from davinci.data.arithmetic import _THINGS as THINGS
 from davinci.data.arithmetic import HELDOUT_FRACTION, arithmetic
-from davinci.data.documents import Document
 from davinci.data.markup import normalise, rst_to_text
 from davinci.data.python_source import docstrings
 from davinci.data.questions import _doctests, _purposes, asked
+
+from davinci.data import rules
+from davinci.data.documents import Document
+from davinci.data.tokenizer import _SEAM
 
 PAGE = """
 .. _label:
@@ -187,3 +188,7 @@ def test_split_is_by_key_not_by_content():
     assert Document("a", "key", "x").is_heldout(0.5) == Document("b", "key", "y").is_heldout(0.5)
     share = sum(Document("", str(one), "").is_heldout(0.03) for one in range(20_000)) / 20_000
     assert abs(share - 0.03) < 0.005
+
+
+def test_seams_only_before_letters():
+    assert _SEAM.split("a\n\nb\n\n2\n\n c\nd\n\n\ne") == ["a\n", "\nb\n\n2\n\n c\nd\n\n", "\ne"]
