@@ -58,12 +58,12 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
     is_qwen2s = splits_as_qwen2(tokenizer)
     possible = [one for one in LAYOUTS if is_qwen2s or not one.splits_as_qwen2]
     for layout in possible:
-        if wanted <= layout.has | _ALWAYS and _REQUIRED.get(layout.model_type, frozenset()) <= wanted:
+        if wanted <= layout.has and _REQUIRED.get(layout.model_type, frozenset()) <= wanted:
             return layout
-    nearest = min(possible, key=lambda one: len(wanted - one.has - _ALWAYS))
-    missing = ", ".join(sorted(wanted - nearest.has - _ALWAYS)) or "this tokenizer's splitting of text"
+    nearest = min(possible, key=lambda one: len(wanted - one.has))
+    missing = ", ".join(sorted(wanted - nearest.has)) or "this tokenizer's splitting of text"
     raise UserError(
-        f"model {model.name}: no class of transformers has {', '.join(sorted(wanted - _ALWAYS))} together; "
+        f"model {model.name}: no class of transformers has {', '.join(sorted(wanted))} together; "
         f"{nearest.architecture} comes nearest and lacks {missing}"
     )
 
@@ -91,7 +91,7 @@ def _variants(model: Model) -> frozenset[str]:
         "experts": model.experts.count > 0,
         "shared experts": model.experts.count > 0 and model.experts.shared > 0,
         "weights of experts that do not sum to 1": model.experts.count > 0 and not model.experts.renormalise,
-        "heads not of hidden_size / attention_heads": model.head_dim * model.attention_heads != model.hidden_size,
+        _FREE_HEADS: model.head_dim * model.attention_heads != model.hidden_size,
     }
     return frozenset(name for name, is_there in found.items() if is_there)
 
@@ -144,8 +144,7 @@ def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
     return found
 
 
-# Expressed by what every class is told: the activation, and how wide a head is (but where it is not).
-_ALWAYS = frozenset({"heads not of hidden_size / attention_heads"})
+_FREE_HEADS = "heads other than hidden_size / attention_heads wide"
 # Variants without which a class is not meant.
 _REQUIRED = {
     "mistral": frozenset({"a window"}),
@@ -158,29 +157,41 @@ _REQUIRED = {
     "mixtral": frozenset({"experts"}),
 }
 LAYOUTS = (
-    Layout("llama", "LlamaForCausalLM", frozenset(), _no_biases),
-    Layout("qwen2", "Qwen2ForCausalLM", frozenset({"biases", "a window"}), _qwen_window, splits_as_qwen2=True),
+    Layout("llama", "LlamaForCausalLM", frozenset({_FREE_HEADS}), _no_biases),
+    Layout(
+        "qwen2",
+        "Qwen2ForCausalLM",
+        frozenset({_FREE_HEADS, "biases", "a window"}),
+        _qwen_window,
+        splits_as_qwen2=True,
+    ),
     Layout(
         "seed_oss",
         "SeedOssForCausalLM",
-        frozenset({"biases"}),
+        frozenset({_FREE_HEADS, "biases"}),
         lambda model: {
             "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
         },
     ),
-    Layout("mistral", "MistralForCausalLM", frozenset({"a window"}), _window),
-    Layout("qwen3", "Qwen3ForCausalLM", frozenset({"QK-norm", "a window"}), _qwen_window, splits_as_qwen2=True),
+    Layout("mistral", "MistralForCausalLM", frozenset({_FREE_HEADS, "a window"}), _window),
+    Layout(
+        "qwen3",
+        "Qwen3ForCausalLM",
+        frozenset({_FREE_HEADS, "QK-norm", "a window"}),
+        _qwen_window,
+        splits_as_qwen2=True,
+    ),
     Layout(
         "smollm3",
         "SmolLM3ForCausalLM",
-        frozenset({"no positions"}),
+        frozenset({_FREE_HEADS, "no positions"}),
         lambda model: {**_no_biases(model), "no_rope_layers": [0] * model.layers, "use_sliding_window": False},
     ),
-    Layout("arcee", "ArceeForCausalLM", frozenset({"a perceptron without gate"}), _no_biases),
+    Layout("arcee", "ArceeForCausalLM", frozenset({_FREE_HEADS, "a perceptron without gate"}), _no_biases),
     Layout(
         "nemotron",
         "NemotronForCausalLM",
-        frozenset({"layernorm", "a perceptron without gate", "partial RoPE"}),
+        frozenset({_FREE_HEADS, "layernorm", "a perceptron without gate", "partial RoPE"}),
         lambda model: {**_no_biases(model), **_partial_rope(model), "norm_eps": model.norm_eps},
         _nemotron,
     ),
@@ -193,11 +204,16 @@ LAYOUTS = (
             "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
         },
     ),
-    Layout("olmo", "OlmoForCausalLM", frozenset({"nonparametric"}), lambda model: {"attention_bias": False, "clip_qkv": None}),
+    Layout(
+        "olmo",
+        "OlmoForCausalLM",
+        frozenset({_FREE_HEADS, "nonparametric"}),
+        lambda model: {"attention_bias": False, "clip_qkv": None},
+    ),
     Layout(
         "mixtral",
         "MixtralForCausalLM",
-        frozenset({"experts", "a window"}),
+        frozenset({_FREE_HEADS, "experts", "a window"}),
         lambda model: {
             **_window(model), "num_local_experts": model.experts.count, "num_experts_per_tok": model.experts.chosen,
             "intermediate_size": model.expert_width, "router_aux_loss_coef": model.experts.balance,
