@@ -54,7 +54,7 @@ def test_transformers_computes_what_the_run_computes(
         (("arm0-s0", "there"), "is there already; name a folder that is new or empty"),
         (("arm0-s0", "new", "--checkpoint", "all"), "one is exported at a time; there are"),
         (("arm9-s0", "new"), "has no run 'arm9-s0'; nearest: arm"),
-        (("arm1-s0", "new"), "has no checkpoint"),
+        (("arm0-s0", "new", "--weights", "average"), "no checkpoint of run arm0-s0 has averaged weights"),
     ],
     ids=str,
 )
