@@ -112,9 +112,9 @@ def _train(lines: list[bytes]) -> Metrics:
 
 def _numbers(table: pa.Table) -> tuple[list[str], np.ndarray]:
     """The names of the columns of numbers, and float64[n, those], NaN for null."""
-    for index, field in enumerate(table.schema):
-        if pa.types.is_boolean(field.type):
-            table = table.set_column(index, field.name, table[index].cast(pa.int8()))
+    for index, one in enumerate(table.schema):
+        if pa.types.is_boolean(one.type):
+            table = table.set_column(index, one.name, table[index].cast(pa.int8()))
     kinds = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in table.schema.types]
     (batch,) = table.select(np.flatnonzero(kinds).tolist()).combine_chunks().to_batches()
     return batch.schema.names, batch.to_tensor(null_to_nan=True).to_numpy().astype(np.float64, copy=False)
