@@ -215,10 +215,13 @@ def _read_items(sweep: Sweep) -> None:
 def _parse_items(path: Path) -> Piece | None:
     """Benchmark by benchmark the ids, ascending, and the scores; with each benchmark's range and mean."""
     try:
-        table = pq.read_table(path, columns=["benchmark", "item", "score"], use_threads=False)
+        with pq.ParquetFile(path) as file:
+            table = file.read(["benchmark", "item", "score"], use_threads=False)
     except (OSError, pa.ArrowException):
         return None
-    names, codes = np.unique(table["benchmark"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    coded = table["benchmark"].combine_chunks().dictionary_encode()
+    names, places = np.unique(np.array(coded.dictionary.to_pylist(), str), return_inverse=True)
+    codes = places[coded.indices.to_numpy()]
     ids = table["item"].to_numpy().astype(np.int64)
     order = np.lexsort((ids, codes))
     scores = table["score"].to_numpy().astype(np.float64)[order]
