@@ -220,7 +220,7 @@ def test_watching_takes_runs_as_they_finish(store: Store) -> None:
     (store.node("qa-30-leaf") / "done.json").unlink()
     leftover = store.wandb / f"offline-run-20260101_000000-{wandb_id('qa', RUNS[1])}"
     leftover.mkdir(parents=True)
-    sync(store, "--watch", input=f"{RUNS[1]}\n")
+    sync(store, "--told", input=f"{RUNS[1]}\n")
     assert not leftover.exists(), "what a killed mirror left half-written is replaced"
     assert set(offline_runs(store)) == {"trunk-trunk", RUNS[1], f"{RUNS[1]} evaluation"}
     assert not Mirror(store, "qa", None, print).is_mirrored(RUNS[0])
