@@ -6,6 +6,7 @@ two new W&B runs (its own and its evaluation's): at most some 30 new runs a seco
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,7 @@ def send(
             traceback.print_exc()
             say(f"{name}: {type(error).__name__}: {error}")
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with ThreadPoolExecutor(AT_ONCE, initializer=_deafen) as threads:
         for wave in mirror.waves(names):
             list(threads.map(one, wave))
     if fatal or max(worst) > SENT:
@@ -71,3 +72,9 @@ def send(
     if fatal:
         raise fatal[0]
     return max(worst)
+
+
+def _deafen() -> None:
+    """Leave signals to the main thread. The client's service, which a thread here starts, inherits that: Slurm signals
+    it too, and it would die of what tells the mirror to end in good order."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
