@@ -19,7 +19,7 @@ from davinci.tracking import wandb_lineage as lineage
 from davinci.tracking.history import History, history, summary
 from davinci.tracking.wandb_runs import Shown, launched, shown
 from davinci.tracking.wandb_sent import Sent
-from davinci.tracking.wandb_session import STUCK_SECONDS, Session, Unreachable, reset
+from davinci.tracking.wandb_session import STUCK_SECONDS, Refused, Session, Unreachable, reset
 
 Mode = Literal["offline", "online"]
 
@@ -130,7 +130,7 @@ class Mirror:
         session = self._sessions.get(name) or self._open(one, mode, sent)
         self._sessions[name] = session
         if mode == "online" and session.is_stuck():
-            raise Unreachable(f"W&B took nothing of {name} for {STUCK_SECONDS:.0f} s")
+            raise Unreachable(f"W&B took nothing of {name} for {STUCK_SECONDS:.0f} s{session.trouble()}")
         if session.closer is None:
             missing = sent.missing(rows)
             for tokens, values in missing.items():
@@ -148,7 +148,9 @@ class Mirror:
         session.close()
         del self._sessions[name]
         if mode == "online" and (arrived := session.arrived(session.step)) < session.step:
-            raise Unreachable(f"W&B has {arrived} of the {session.step} rows of {name}")
+            raise Unreachable(f"W&B has {arrived} of the {session.step} rows of {name}{session.trouble()}")
+        if mode == "offline" and (trouble := session.trouble()):
+            raise Refused(f"W&B's client did not write it whole{trouble}")
         sent.folders += [session.folder] if mode == "offline" else []
         if evaluations and not known:
             self._send_evaluation(one, mode, sent, evaluations)

@@ -7,6 +7,8 @@ client puts what is logged of a run within 15 seconds into one request.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import threading
@@ -81,6 +83,7 @@ class Session:
             )
         self.closer: threading.Thread | None = None
         self._logged: float | None = None
+        self._failure: Exception | None = None
         # Offline the client cannot know what earlier files of this run hold.
         self.step = max(self.run.step, self.run._starting_step) if mode == "online" else first_step
         # The client's own answer may be that of the summary, which can be ahead of the rows.
@@ -121,8 +124,14 @@ class Session:
         if goes_on:
             self.run.mark_preempting()
         if self.closer is None:
-            self.closer = threading.Thread(target=self.run.finish, args=(exit_code,), daemon=True)
+            self.closer = threading.Thread(target=self._finish, args=(exit_code,), daemon=True)
             self.closer.start()
+
+    def _finish(self, exit_code: int) -> None:
+        try:
+            self.run.finish(exit_code)
+        except Exception as error:  # As when its service was ended meanwhile (`reset`).
+            self._failure = error
 
     def close(self) -> None:
         """Send what is left and end the run; again where that did not succeed.
@@ -134,7 +143,17 @@ class Session:
         assert self.closer is not None
         self.closer.join(CLOSE_SECONDS)
         if self.closer.is_alive():
-            raise Unreachable(f"W&B did not take all of run {self.run.id} within {CLOSE_SECONDS:.0f} s")
+            raise Unreachable(f"W&B did not take all of run {self.run.id} within {CLOSE_SECONDS:.0f} s{self.trouble()}")
+        if self._failure is not None:
+            raise Unreachable(f"W&B's client did not end run {self.run.id}: {_line(self._failure)}{self.trouble()}")
+
+    def trouble(self) -> str:
+        """What the client's service last had to say of an error, to be added to a line; empty where it had nothing."""
+        log = Path(self.run.dir).parent / "logs" / "debug-internal.log"
+        with suppress(OSError, ValueError):
+            errors = [line for line in log.read_text().splitlines() if '"level":"ERROR' in line]
+            return f" ({json.loads(errors[-1])['msg']})" if errors else ""
+        return ""
 
     def arrived(self, wanted: int) -> int:
         """How many history rows the server has, once it has `wanted`, or after some patience."""
@@ -163,6 +182,7 @@ def client(store: Store | None = None) -> Any:
         # What waits to be uploaded must still be there when an offline run is sent from another machine.
         os.environ.setdefault("WANDB_DATA_DIR", str(store.wandb / "data"))
         os.environ.setdefault("WANDB_CACHE_DIR", str(store.wandb / "cache"))
+    logging.raiseExceptions = False  # Its log may be on a full disk: one line says so, not a traceback a message.
     import wandb
 
     return wandb
@@ -182,13 +202,13 @@ def reset() -> None:
     What is lost with it is sent again: the server says how far it came.
     """
     wandb = client()
-    _api.cache_clear()
     with suppress(Exception):  # None was started, or it is gone.
         service = wandb.setup()._connection._proc._process
         service.kill()
         service.wait()
     with suppress(Exception):
         wandb.teardown()
+    _api.cache_clear()  # Before that it would have to say goodbye.
 
 
 @contextmanager

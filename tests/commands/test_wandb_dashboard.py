@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_wandb_mirror import make_sweep
+from mirrored_sweep import make_sweep
 from wandb_server import ENTITY, serving
 
 from davinci.store import Store, read_json, write_json

@@ -9,14 +9,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_wandb_mirror import RUNS, evaluate, identities, make_sweep, sync, train
+from mirrored_sweep import RUNS, evaluate, identities, make_many, make_sweep, sync, train
 from wandb_server import ENTITY, Received, Server, serving
 
 from davinci.store import Store, read_json, write_json
-from davinci.tracking import wandb_session
+from davinci.tracking import wandb_sending, wandb_session
 from davinci.tracking.records import Writer
 from davinci.tracking.wandb_mirror import Mirror
 
@@ -59,8 +58,7 @@ def send(store: Store) -> list[str]:
     """Send everything as `sync` does; returns what was said."""
     said: list[str] = []
     mirror = Mirror(store, "qa", "online", said.append)
-    for name in mirror.shown:
-        mirror.send(name)
+    assert wandb_sending.send(mirror, mirror.shown, said.append) == wandb_sending.SENT, said
     return said
 
 
@@ -216,20 +214,16 @@ def test_without_a_key_one_line_says_what_is_missing(store: Store, tmp_path: Pat
     assert line.startswith("error: W&B: No API key configured") and "WANDB_API_KEY" in line
 
 
-@pytest.mark.slow
 def test_many_runs_stay_below_the_published_limits(server: Server, tmp_path: Path) -> None:
-    """2 file-stream requests a second a run, and 80 new runs a second."""
-    store, manifests, started = Store(tmp_path / "many"), {}, len(server.requests)
-    make_sweep(store, "online")
-    template: dict[str, Any] = read_json(store.runs("qa"))[RUNS[0]]
-    for seed in range(20):
-        run = template | {"id": f"qa-30-s{seed}", "seed": seed}
-        manifests[run["id"]] = run
-    write_json(store.runs("qa"), manifests)
+    """A second: 2 file-stream requests a run and 500 a project, 80 new runs."""
+    store = Store(tmp_path / "many")
+    make_many(store, 20)
+    server.requests.clear()
     send(store)
-    assert sum(1 for run in server.runs.values() if run.job_type == "run") == 20
-    requests = server.requests[started:]
-    streams = [kind for _, kind in requests if kind == "file_stream"]
-    assert len(streams) <= 2 * len(server.runs) + 2, "all of a run in a request or two"
-    created = sorted(when for when, kind in requests if kind == "RunResumeStatus")
-    assert max(sum(1 for one in created if when <= one < when + 1) for when in created) <= 80
+    shown = [run for run in server.runs.values() if run.job_type == "run"]
+    assert len(shown) == 20 and all(tokens_of(run) == TOKENS for run in shown)
+    assert {run.exit_code for run in server.runs.values()} == {0}
+    assert max(server.most_in_a_second(f"file_stream {name}") for _, _, name in server.runs) <= 2
+    assert server.counted()["file_stream"] <= 2 * len(server.runs) + 2, "all of a run in a request or two"
+    assert server.most_in_a_second("file_stream") <= 500
+    assert server.most_in_a_second("RunResumeStatus") <= 80, "one a run that is opened"
