@@ -199,7 +199,9 @@ class Mirror:
         if evaluations:
             sent.note(one.nodes[-1]["end"], {"evaluations": len(evaluations)})
             sent.write()
-            session.log(one.nodes[-1]["end"], _table(session, evaluations))
+            columns = lineage.COLUMNS
+            rows = ([row[name] for name in columns] for row in evaluations)
+            session.log_table(one.nodes[-1]["end"], "evaluations", columns, rows)
 
     def _send_evaluation(self, one: Shown, mode: Mode, sent: Sent, evaluations: list[dict[str, Any]]) -> None:
         session = Session(lineage.evaluation_of(one), self._store, mode)
@@ -240,11 +242,6 @@ class _Look:
         if self.committed == before.committed and self.committed:
             return self.stamp != before.stamp and self.at > before.at + LOOK_SECONDS
         return self.committed != before.committed or self.stamp != before.stamp
-
-
-def _table(session: Session, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
-    columns = lineage.COLUMNS
-    return session.table("evaluations", columns, ([row[name] for name in columns] for row in evaluations))
 
 
 def _mark_stages(rows: History, one: Shown) -> None:

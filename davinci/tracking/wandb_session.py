@@ -30,6 +30,10 @@ CLOSE_SECONDS = 180.0
 # After how long what was logged must have arrived.
 STUCK_SECONDS = 60.0
 
+# Held while an artifact is made, or a table, which is one too: the client keeps those it made last in a cache that
+# threads must not change at once.
+artifact_made = threading.Lock()
+
 _HIDDEN = ("record/*", "eval_items/*", "eval_key/*")
 
 
@@ -112,9 +116,11 @@ class Session:
             return False
         return self.arrived(self.step) < self.step
 
-    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
-        """A table as a value to log."""
-        return {name: client().Table(columns=list(columns), data=[list(row) for row in rows])}
+    def log_table(self, tokens: int, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """One history row that holds a table."""
+        table = client().Table(columns=list(columns), data=[list(row) for row in rows])
+        with artifact_made:
+            self.log(tokens, {name: table})
 
     def summarise(self, values: Values) -> None:
         self.run.summary.update(values)
@@ -218,6 +224,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except wandb.errors.AuthenticationError as error:
+        if "verify" in str(error) and not re.search(r"\b40[13]\b", str(error)):  # It could not ask.
+            raise Unreachable(f"W&B at {_server(wandb)} does not answer: {_line(error)}") from None
         raise UserError(f"W&B: {_line(error)}") from None
     except wandb.errors.UsageError as error:
         hint = "" if "API key" not in str(error) else "; or WANDB_API_KEY, or tracking=offline"

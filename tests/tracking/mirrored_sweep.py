@@ -23,9 +23,10 @@ def train(store: Store, node: str, attempt: int = 1) -> None:
     with Writer(store.records(node), attempt) as writer:
         for tokens in range(begin + 10, end + 1, 10):
             writer.write(
-                "train", tokens, tokens // 10, loss=300 / (100 + tokens), lr=0.1, batch=4, **{"loss/code": 1.5}
+                "train", tokens, tokens // 10, loss=300 / (100 + tokens), lr=0.1, batch=4, **{"loss/general": 1.5}
             )
-        writer.write("heldout", end, end // 10, domain="code", loss=0.9, bits_per_byte=0.4, sequences=8)
+        for domain in ("code", "general"):
+            writer.write("heldout", end, end // 10, domain=domain, loss=0.9, bits_per_byte=0.4, sequences=8)
 
 
 def evaluate(
@@ -50,6 +51,8 @@ def make_sweep(store: Store, mode: str = "offline") -> None:
             "nodes": [{"id": node, "begin": NODES[node][0], "end": NODES[node][1]} for node in ("trunk", leaf)],
             "points": [],
             "config": {
+                "arm": f"QA-{arm}%",
+                "pool": {"sources": {"manuals": {"domain": "general"}, "lists": {"domain": "code"}}},
                 "scale": {"name": "tiny"},
                 "evaluation": EVALUATION.model_dump(mode="json"),
                 "tracking": {"mode": mode, "project": "davinci-tests", "entity": None},
