@@ -7,13 +7,24 @@ import os
 import sys
 from collections.abc import Callable
 
+from davinci.errors import UserError
 from davinci.launching.lock import Lock, WaitAbandoned
+from davinci.launching.mirror_log import ERROR
 from davinci.store import Store
 from davinci.tracking.wandb_mirror import Mirror, Mode
-from davinci.tracking.wandb_sending import UNREACHABLE, send
+from davinci.tracking.wandb_sending import send
 
 
 def run(options: argparse.Namespace, store: Store) -> int:
+    try:
+        return _run(options, store)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # A full disk, or a folder that may not be written.
+        raise UserError(f"W&B's files cannot be kept in {store.wandb}: {error}") from None
+
+
+def _run(options: argparse.Namespace, store: Store) -> int:
     is_watching = options.watch or options.told
     mode: Mode | None = None if is_watching else "offline" if options.offline else "online"
     mirror = Mirror(store, options.sweep, mode, lambda line: print(line, flush=True))
@@ -22,11 +33,8 @@ def run(options: argparse.Namespace, store: Store) -> int:
     new = [name for name in mirror.shown if mirror.is_finished(name) and not mirror.is_mirrored(name)]
     if new:
         with _lock(mirror, options, store):
-            status = send(mirror, new, _say)
-        if status == UNREACHABLE:
-            _say("the same command goes on where this one stopped")
-        if status:
-            return status
+            if status := send(mirror, new, _say):
+                return status
     return _say_done(mirror, options)
 
 
@@ -54,7 +62,7 @@ def _lock(
 
 
 def _say(line: str) -> None:
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    print(f"{ERROR}{line}", file=sys.stderr, flush=True)
 
 
 def _say_done(mirror: Mirror, options: argparse.Namespace) -> int:

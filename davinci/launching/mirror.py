@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from davinci.config import Tracking
+from davinci.launching.mirror_log import last_error, log_path
 from davinci.launching.progress import Display
 from davinci.store import Store
 from davinci.tracking import wandb_mirror
@@ -23,11 +24,6 @@ PATIENCE = 90.0
 def command(sweep: str, store: Store, end: Literal["watch", "told"]) -> list[str]:
     """What mirrors `sweep` as it was launched, until it sees that the sweep is over or is told (see `mirror_watch`)."""
     return [sys.executable, "-m", "davinci", "sync", sweep, "--store", str(store.root), f"--{end}"]
-
-
-def log_path(store: Store, sweep: str) -> Path:
-    """What it says, on this machine or on Slurm."""
-    return store.jobs(sweep) / "wandb.log"
 
 
 class Mirror:
@@ -99,7 +95,8 @@ class Mirror:
             self._display.say(f"W&B did not finish in time and was stopped; later: {later}", "yellow")
             return
         if status:
-            self._display.say(f"W&B mirroring failed (log: {self._log}); later: {later}", "yellow")
+            why = last_error(self._store, self._sweep) or f"exit status {status}"
+            self._display.say(f"W&B: {why} (log: {self._log}); later: {later}", "yellow")
         elif self._sent:
             self._display.say(
                 f"W&B: {len(self._sent)} runs mirrored {self._tracking.mode} ({self._store.wandb})", "dim"

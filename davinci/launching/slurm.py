@@ -27,7 +27,8 @@ from davinci.launching.attempts import attempts_path
 from davinci.launching.job import Job, job_path, read_job
 from davinci.launching.local import thread_environment
 from davinci.launching.lock import Lock
-from davinci.launching.mirror import command, log_path
+from davinci.launching.mirror import command
+from davinci.launching.mirror_log import log_path as mirror_log
 from davinci.launching.progress import Display
 from davinci.launching.slurm_queue import queue
 from davinci.launching.snapshot import code_folder, snapshot
@@ -251,7 +252,7 @@ def _mirror(job: Job, store: Store, tracking: Tracking, ids: Mapping[str, str], 
         **wanted(place, f"{job.sweep}/wandb", start, gpus=False),
     )
     run = shlex.join(command(job.sweep, store, "watch"))
-    log = shlex.quote(str(log_path(store, job.sweep)))
+    log = shlex.quote(str(mirror_log(store, job.sweep)))
     try:
         with _no_job_around():
             executor.submit(os.execv, "/bin/sh", ["sh", "-c", f"exec {run} >>{log} 2>&1"])

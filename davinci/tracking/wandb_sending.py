@@ -49,7 +49,7 @@ def send(
             mirror.send(name)
         except Unreachable as error:
             if max(worst) < UNREACHABLE:
-                say(f"{error}; nothing is lost")
+                say(f"{error}; nothing is lost, and sent again the rest goes on from there")
             worst.append(UNREACHABLE)
         except Refused as error:
             worst.append(REFUSED)
