@@ -28,7 +28,7 @@ test-all: setup
 
 slurm-test: setup
 	@SLURM_ACCOUNTING=1 tests/slurm/cluster.sh install
-	@$(BIN)/python -m pytest -m "slurm and not slow" --durations=8
+	@$(BIN)/python -m pytest tests/slurm tests/chaos -n 3 --dist loadgroup -m "slurm and not slow" --durations=8
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -245,8 +245,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--watch",
         action="store_true",
-        help="mirror as the sweep says, also while runs train, until standard input ends",
+        help="mirror as the sweep says, also while runs train, until the sweep is over",
     )
+    how.add_argument("--told", action="store_true", help=argparse.SUPPRESS)  # by a launcher, on standard input
 
     dashboard = commands.add(
         "dashboard",

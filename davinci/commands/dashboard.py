@@ -11,7 +11,7 @@ import sys
 
 from davinci.store import Store, write_json
 from davinci.tracking.dashboard import workspace
-from davinci.tracking.wandb_runs import shown
+from davinci.tracking.wandb_runs import launched, shown
 from davinci.tracking.wandb_session import client, plain_errors
 
 
@@ -26,7 +26,8 @@ def run(options: argparse.Namespace, store: Store) -> int:
             from wandb.apis.public import Api
 
             entity = Api(timeout=30).default_entity
-    made = workspace(options.sweep, entity or "entity", found, _table(options.sweep, store))
+    plan = launched(store, options.sweep)
+    made = workspace(options.sweep, entity or "entity", found, plan, _table(options.sweep, store))
     path = store.sweep(options.sweep) / "dashboard.json"
     write_json(path, json.loads(made._to_model().model_dump_json(by_alias=True, exclude_none=True)))
     if saved:

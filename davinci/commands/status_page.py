@@ -85,6 +85,8 @@ class StatusPage:
             found.append(Text(f"in Slurm: {count(jobs, 'job')} {said}", style=STYLE["waiting"]))
         if self.state.queued is None:
             found.append(Text("Slurm does not answer; what is said here is from the store", style="yellow"))
+        if self.state.mirror_error:
+            found.append(Text(f"W&B: {self.state.mirror_error}; later: sync {self.state.sweep}", style="yellow"))
         failures = [one for one in self.state.failures if not one.cancelled]
         for failure in failures[:LISTED]:
             found.append(Text(f"failed: {failure.name}: {failure.error}; log: {failure.log}", style=STYLE["failed"]))

@@ -9,9 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from davinci.config import Tracking
+from davinci.launching.mirror_log import last_error, log_path
 from davinci.launching.progress import Display
 from davinci.store import Store
 from davinci.tracking import wandb_mirror
@@ -20,9 +21,9 @@ from davinci.tracking import wandb_mirror
 PATIENCE = 90.0
 
 
-def command(sweep: str, store: Store) -> list[str]:
-    """What mirrors `sweep` as it was launched, until its standard input ends."""
-    return [sys.executable, "-m", "davinci", "sync", sweep, "--store", str(store.root), "--watch"]
+def command(sweep: str, store: Store, end: Literal["watch", "told"]) -> list[str]:
+    """What mirrors `sweep` as it was launched, until it sees that the sweep is over or is told (see `mirror_watch`)."""
+    return [sys.executable, "-m", "davinci", "sync", sweep, "--store", str(store.root), f"--{end}"]
 
 
 class Mirror:
@@ -36,7 +37,7 @@ class Mirror:
         self._store = store
         self._tracking = tracking
         self._display = display
-        self._log = store.jobs(sweep) / "wandb.log"
+        self._log = log_path(store, sweep)
         self._sent: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._view: wandb_mirror.Mirror | None = None
@@ -65,7 +66,7 @@ class Mirror:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
             return subprocess.Popen(
-                command(self._sweep, self._store),
+                command(self._sweep, self._store, "told"),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -94,7 +95,8 @@ class Mirror:
             self._display.say(f"W&B did not finish in time and was stopped; later: {later}", "yellow")
             return
         if status:
-            self._display.say(f"W&B mirroring failed (log: {self._log}); later: {later}", "yellow")
+            why = last_error(self._store, self._sweep) or f"exit status {status}"
+            self._display.say(f"W&B: {why} (log: {self._log}); later: {later}", "yellow")
         elif self._sent:
             self._display.say(
                 f"W&B: {len(self._sent)} runs mirrored {self._tracking.mode} ({self._store.wandb})", "dim"

@@ -28,6 +28,7 @@ from davinci.launching.job import Job, job_path, read_job
 from davinci.launching.local import thread_environment
 from davinci.launching.lock import Lock
 from davinci.launching.mirror import command
+from davinci.launching.mirror_log import log_path as mirror_log
 from davinci.launching.progress import Display
 from davinci.launching.slurm_queue import queue
 from davinci.launching.snapshot import code_folder, snapshot
@@ -40,6 +41,8 @@ from davinci.store import Store, write_json
 TIMEOUTS_ALLOWED = 1000
 # How long the ranks of a job outlive the first of them to end.
 RANKS_SECONDS = 60
+# Memory of the job that mirrors to W&B.
+MIRROR_GB = 4
 # Tasks of an array, where Slurm does not say how many it takes.
 ARRAY_SIZE = 1000
 
@@ -65,8 +68,9 @@ def submit(
         for name in fresh:
             attempts_path(store, plan.sweep, name).unlink(missing_ok=True)
         ids = enqueue(store, plan.sweep, [jobs[name] for name in fresh], live)
-        if fresh and tracking.mode != "disabled":
-            _mirror(plan.sweep, store, jobs[fresh[0]], ids)
+        is_mirrored = tracking.mode == "disabled" or _mirror(
+            read_job(job_path(store, plan.sweep, order[0])), store, tracking, ids, None if live else ids[order[0]]
+        )
     new, waiting = [ids[name] for name in fresh], len(order) - len(fresh)
     display.say(
         f"submitted {len(new)} jobs"
@@ -74,6 +78,9 @@ def submit(
         + (f"; {waiting} were queued already" if waiting else "")
     )
     where = shlex.quote(str(store.root))
+    if not is_mirrored:
+        later = f"python -m davinci sync {plan.sweep} --watch --store {where}"
+        display.say(f"Slurm took no job that mirrors the sweep to W&B; where there is a network: {later}", "yellow")
     display.say(f"follow: squeue --jobs {','.join(_arrays(ids))}")
     display.say(f"        {Path(sys.executable).name} -m davinci status {plan.sweep} --store {where}")
     display.say(f"logs:   {store.jobs(plan.sweep)}")
@@ -196,28 +203,62 @@ def wanted(cluster: Cluster, name: str, after: str | None, gpus: bool = True) ->
 
 def _executor(store: Store, sweep: str, job: Job, parameters: Mapping[str, Any]) -> submitit.SlurmExecutor:
     """For jobs that run the same snapshot as `job`, and are looked after when they end."""
-    folder = store.jobs(sweep)
-    executor = submitit.SlurmExecutor(folder=folder / "slurm", max_num_timeout=TIMEOUTS_ALLOWED)
-    code = shlex.quote(str(code_folder(store, job.code))) if job.code else ""
-    path = [f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}"] if code else []
     kills = f"export {memory.BEFORE}=$(sed -n 's/^oom_kill //p' /proc/vmstat 2>/dev/null)"
-    after = shlex.join([sys.executable, "-m", "davinci.launching.wrapper", str(folder)])
+    setup = [*parameters["setup"], kills]
+    after = ["davinci.launching.wrapper", str(store.jobs(sweep))]
+    return _looked_after(store, sweep, job.code, after, comment=queued.comment(store), **{**parameters, "setup": setup})
+
+
+def _looked_after(
+    store: Store, sweep: str, code: str | None, after: Sequence[str], **parameters: Any
+) -> submitit.SlurmExecutor:
+    """For jobs of the snapshot `code` that end, unless all went well, in the module and with the arguments `after`,
+    and the exit status."""
+    executor = submitit.SlurmExecutor(folder=store.jobs(sweep) / "slurm", max_num_timeout=TIMEOUTS_ALLOWED)
+    folder = shlex.quote(str(code_folder(store, code))) if code else ""
+    path = [f"export PYTHONPATH={folder}${{PYTHONPATH:+:$PYTHONPATH}}"] if code else []
     executor.update_parameters(
-        **{**parameters, "setup": [*parameters["setup"], *path, kills]},
-        comment=queued.comment(store),
-        teardown=["status=$?", "[ $status -eq 0 ] && exit 0", f"exec {after} $status"],
+        **{**parameters, "setup": [*parameters["setup"], *path]},
+        teardown=[
+            "status=$?",
+            "[ $status -eq 0 ] && exit 0",
+            f"exec {shlex.join([sys.executable, '-m', *after])} $status",
+        ],
     )
     return executor
 
 
-def _mirror(sweep: str, store: Store, job: Job, ids: Mapping[str, str]) -> None:
-    """A last job that mirrors the sweep to W&B."""
-    executor = submitit.SlurmExecutor(folder=store.jobs(sweep) / "slurm")
-    executor.update_parameters(
-        **wanted(job.cluster, f"{sweep}/wandb", None, gpus=False), dependency=f"afterany:{':'.join(_arrays(ids))}"
+def _mirror(job: Job, store: Store, tracking: Tracking, ids: Mapping[str, str], first: str | None) -> bool:
+    """A job that mirrors the sweep of `job` to W&B, in place of any before; whether Slurm took it.
+
+    Online it starts with the job `first` (None: at once) and ends with the sweep; offline it starts when all have
+    ended. It takes a core, no accelerator, and none of the sweep's places. It bears the comment of the sweep's jobs and
+    is in no book, so that the next launch cancels it before it submits another (`queued.live`).
+    """
+    start = f"after:{first}" if first else None
+    if tracking.mode == "offline":
+        start = f"afterany:{':'.join(_arrays(ids))}"
+    place = job.cluster.model_copy(
+        update={"cpus_per_task": 1, "threads": 1, "memory_gb": min(job.cluster.memory_gb, MIRROR_GB)}
     )
-    with _no_job_around():
-        executor.submit(subprocess.check_call, command(sweep, store), stdin=subprocess.DEVNULL)
+    notes = attempts_path(store, job.sweep, "wandb")
+    notes.unlink(missing_ok=True)
+    executor = _looked_after(
+        store,
+        job.sweep,
+        job.code,
+        ["davinci.launching.mirror_job", str(notes)],
+        comment=queued.comment(store),
+        **wanted(place, f"{job.sweep}/wandb", start, gpus=False),
+    )
+    run = shlex.join(command(job.sweep, store, "watch"))
+    log = shlex.quote(str(mirror_log(store, job.sweep)))
+    try:
+        with _no_job_around():
+            executor.submit(os.execv, "/bin/sh", ["sh", "-c", f"exec {run} >>{log} 2>&1"])
+    except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def _arrays(ids: Mapping[str, str]) -> list[str]:

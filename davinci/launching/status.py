@@ -15,6 +15,7 @@ from davinci.launching.forecast import finish_times, pace, seconds_left, tail
 from davinci.launching.glance import glance
 from davinci.launching.job import failure_path, log_path
 from davinci.launching.lock import holder, is_silent
+from davinci.launching.mirror_log import last_error
 from davinci.launching.presence import launchers
 from davinci.launching.queued import read_book
 from davinci.launching.slurm_queue import queue
@@ -79,7 +80,7 @@ class SweepState(Frozen):
     """A sweep as the store shows it; tokens count shared stretches once.
 
     `launchers` are the local ones at work; `queued` counts Slurm's live jobs by what it says of them, and is null where
-    Slurm does not answer.
+    Slurm does not answer. `mirror_error` is what keeps W&B from having all, if that is the last that its mirror said.
     """
 
     sweep: str
@@ -90,6 +91,7 @@ class SweepState(Frozen):
     eta_seconds: float | None
     launchers: tuple[str, ...]
     queued: dict[str, int] | None
+    mirror_error: str | None
     working: tuple[Work, ...]
     failures: tuple[Failure, ...]
     runs: tuple[RunState, ...]
@@ -169,6 +171,7 @@ class _Reader:
             eta_seconds=max(self._finish.values(), default=None) if self._finish else None,
             launchers=self._launchers,
             queued=None if self._queue is None else dict(Counter(self._queue.values())),
+            mirror_error=last_error(self._store, self._plan.sweep),
             working=tuple(map(self._work, self._running)),
             failures=self._failures(),
             runs=runs,

@@ -18,7 +18,7 @@ from typing import Any
 from davinci.store import Store, read_json
 from davinci.tracking.history import rows_of
 from davinci.tracking.wandb_runs import Shown, wandb_id
-from davinci.tracking.wandb_session import Session, client, plain_errors
+from davinci.tracking.wandb_session import Session, artifact_made, client, plain_errors
 
 COLUMNS = (
     "stage",
@@ -59,7 +59,8 @@ def send(session: Session, artifact: Artifact, *, used: bool) -> None:
     """Name `artifact` as an input of the session's run, or else as an output."""
     from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
-    made = client().Artifact(artifact.name, type=artifact.type, metadata=dict(artifact.metadata))
+    with artifact_made:
+        made = client().Artifact(artifact.name, type=artifact.type, metadata=dict(artifact.metadata))
     for path, (place, text) in sorted(artifact.entries.items()):
         digest = base64.b64encode(hashlib.md5(text.encode(), usedforsecurity=False).digest()).decode()
         made.manifest.add_entry(ArtifactManifestEntry(path=path, ref=place, digest=digest))

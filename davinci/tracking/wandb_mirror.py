@@ -8,7 +8,10 @@ may be trained again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
 from davinci.store import Store
@@ -16,9 +19,12 @@ from davinci.tracking import wandb_lineage as lineage
 from davinci.tracking.history import History, history, summary
 from davinci.tracking.wandb_runs import Shown, launched, shown
 from davinci.tracking.wandb_sent import Sent
-from davinci.tracking.wandb_session import Session, Unreachable, reset
+from davinci.tracking.wandb_session import STUCK_SECONDS, Refused, Session, Unreachable, reset
 
 Mode = Literal["offline", "online"]
+
+# Seconds until rows that no checkpoint has committed yet are looked at again.
+LOOK_SECONDS = 20.0
 
 
 class Mirror:
@@ -40,6 +46,7 @@ class Mirror:
         self._log = log
         self._plan = launched(store, sweep)
         self._sessions: dict[str, Session] = {}
+        self._looks: dict[str, _Look] = {}
         self.shown = shown(store, sweep)
 
     @property
@@ -57,8 +64,14 @@ class Mirror:
         mode = self._mode_of(one)
         return mode is None or self._sent(one, mode).records == _stamp(self._store, one)
 
+    def waves(self, names: Iterable[str]) -> Iterator[list[str]]:
+        """`names` in groups that may be sent at once: what one continues, as its checkpoint, is in a group before."""
+        in_order = sorted(names, key=lambda name: self.shown[name].begin)
+        for _, wave in groupby(in_order, key=lambda name: self.shown[name].begin):
+            yield list(wave)
+
     def send(self, name: str) -> None:
-        """Send what is new of a run or trunk; it stays open in W&B while it trains.
+        """Send what is new of a run or trunk; it stays open in W&B while it trains. Different ones may be sent at once.
 
         Raises:
             Unreachable: W&B does not answer; what it has is known.
@@ -70,30 +83,37 @@ class Mirror:
         finished = one.is_finished(self._store)
         if mode is None or not (finished or mode == "online"):
             return
-        stamp = _stamp(self._store, one)  # Before reading: rows that arrive meanwhile make the next pass look again.
-        sent = self._sent(one, mode)
-        if sent.records == stamp:
+        # Before reading: rows that arrive meanwhile make the next pass look again.
+        committed, stamp = one.committed(self._store), _stamp(self._store, one)
+        looked = _Look(committed, stamp)
+        if name in self._looks and not looked.shows_more_than(self._looks[name]):
             return
-        rows = history(self._store, one.manifest, one.committed(self._store))
-        if not finished and not any(tokens > one.begin for tokens in rows):
-            return  # its trunk shows what there is
-        _mark_stages(rows, one)
-        if finished or sent.missing(rows):
-            self._send(name, one, mode, sent, rows, stamp if finished else None)
+        sent = self._sent(one, mode)
+        if sent.records != stamp:
+            rows = history(self._store, one.manifest, committed)
+            _mark_stages(rows, one)
+            # What does not train its own stretch yet has nothing that its trunk does not show.
+            if finished or (any(tokens > one.begin for tokens in rows) and sent.missing(rows)):
+                self._send(name, one, mode, sent, rows, stamp if finished else None)
+        self._looks[name] = looked
 
-    def close(self) -> None:
-        """End what is still open: those runs do not train any more, though they are not finished.
+    def close(self, *, goes_on: bool = False) -> None:
+        """End what is still open: those runs do not train any more, though they are not finished; or, where their
+        mirroring `goes_on` in another process, W&B is told so.
 
         Raises:
             Unreachable: W&B does not answer.
         """
         for session in self._sessions.values():
-            session.close(exit_code=1)
+            session.end(exit_code=1, goes_on=goes_on)
+        for session in self._sessions.values():
+            session.close()
         self._sessions.clear()
 
     def abandon(self) -> None:
         """Let go of everything that is open, as it is: what W&B does not have is sent again."""
         self._sessions.clear()
+        self._looks.clear()
         reset()
 
     def _send(
@@ -109,6 +129,8 @@ class Mirror:
             return
         session = self._sessions.get(name) or self._open(one, mode, sent)
         self._sessions[name] = session
+        if mode == "online" and session.is_stuck():
+            raise Unreachable(f"W&B took nothing of {name} for {STUCK_SECONDS:.0f} s{session.trouble()}")
         if session.closer is None:
             missing = sent.missing(rows)
             for tokens, values in missing.items():
@@ -126,7 +148,9 @@ class Mirror:
         session.close()
         del self._sessions[name]
         if mode == "online" and (arrived := session.arrived(session.step)) < session.step:
-            raise Unreachable(f"W&B has {arrived} of the {session.step} rows of {name}")
+            raise Unreachable(f"W&B has {arrived} of the {session.step} rows of {name}{session.trouble()}")
+        if mode == "offline" and (trouble := session.trouble()):
+            raise Refused(f"W&B's client did not write it whole{trouble}")
         sent.folders += [session.folder] if mode == "offline" else []
         if evaluations and not known:
             self._send_evaluation(one, mode, sent, evaluations)
@@ -175,7 +199,9 @@ class Mirror:
         if evaluations:
             sent.note(one.nodes[-1]["end"], {"evaluations": len(evaluations)})
             sent.write()
-            session.log(one.nodes[-1]["end"], _table(session, evaluations))
+            columns = lineage.COLUMNS
+            rows = ([row[name] for name in columns] for row in evaluations)
+            session.log_table(one.nodes[-1]["end"], "evaluations", columns, rows)
 
     def _send_evaluation(self, one: Shown, mode: Mode, sent: Sent, evaluations: list[dict[str, Any]]) -> None:
         session = Session(lineage.evaluation_of(one), self._store, mode)
@@ -201,9 +227,21 @@ class Mirror:
                 shutil.rmtree(path)
 
 
-def _table(session: Session, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
-    columns = lineage.COLUMNS
-    return session.table("evaluations", columns, ([row[name] for name in columns] for row in evaluations))
+@dataclass(frozen=True)
+class _Look:
+    """What a run's files were like when it was looked at: up to which tokens nodes that train are committed, and the
+    sizes and times of the records."""
+
+    committed: dict[str, int]
+    stamp: list[list[Any]]
+    at: float = field(default_factory=time.monotonic)
+
+    def shows_more_than(self, before: _Look) -> bool:
+        """Whether there may be something to send; where it only trains on, there is not until its next checkpoint, but
+        for scores, which may wait a moment."""
+        if self.committed == before.committed and self.committed:
+            return self.stamp != before.stamp and self.at > before.at + LOOK_SECONDS
+        return self.committed != before.committed or self.stamp != before.stamp
 
 
 def _mark_stages(rows: History, one: Shown) -> None:

@@ -1,18 +1,21 @@
 """One W&B run while it is open: the only module that calls the W&B client to write.
 
 Requests stay far below W&B's published limits (2 file-stream requests a second a run, 500 a project, 80 new runs a
-second) because one process sends for all runs of a sweep: it opens one run after the other, and the client puts what is
-logged of a run within 15 seconds into one request.
+second) because one process sends for all runs of a sweep: it opens a few runs at a time (`wandb_sending`), and the
+client puts what is logged of a run within 15 seconds into one request.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,12 @@ from davinci.tracking.wandb_runs import Shown
 # How long the server may take to answer when a run is opened, and to take what was logged when it is closed.
 OPEN_SECONDS = 60.0
 CLOSE_SECONDS = 180.0
+# After how long what was logged must have arrived.
+STUCK_SECONDS = 60.0
+
+# Held while an artifact is made, or a table, which is one too: the client keeps those it made last in a cache that
+# threads must not change at once.
+artifact_made = threading.Lock()
 
 _HIDDEN = ("record/*", "eval_items/*", "eval_key/*")
 
@@ -77,6 +86,8 @@ class Session:
                 settings=_settings(wandb),
             )
         self.closer: threading.Thread | None = None
+        self._logged: float | None = None
+        self._failure: Exception | None = None
         # Offline the client cannot know what earlier files of this run hold.
         self.step = max(self.run.step, self.run._starting_step) if mode == "online" else first_step
         # The client's own answer may be that of the summary, which can be ahead of the rows.
@@ -97,46 +108,74 @@ class Session:
         bears = {} if when is None else {"_timestamp": when}
         self.run.log({"tokens": tokens, **values, **bears}, step=self.step, commit=True)  # else it waits for the next
         self.step += 1
+        self._logged = time.monotonic()
 
-    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
-        """A table as a value to log."""
-        return {name: client().Table(columns=list(columns), data=[list(row) for row in rows])}
+    def is_stuck(self) -> bool:
+        """Whether rows that were logged long ago have not arrived."""
+        if self._logged is None or time.monotonic() < self._logged + STUCK_SECONDS:
+            return False
+        return self.arrived(self.step) < self.step
+
+    def log_table(self, tokens: int, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """One history row that holds a table."""
+        table = client().Table(columns=list(columns), data=[list(row) for row in rows])
+        with artifact_made:
+            self.log(tokens, {name: table})
 
     def summarise(self, values: Values) -> None:
         self.run.summary.update(values)
 
-    def close(self, exit_code: int = 0) -> None:
+    def end(self, exit_code: int, *, goes_on: bool = False) -> None:
+        """Begin to end the run, which `close` waits for; W&B shows it as preempted where it `goes_on` later."""
+        if goes_on:
+            self.run.mark_preempting()
+        if self.closer is None:
+            self.closer = threading.Thread(target=self._finish, args=(exit_code,), daemon=True)
+            self.closer.start()
+
+    def _finish(self, exit_code: int) -> None:
+        try:
+            self.run.finish(exit_code)
+        except Exception as error:  # As when its service was ended meanwhile (`reset`).
+            self._failure = error
+
+    def close(self) -> None:
         """Send what is left and end the run; again where that did not succeed.
 
         Raises:
             Unreachable: the server did not take it in time.
         """
-        if self.closer is None:
-            self.closer = threading.Thread(target=self.run.finish, args=(exit_code,), daemon=True)
-            self.closer.start()
+        self.end(exit_code=0)
+        assert self.closer is not None
         self.closer.join(CLOSE_SECONDS)
         if self.closer.is_alive():
-            raise Unreachable(f"W&B did not take all of run {self.run.id} within {CLOSE_SECONDS:.0f} s")
+            raise Unreachable(f"W&B did not take all of run {self.run.id} within {CLOSE_SECONDS:.0f} s{self.trouble()}")
+        if self._failure is not None:
+            raise Unreachable(f"W&B's client did not end run {self.run.id}: {_line(self._failure)}{self.trouble()}")
+
+    def trouble(self) -> str:
+        """What the client's service last had to say of an error, to be added to a line; empty where it had nothing."""
+        log = Path(self.run.dir).parent / "logs" / "debug-internal.log"
+        with suppress(OSError, ValueError):
+            errors = [line for line in log.read_text().splitlines() if '"level":"ERROR' in line]
+            return f" ({json.loads(errors[-1])['msg']})" if errors else ""
+        return ""
 
     def arrived(self, wanted: int) -> int:
         """How many history rows the server has, once it has `wanted`, or after some patience."""
-        from wandb.apis.public import Api
-
         found = 0
         with plain_errors():
             for wait in (0.0, 1.0, 4.0):
                 time.sleep(wait)
-                found = int(Api(timeout=30).run(self.run.path).lastHistoryStep) + 1
+                found = int(_api().run(self.run.path).lastHistoryStep) + 1
                 if found >= wanted:
                     break
         return found
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The history rows that the server has, as tokens and metrics, in the order of its steps."""
-        from wandb.apis.public import Api
-
         with plain_errors():
-            for row in Api(timeout=30).run(self.run.path).scan_history():
+            for row in _api().run(self.run.path).scan_history():
                 values = {name: value for name, value in row.items() if not name.startswith("_") and value is not None}
                 yield int(values.pop("tokens", 0)), values
 
@@ -149,9 +188,18 @@ def client(store: Store | None = None) -> Any:
         # What waits to be uploaded must still be there when an offline run is sent from another machine.
         os.environ.setdefault("WANDB_DATA_DIR", str(store.wandb / "data"))
         os.environ.setdefault("WANDB_CACHE_DIR", str(store.wandb / "cache"))
+    logging.raiseExceptions = False  # Its log may be on a full disk: one line says so, not a traceback a message.
     import wandb
 
     return wandb
+
+
+@lru_cache(maxsize=1)
+def _api() -> Any:
+    """What reads from W&B, one for all runs: each asks who it is first."""
+    from wandb.apis.public import Api
+
+    return Api(timeout=30)
 
 
 def reset() -> None:
@@ -166,6 +214,7 @@ def reset() -> None:
         service.wait()
     with suppress(Exception):
         wandb.teardown()
+    _api.cache_clear()  # Before that it would have to say goodbye.
 
 
 @contextmanager
@@ -175,6 +224,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except wandb.errors.AuthenticationError as error:
+        if "verify" in str(error) and not re.search(r"\b40[13]\b", str(error)):  # It could not ask.
+            raise Unreachable(f"W&B at {_server(wandb)} does not answer: {_line(error)}") from None
         raise UserError(f"W&B: {_line(error)}") from None
     except wandb.errors.UsageError as error:
         hint = "" if "API key" not in str(error) else "; or WANDB_API_KEY, or tracking=offline"

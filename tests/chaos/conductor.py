@@ -144,7 +144,7 @@ def _one_after_another(parts: Sequence[Iterator[None]]) -> Iterator[None]:
 def slurm(folder: Path, environment: dict[str, str]) -> Iterator[None]:
     """A Slurm of four nodes in `folder`; `environment` gets what its clients need."""
     environment |= {"SLURM_CONF": str(folder / "slurm.conf"), "SLURM_ARRAY": "10"}
-    environment.setdefault("SLURM_PORT", "17917")
+    environment["SLURM_PORT"] = str(int(environment.get("SLURM_PORT", "17817")) + 150)  # beside those of tests/slurm
     subprocess.run([CLUSTER, "start", folder], check=True, timeout=60, env=environment)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from davinci.launching.manifests import record
 from davinci.launching.mirror import Mirror
 from davinci.launching.progress import Display, PatientConsole
 from davinci.launching.reconcile import plan_remaining
+from davinci.launching.status import sweep_state
 from davinci.store import Store
 
 
@@ -53,11 +55,15 @@ def test_a_finished_run_is_mirrored_once(launch: Launch) -> None:
     assert len(list(launch.store.wandb.glob("offline-run-*"))) == 2, "it and its evaluation"
 
 
-def test_a_failure_is_one_line_with_the_log(launch: Launch) -> None:
+def test_a_failure_is_one_line_that_says_why_and_status_repeats_it(launch: Launch) -> None:
     launch.store.wandb.write_text("in the way")
     log = launch.store.jobs("fake") / "wandb.log"
-    assert launch.mirror().startswith(f"W&B mirroring failed (log: {log}); later: python -m davinci sync fake --store ")
-    assert "Error" in log.read_text()
+    (said,) = launch.mirror().splitlines()
+    assert re.fullmatch(rf"W&B: .*{launch.store.wandb}.* \(log: {log}\); later: python -m davinci sync fake .*", said)
+    assert str(sweep_state(launch.plan, launch.store).mirror_error) in said
+    launch.store.wandb.unlink()
+    launch.mirror()
+    assert sweep_state(launch.plan, launch.store).mirror_error is None
 
 
 def test_patience_ends(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""A Slurm of our own (see `cluster.sh`) for the tests of this folder, which run one after another in one process."""
+"""A Slurm of our own (see `cluster.sh`) for the tests of this folder, which run one after another in one process.
+
+They mostly wait, so that several processes, with a Slurm each, take less time: ``pytest -n 3 --dist loadgroup``.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,17 @@ from slurm_jobs import steered, wait_until
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 
+# Where one test has the kernel kill for want of memory, others that are killed may be told the same: never at once.
+TOGETHER = {"test_memory": "killed", "test_survival": "killed"}
+# Ports of a process's clusters.
+PORTS = 200
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    if int(worker):
+        os.environ["SLURM_PORT"] = str(int(os.environ.get("SLURM_PORT", "17817")) + PORTS * int(worker))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
@@ -31,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.slurm)
+            item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.stem, item.path.stem)))
             for reason in missing:
                 item.add_marker(pytest.mark.skip(reason=reason))
 

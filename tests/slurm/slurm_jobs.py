@@ -39,10 +39,10 @@ def wait_for(store: Store, sweep: str = "fake") -> None:
     """Until all jobs of the sweep, the mirror's included, have left the queue."""
     names = {path.name.split("_")[0] for path in (store.jobs(sweep) / "slurm").glob("*_submitted.pkl")}
     command = ["srun", "--quiet", "--mem=1", "--partition=urgent", f"--dependency=afterany:{':'.join(sorted(names))}"]
-    subprocess.run([*command, "true"], check=True, timeout=120, cwd="/", capture_output=True)
+    subprocess.run([*command, "true"], check=True, timeout=300, cwd="/", capture_output=True)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 180) -> None:
     """Until a condition on other processes holds."""
     end = time.monotonic() + seconds
     while not holds():

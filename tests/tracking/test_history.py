@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_wandb_mirror import EVALUATION, RUNS, evaluate, make_sweep
+from mirrored_sweep import EVALUATION, RUNS, evaluate, make_sweep
 
 from davinci.store import Store
 from davinci.tracking.history import history, metrics, summary

@@ -5,101 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from mirrored_sweep import RUNS, evaluate, identities, make_sweep, sync
 from offline_reader import Offline, read_offline
-from plans import small_run
 
 from davinci.__main__ import main
 from davinci.store import Store, read_json, write_json
-from davinci.tracking.records import Writer
-from davinci.tracking.wandb_lineage import evaluation_of
 from davinci.tracking.wandb_mirror import Mirror
 from davinci.tracking.wandb_runs import levels, shown, wandb_id
-
-RUNS = ("qa-30-s0", "qa-50-s0")
-EVALUATION = small_run().evaluation
-NODES = {"trunk": (0, 100), "qa-30-leaf": (100, 200), "qa-50-leaf": (100, 200)}
-
-
-def train(store: Store, node: str, attempt: int = 1) -> None:
-    begin, end = NODES[node]
-    with Writer(store.records(node), attempt) as writer:
-        for tokens in range(begin + 10, end + 1, 10):
-            writer.write(
-                "train", tokens, tokens // 10, loss=300 / (100 + tokens), lr=0.1, batch=4, **{"loss/code": 1.5}
-            )
-        writer.write("heldout", end, end // 10, domain="code", loss=0.9, bits_per_byte=0.4, sequences=8)
-
-
-def evaluate(
-    store: Store, node: str, tokens: int, score: float, attempt: int = 1, suite: str = EVALUATION.key, **more: Any
-) -> None:
-    with Writer(store.records(node), attempt) as writer:
-        for name, domain, value in (("sums", "science", score), ("maths", "science", 1.0), ("prose", "general", 0.5)):
-            values = {"benchmark": name, "domain": domain, "protocol": "ppl", "score": value, "suite": suite}
-            values |= more
-            writer.write("evaluation", tokens, tokens // 10, **values)
-
-
-def make_sweep(store: Store, mode: str = "offline") -> None:
-    manifests: dict[str, Any] = {}
-    for arm in ("30", "50"):
-        run, leaf = f"qa-{arm}-s0", f"qa-{arm}-leaf"
-        manifests[run] = {
-            "id": run,
-            "sweep": "qa",
-            "arm": f"QA-{arm}%",
-            "seed": 0,
-            "nodes": [{"id": node, "begin": NODES[node][0], "end": NODES[node][1]} for node in ("trunk", leaf)],
-            "points": [],
-            "config": {
-                "scale": {"name": "tiny"},
-                "evaluation": EVALUATION.model_dump(mode="json"),
-                "tracking": {"mode": mode, "project": "davinci-tests", "entity": None},
-                "curriculum": {"stages": {"s1": {"tokens": 100}, "s2": {"mixture": {"qa": int(arm) / 100}}}},
-            },
-        }
-        train(store, leaf)
-        evaluate(store, leaf, 200, 0.25)
-        evaluate(store, leaf, 200, 0.0, suite="another arm's")
-    write_json(store.runs("qa"), manifests)
-    write_json(store.sweep("qa") / "launched.json", make_plan(manifests))
-    train(store, "trunk")
-    # Past the range that the runs share: another sweep's, no part of these.
-    with Writer(store.records("trunk"), 1) as writer:
-        writer.write("train", 110, 11, loss=9.0)
-    for node in NODES:
-        write_json(store.node(node) / "done.json", {})
-
-
-def make_plan(manifests: dict[str, Any]) -> dict[str, Any]:
-    """As much of a plan as the mirror reads."""
-    key = "curriculum.stages.s2.mixture"
-    return {
-        "question": {"text": "How much QA?"},
-        "audit": {"factor": [key], "differing": [f"{key}.qa"]},
-        "arms": [
-            {
-                "label": run["arm"],
-                "is_baseline": run["arm"] == "QA-30%",
-                "overrides": [f"mixture@{key}=qa{run['arm'][3:5]}"],
-                "config": run["config"],
-            }
-            for run in manifests.values()
-        ],
-        "nodes": {
-            node: {
-                "stage_name": "s1" if node == "trunk" else "s2",
-                "stage_begin": begin,
-                "pool": "embedded",
-                "tokenizer_digest": "t0",
-                "sources": {"manuals": {"domain": "general", "depth": "L2", "digest": "d0", "weight": 1}},
-            }
-            for node, (begin, _) in NODES.items()
-        },
-    }
 
 
 @pytest.fixture
@@ -107,19 +21,6 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "store")
     make_sweep(store)
     return store
-
-
-def sync(store: Store, *extra: str, input: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "davinci", "sync", "qa", "--store", str(store.root), *extra]
-    return subprocess.run(command, input=input, capture_output=True, text=True, check=True)
-
-
-def identities(store: Store) -> dict[str, str]:
-    """W&B id of each run and trunk, and of the evaluation of each."""
-    found = shown(store, "qa")
-    return {name: one.id for name, one in found.items()} | {
-        f"{name} evaluation": evaluation_of(one).id for name, one in found.items()
-    }
 
 
 def offline_runs(store: Store) -> dict[str, Offline]:
@@ -220,7 +121,7 @@ def test_watching_takes_runs_as_they_finish(store: Store) -> None:
     (store.node("qa-30-leaf") / "done.json").unlink()
     leftover = store.wandb / f"offline-run-20260101_000000-{wandb_id('qa', RUNS[1])}"
     leftover.mkdir(parents=True)
-    sync(store, "--watch", input=f"{RUNS[1]}\n")
+    sync(store, "--told", input=f"{RUNS[1]}\n")
     assert not leftover.exists(), "what a killed mirror left half-written is replaced"
     assert set(offline_runs(store)) == {"trunk-trunk", RUNS[1], f"{RUNS[1]} evaluation"}
     assert not Mirror(store, "qa", None, print).is_mirrored(RUNS[0])

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_wandb_mirror import RUNS, evaluate, identities, make_sweep, sync, train
+from mirrored_sweep import RUNS, evaluate, identities, make_many, make_sweep, sync, train
+from test_wandb_mirror import offline_runs
 from wandb_server import ENTITY, Received, Server, serving
 
+from davinci.errors import UserError
 from davinci.store import Store, read_json, write_json
-from davinci.tracking import wandb_session
+from davinci.tracking import wandb_sending, wandb_session
 from davinci.tracking.records import Writer
-from davinci.tracking.wandb_mirror import Mirror
+from davinci.tracking.wandb_mirror import Mirror, Mode
 
 KEY = "planted0key0that0no0file0may0hold0000000"
 TOKENS = list(range(10, 201, 10))
@@ -44,7 +47,9 @@ def server(served: Server) -> Iterator[Server]:
     wandb_session.reset()  # A client of an earlier test may still hold something.
     served.runs.clear()
     served.artifacts.clear()
+    served.requests.clear()
     yield served
+    served.faults.clear()
     served.failing, served.hanging, served.on_stream = None, False, lambda key: None
 
 
@@ -59,8 +64,7 @@ def send(store: Store) -> list[str]:
     """Send everything as `sync` does; returns what was said."""
     said: list[str] = []
     mirror = Mirror(store, "qa", "online", said.append)
-    for name in mirror.shown:
-        mirror.send(name)
+    assert wandb_sending.send(mirror, mirror.shown, said.append) == wandb_sending.SENT, said
     return said
 
 
@@ -216,20 +220,116 @@ def test_without_a_key_one_line_says_what_is_missing(store: Store, tmp_path: Pat
     assert line.startswith("error: W&B: No API key configured") and "WANDB_API_KEY" in line
 
 
-@pytest.mark.slow
 def test_many_runs_stay_below_the_published_limits(server: Server, tmp_path: Path) -> None:
-    """2 file-stream requests a second a run, and 80 new runs a second."""
-    store, manifests, started = Store(tmp_path / "many"), {}, len(server.requests)
-    make_sweep(store, "online")
-    template: dict[str, Any] = read_json(store.runs("qa"))[RUNS[0]]
-    for seed in range(20):
-        run = template | {"id": f"qa-30-s{seed}", "seed": seed}
-        manifests[run["id"]] = run
-    write_json(store.runs("qa"), manifests)
+    """A second: 2 file-stream requests a run and 500 a project, 80 new runs."""
+    store = Store(tmp_path / "many")
+    make_many(store, 20)
+    server.requests.clear()
     send(store)
-    assert sum(1 for run in server.runs.values() if run.job_type == "run") == 20
-    requests = server.requests[started:]
-    streams = [kind for _, kind in requests if kind == "file_stream"]
-    assert len(streams) <= 2 * len(server.runs) + 2, "all of a run in a request or two"
-    created = sorted(when for when, kind in requests if kind == "RunResumeStatus")
-    assert max(sum(1 for one in created if when <= one < when + 1) for when in created) <= 80
+    shown = [run for run in server.runs.values() if run.job_type == "run"]
+    assert len(shown) == 20 and all(tokens_of(run) == TOKENS for run in shown)
+    assert {run.exit_code for run in server.runs.values()} == {0}
+    assert max(server.most_in_a_second(f"file_stream {name}") for _, _, name in server.runs) <= 2
+    assert server.counted()["file_stream"] <= 2 * len(server.runs) + 2, "all of a run in a request or two"
+    assert server.most_in_a_second("file_stream") <= 500
+    assert server.most_in_a_second("RunResumeStatus") <= 80, "one a run that is opened"
+
+
+def failing_midway(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said when everything is sent once; whatever comes of it."""
+    monkeypatch.setattr(wandb_session, "CLOSE_SECONDS", 5.0)
+    said: list[str] = []
+    mirror = Mirror(store, "qa", "online", lambda line: None)
+    try:
+        wandb_sending.send(mirror, mirror.shown, said.append)
+    except UserError as error:
+        said.append(str(error))
+    return said
+
+
+def assert_whole(server: Server, store: Store) -> None:
+    """Everything is there, once, and each run ended well."""
+    for name in RUNS:
+        run = received(server, store, name)
+        assert tokens_of(run) == TOKENS and run.exit_code == 0
+        assert [row["_step"] for row in run.history] == list(range(len(run.history)))
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([429, 500, 502], id="too many requests, and errors in a burst"),
+        pytest.param(["cut", "unheard"], id="cut in the middle of a request, and when it was taken"),
+    ],
+)
+def test_what_passes_is_waited_for(
+    server: Server, store: Store, monkeypatch: pytest.MonkeyPatch, faults: list[int | str]
+) -> None:
+    made = wandb_session._settings
+    quick = {"x_file_stream_retry_wait_min_seconds": 0.1, "x_file_stream_transmit_interval": 0.2}
+    monkeypatch.setattr(wandb_session, "_settings", lambda wandb: made(wandb).model_copy(update=quick))
+    server.faults.extend(faults)
+    send(store)
+    assert not server.faults and all(server.counted()[str(one)] for one in faults if isinstance(one, int))
+    assert_whole(server, store)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "line"),
+    [
+        pytest.param(
+            "hangs",
+            r"W&B .*(does not answer|did not take all of run \w+ within 5 s)",
+            id="hangs",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("401", r"W&B.* http://127.0.0.1:\d+.*\b401\b", id="the key expires"),
+        pytest.param("403", r"W&B.* http://127.0.0.1:\d+.*\b403\b", id="the project is closed"),
+    ],
+)
+def test_what_begins_in_the_middle_of_a_run_is_one_line_and_nothing_is_lost(
+    server: Server, store: Store, monkeypatch: pytest.MonkeyPatch, trouble: str, line: str
+) -> None:
+    def begin(key: tuple[str, str, str]) -> None:
+        server.hanging = trouble == "hangs"
+        server.failing = None if trouble == "hangs" else int(trouble)
+
+    monkeypatch.setattr(wandb_session, "OPEN_SECONDS", 5.0)
+    server.on_stream = begin  # as soon as any rows have arrived
+    (said,) = failing_midway(store, monkeypatch)
+    assert re.match(line, said), said
+    server.on_stream, server.hanging, server.failing = (lambda key: None), False, None
+    server.released.set()
+    server.released = threading.Event()
+    send(store)
+    assert_whole(server, store)
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_full_disk_is_one_line_a_run_and_nothing_is_lost(
+    server: Server, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    monkeypatch.setattr(wandb_session, "CLOSE_SECONDS", 20.0)
+    store.wandb.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", store.wandb], check=False).returncode:
+        pytest.skip("no tmpfs may be mounted here")
+    try:
+        with suppress(OSError), (store.wandb / "ballast").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        said: list[str] = []
+        mirror = Mirror(store, "qa", mode, lambda line: None)
+        assert wandb_sending.send(mirror, mirror.shown, said.append) != wandb_sending.SENT
+        assert said and all("no space left" in line.lower() or "does not answer" in line for line in said), said
+        (store.wandb / "ballast").unlink()
+        assert wandb_sending.send(mirror, mirror.shown, said.append) == wandb_sending.SENT
+        if mode == "online":
+            assert_whole(server, store)
+        else:
+            found = offline_runs(store)
+            for name in RUNS:
+                assert [row["tokens"] for row in found[name].history if "train/loss" in row] == TOKENS
+                assert found[name].exit_code == 0
+    finally:
+        wandb_session.reset()
+        subprocess.run(["umount", "--lazy", store.wandb], check=True)

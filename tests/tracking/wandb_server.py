@@ -10,10 +10,12 @@ import base64
 import gzip
 import json
 import re
+import socket
 import sys
 import threading
 import time
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,9 +62,11 @@ class Server:
         artifacts: by their id.
         views: workspaces and reports, as their mutation's input.
         files: what was uploaded, by path.
-        requests: (seconds, kind) of each request: the operation of a query, or ``file_stream``.
+        requests: (seconds, kind) of each request: the operation of a query, or ``file_stream`` with the run's id.
         failing: HTTP status of every answer, if set.
         hanging: set to let every request wait for `released`.
+        faults: what becomes of the next file-stream requests, one each: an HTTP status, ``cut`` (the connection, half
+            way through what is sent) or ``unheard`` (what was sent counts, but the connection ends without an answer).
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -73,8 +77,10 @@ class Server:
         self.requests: list[tuple[float, str]] = []
         self.failing: int | None = None
         self.hanging = False
+        self.faults: deque[int | str] = deque()
         self.released = threading.Event()
         self.on_stream: Callable[[tuple[str, str, str]], None] = lambda key: None
+        self._types: dict[str, str] = {}  # of artifacts, by their name
         self._lock = threading.Lock()
         self.http = _Http(("127.0.0.1", port), type("Handler", (_Handler,), {"server_of": self}))
 
@@ -89,7 +95,12 @@ class Server:
 
     def counted(self) -> Counter[str]:
         """Requests so far by kind."""
-        return Counter(kind for _, kind in self.requests)
+        return Counter(kind.partition(" ")[0] for _, kind in self.requests)
+
+    def most_in_a_second(self, kind: str) -> int:
+        """The most requests of a kind, or of those that begin so, within any second."""
+        found = sorted(when for when, one in self.requests if one.startswith(kind))
+        return max((bisect_left(found, when + 1) - place for place, when in enumerate(found)), default=0)
 
     def graphql(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
         """The answer to a query, told by its operation or by the field it asks for."""
@@ -126,7 +137,7 @@ class Server:
     def stream(self, key: tuple[str, str, str], sent: dict[str, Any]) -> None:
         """Rows of history, the summary, and the end of a run."""
         with self._lock:
-            self.requests.append((time.monotonic(), "file_stream"))
+            self.requests.append((time.monotonic(), f"file_stream {key[2]}"))
             run = self.runs.setdefault(key, Received())
             for name, part in (sent.get("files") or {}).items():
                 rows = [json.loads(line) for line in part["content"] if line.strip()]
@@ -161,14 +172,17 @@ class Server:
     def _read(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
         entity, project = self._place(given)
         low, high = int(given.get("minStep") or 0), int(given.get("maxStep") or 1 << 62)
-        nodes = {key[2]: _node(key, run, low, high) for key, run in self.runs.items() if key[:2] == (entity, project)}
         if "runs(" in query:
+            found = {key[2]: run for key, run in self.runs.items() if key[:2] == (entity, project)}
+            nodes = {name: _node((entity, project, name), run, low, high) for name, run in found.items()}
             edges = [{"node": node, "cursor": name} for name, node in nodes.items()]
             pages = {"endCursor": None, "hasNextPage": False}
             runs = {"totalCount": len(edges), "edges": edges, "pageInfo": pages}
             return _project(entity, project) | {"runCount": len(edges), "readOnly": False, "runs": runs}
         name = next((given[key] for key in ("name", "run", "runName", "runId", "run_id") if key in given), "")
-        return _project(entity, project) | {"run": nodes.get(name)}
+        run = self.runs.get((entity, project, name))
+        node = None if run is None else _node((entity, project, name), run, low, high)
+        return _project(entity, project) | {"run": node}
 
     @staticmethod
     def _place(given: dict[str, Any]) -> tuple[str, str]:
@@ -180,8 +194,7 @@ class Server:
         match operation:
             case "ArtifactType":
                 name = given["name"].partition(":")[0]
-                types = [version.type for version in self.artifacts.values() if version.name == name]
-                artifact = {"artifactType": {"name": types[0]}} if types else None
+                artifact = {"artifactType": {"name": self._types[name]}} if name in self._types else None
                 return {"project": _project(*self._place(given)) | {"artifact": artifact}}
             case "CreateArtifact":
                 (name,) = asked["artifactCollectionNames"] or [asked["artifactCollectionName"]]
@@ -221,12 +234,10 @@ class Server:
         """A version with this digest, made unless there is one, as W&B does."""
         key = (asked["entityName"], asked["projectName"], asked["runName"])
         maker = key if asked["runName"] else None
-        same = [
-            one for one, version in self.artifacts.items() if (version.name, version.digest) == (name, asked["digest"])
-        ]
-        state = "COMMITTED" if same else "PENDING"
-        identity = same[0] if same else f"artifact{len(self.artifacts)}"
-        if not same:
+        identity = f"{name}:{asked['digest']}"
+        state = "COMMITTED" if identity in self.artifacts else "PENDING"
+        self._types[name] = asked["artifactTypeName"]
+        if identity not in self.artifacts:
             metadata = json.loads(asked.get("metadata") or "{}")
             version = Version(name, asked["artifactTypeName"], asked["digest"], metadata, made_by=maker)
             self.artifacts[identity] = version
@@ -323,8 +334,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def do_POST(self) -> None:
+        server, stream = self.server_of, _STREAM.match(self.path)
+        fault = server.faults.popleft() if stream and server.faults else None
+        if fault == "cut":
+            self.rfile.read(int(self.headers["Content-Length"]) // 2)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
         body = self._body()
-        server = self.server_of
         if server.hanging:
             server.released.wait()
         if server.failing is not None:
@@ -335,8 +352,16 @@ class _Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             self._answer({"data": server.graphql(asked["query"], asked.get("variables") or {})})
             return
-        if found := _STREAM.match(self.path):
-            server.stream((found[1], found[2], found[3]), json.loads(body))
+        if isinstance(fault, int):
+            server.requests.append((time.monotonic(), str(fault)))
+            self._answer({}, fault)
+            return
+        if stream:
+            server.stream((stream[1], stream[2], stream[3]), json.loads(body))
+        if fault == "unheard":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
         self._answer({"limits": {}})
 
     def _body(self) -> bytes:
@@ -347,6 +372,8 @@ class _Handler(BaseHTTPRequestHandler):
         text = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        if status == 429:
+            self.send_header("Retry-After", "1")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
