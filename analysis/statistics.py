@@ -24,9 +24,7 @@ difference between two arms is the same computation on ``x_arm - x_baseline`` an
 both have.
 
 dof_seed is not simply the sum of S - 1: cells of a column share runs (one branch at three token counts) and trunks, so
-their seed deviations are correlated. A pooled variance of K correlated cells has (S - 1) (tr C)^2 / tr(C^2) degrees of
-freedom, C their covariance over seeds (Box 1954, Ann. Math. Stat. 25:290). `pooling_efficiency` estimates the ratio to
-K (S - 1) with the unbiased traces of Huynh & Feldt 1976 (J. Educ. Stat. 1:69), stacking columns as replicates.
+their seed deviations are correlated. `analysis.pooling` says what fraction of that sum is real.
 
 Limits. One seed variance is assumed for all cells of a column; seeds are assumed normal, which three seeds cannot show.
 With one seed everywhere the interval speaks of items only; without item scores, of seeds only. Intervals are symmetric,
@@ -55,9 +53,6 @@ Array = Any  # float64 ndarray; shapes are in the docstrings
 
 # Numbers that are computed on at once, which bounds memory.
 _AT_ONCE = 2**21
-
-# Taken between cells where two seeds in one column cannot show it: what two differences to one baseline have.
-UNSEEN_CORRELATION = 0.5
 
 
 @dataclass(frozen=True)
@@ -193,47 +188,12 @@ def quantile(probability: float, dof: Array) -> Array:
     return stdtrit(dof, probability)
 
 
-def pooling_efficiency(columns: Sequence[Sequence[Sample]]) -> Array:
-    """What fraction of the pooled seed degrees of freedom is real, given that cells of a column are correlated.
-
-    Args:
-        columns: the cells of each column, in the same order. The correlation between cells is assumed alike in all
-            columns; each column is scaled to its own variance. Only seeds that every cell has are used.
-
-    Returns:
-        float64[...], between 1/K (the cells repeat one another) and 1 (independent), K cells a column.
-    """
-    columns = [[cell for cell in column if len(cell.seeds) > 1] for column in columns]
-    cells = min((len(column) for column in columns), default=0)
-    if cells <= 1:
-        return np.float64(1.0)
-    shared = [seed for seed in columns[0][0].seeds if all(seed in cell.seeds for column in columns for cell in column)]
-    degrees = len(columns) * (len(shared) - 1)
-    if degrees < 2:
-        return np.float64(1 / (1 + (cells - 1) * UNSEEN_CORRELATION**2))
-    stacked = []
-    for column in columns:
-        values = np.stack([cell.of(shared).values for cell in column], axis=-2)
-        deviations = values - values.mean(axis=-1, keepdims=True)
-        scale = np.sqrt((deviations**2).mean(axis=(-2, -1), keepdims=True))
-        stacked.append(np.divide(deviations, scale, out=np.zeros_like(deviations), where=scale > 0))
-    rows = np.concatenate(stacked, axis=-1)
-    covariance = rows @ np.swapaxes(rows, -1, -2) / degrees
-    trace = np.trace(covariance, axis1=-2, axis2=-1)
-    square = (covariance**2).sum(axis=(-2, -1))
-    trace_squared = (degrees + 1) / degrees * (trace**2 - 2 * square / (degrees + 1))
-    squared_trace = square - trace**2 / degrees
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(squared_trace > 0, trace_squared / (cells * squared_trace), 1.0)
-    return np.clip(ratio, 1 / cells, 1.0)
-
-
 def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0, noise: Noise | None = None) -> dict[Any, Estimate]:
     """Mean and standard error of every cell of one column, by the module's formula.
 
     Args:
         column: the cells that are pooled; two entries must not be the same runs at the same tokens.
-        efficiency: see `pooling_efficiency`.
+        efficiency: see `analysis.pooling.pooling_efficiency`.
         noise: that of other sweeps, taken where no cell has two seeds.
     """
     pool = pooled(column)

@@ -12,7 +12,8 @@ import pytest
 from simulation import REGIMES, simulated
 
 from analysis.bootstrap import FEWEST_SEEDS, bootstrap, intervals
-from analysis.statistics import Estimate, Noise, Sample, estimate, holm, pooled, pooling_efficiency
+from analysis.pooling import pooling_efficiency
+from analysis.statistics import Estimate, Noise, Sample, estimate, holm, pooled
 
 REPEATS = Path("shared/public_runs/modded_nanogpt_repeats.csv")
 
@@ -29,8 +30,10 @@ def tables(
 ) -> tuple[list[dict[tuple[int, int], Estimate]], list[dict[tuple[int, int], Estimate]]]:
     """Scores and differences of every column, as `comparison.compare` computes them."""
     paired = [against_first(column) for column in columns]
-    plain = pooling_efficiency([list(column.values()) for column in columns])
-    real = pooling_efficiency([list(column.values()) for column in paired])
+    plain, real = (
+        pooling_efficiency([list(column.values()) for column in family], [arm for arm, _ in family[0]])
+        for family in (columns, paired)
+    )
     return [intervals(column, plain) for column in columns], [intervals(column, real) for column in paired]
 
 
