@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from analysis import published
-from analysis.samples import Column, Grid, Moment, Sampler
 from analysis.pooling import pooling_efficiency
+from analysis.samples import Column, Grid, Moment, Sampler
 from analysis.statistics import Sample, average
 from davinci.planning.plan import Plan
 

@@ -28,9 +28,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, stdtr, stdtridf, stdtrit
+from scipy.special import betaincinv, stdtr
 
-from analysis.statistics import Array, Sample
+from analysis.statistics import Array, Sample, dof_of, quantile
 from davinci.accounting.power import LEVEL
 
 # Values of each share: those at the middle of as many equal parts of its prior.
@@ -88,7 +88,9 @@ def pooling_efficiency(columns: Sequence[Sequence[Sample]], arms: Sequence[Hasha
     Returns:
         float64[...], between 1/K (the cells repeat one another) and 1 (independent), K cells a column.
     """
-    kept = [index for index in range(len(columns[0]) if columns else 0) if all(len(c[index].seeds) > 1 for c in columns)]
+    kept = [
+        index for index in range(len(columns[0]) if columns else 0) if all(len(c[index].seeds) > 1 for c in columns)
+    ]
     if len(kept) <= 1:
         return np.float64(1.0)
     labels = list(range(len(columns[0]))) if arms is None else list(arms)
@@ -133,10 +135,10 @@ def _mixed(weights: Array, degrees: Array) -> Array:
     """Degrees of freedom of the t whose critical value is that of a mixture of t: float64[forms, ...] weights, float64
     [forms] degrees."""
     degrees = degrees.reshape(-1, *[1] * (weights.ndim - 1))
-    low = np.broadcast_to(stdtrit(degrees.max(), _TAIL), weights.shape[1:])
-    high = np.broadcast_to(stdtrit(degrees.min(), _TAIL), weights.shape[1:])
+    low = np.broadcast_to(quantile(_TAIL, degrees.max()), weights.shape[1:])
+    high = np.broadcast_to(quantile(_TAIL, degrees.min()), weights.shape[1:])
     for _ in range(40):
         middle = (low + high) / 2
         short = (weights * stdtr(degrees, middle)).sum(axis=0) < _TAIL
         low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return stdtridf(_TAIL, (low + high) / 2)
+    return dof_of((low + high) / 2)

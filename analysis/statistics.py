@@ -11,15 +11,19 @@ to it (`contributions`, centred in each benchmark). With S seeds::
     s2  = sum over cells, s of (x[s] - mean_s x)^2        / sum over cells of (S - 1)      pooled seed variance
     w   = sum over cells, s, g of (c[s,g] - mean_s c)^2   / sum over cells of (S - 1)      its part due to items
     R   = sum over g of (mean_s c[s,g])^2                                                  items, and w/S
-    V   = s2/S + (R - w/S)        dof = V^2 / ((s2/S)^2 / dof_seed + (R - w/S)^2 / (items - 1))
-    V   = w/S                     dof = items - 1, where the line above gives less
-    95% interval = mean_s x  +-  t(0.975, dof) sqrt(V)
+    V   = s2/S + (R - w/S)        degrees of freedom of the two parts: dof_seed and items - 1
+    V   = w/S                     with items - 1 degrees of freedom, where the line above gives less
+    95% interval = mean_s x  +-  q sqrt(V)
 
 V is the variance of the grand mean of a two-way crossed random-effects layout, (MS_seeds + MS_items - MS_interaction) /
 (seeds x items), Cornfield & Tukey 1956 (Ann. Math. Stat. 27:907): the interaction is taken off once because s2 holds it
 already. What the interaction alone contributes, w/S, is known precisely from many items: V in truth cannot be less, and
-w/S stands in where few seeds agree by luck. dof: Welch 1947 (Biometrika 34:28), Satterthwaite 1946 (Biometrics Bull.
-2:110). Items are clustered where benchmarks share them, and differences are paired: Miller 2024, arXiv 2411.00640. A
+w/S stands in where few seeds agree by luck. q is the geometric mean of two critical values for a sum of two variances:
+t(0.975) of V^2 / (sum of part^2 / its dof), Welch 1947 (Biometrika 34:28) and Satterthwaite 1946 (Biometrics Bull.
+2:110), and the mean of the parts' own t(0.975), weighted by the parts (Cochran & Cox 1950, Experimental Designs, 4.14).
+The first is short with few seeds, since a seed variance that is low by luck counts for less in its own correction; the
+second is long (Cochran 1964, Biometrics 20:191). p-values are of the t that has q. Items are clustered where benchmarks
+share them, and differences are paired: Miller 2024, arXiv 2411.00640. A
 difference between two arms is the same computation on ``x_arm - x_baseline`` and ``c_arm - c_baseline`` of the seeds
 both have.
 
@@ -45,11 +49,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr, stdtridf, stdtrit
 
 from davinci.accounting.power import LEVEL, detectable_errors_of
 
 Array = Any  # float64 ndarray; shapes are in the docstrings
+
+_TAIL = (1 + LEVEL) / 2
 
 # Numbers that are computed on at once, which bounds memory.
 _AT_ONCE = 2**21
@@ -146,7 +152,7 @@ class Estimate:
     @cached_property
     def half_width(self) -> Array:
         """Half of the 95% interval; NaN where nothing is known about the noise."""
-        return quantile((1 + LEVEL) / 2, self.dof) * self.error if self.covers else self.error * np.nan
+        return quantile(_TAIL, self.dof) * self.error if self.covers else self.error * np.nan
 
     @cached_property
     def p(self) -> Array:
@@ -217,14 +223,28 @@ def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0, noise: Noise
             seed_dof = np.where(lucky, item_dof, seed_dof)
             by_item = np.where(lucky, 0.0, by_item)
         variance = by_seed + by_item
-        spread = by_seed**2 / seed_dof + by_item**2 / item_dof
-        with np.errstate(divide="ignore", invalid="ignore"):
-            dof = np.where(spread > 0, variance**2 / spread, np.maximum(degrees, 1.0))
+        dof = np.where(variance > 0, sum_dof(by_seed, seed_dof, by_item, item_dof), np.maximum(degrees, 1.0))
         mean = values.mean(axis=-1)
         error, dof = np.broadcast_to(np.sqrt(variance), mean.shape), np.broadcast_to(dof, mean.shape)
         for index, key in enumerate(keys):
             found[key] = Estimate(mean[index], error[index], dof[index], count, covers, borrowed)
     return {key: found[key] for key in column}
+
+
+def sum_dof(first: Array, first_dof: Array, second: Array, second_dof: Array) -> Array:
+    """Degrees of freedom of a sum of two estimated variances: those of the t that has the module's q."""
+    first, second = np.maximum(first, 0.0), np.maximum(second, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        welch = (first + second) ** 2 / (first**2 / first_dof + second**2 / second_dof)
+        cochran = first * quantile(_TAIL, first_dof) + second * quantile(_TAIL, second_dof)
+        critical = np.sqrt(quantile(_TAIL, welch) * cochran / (first + second))
+    return dof_of(critical)
+
+
+def dof_of(critical: Array) -> Array:
+    """Degrees of freedom of the t whose 97.5% quantile is `critical`; infinitely many where a normal's is no less."""
+    normal = quantile(_TAIL, np.inf) * 1.0001
+    return np.where(critical > normal, stdtridf(_TAIL, np.maximum(critical, normal)), np.inf)
 
 
 def _stacks(column: Mapping[Any, Sample]) -> Iterator[tuple[list[Any], int, Array, Array | None]]:
