@@ -25,7 +25,7 @@ from davinci.tracking.wandb_runs import Shown
 OPEN_SECONDS = 60.0
 CLOSE_SECONDS = 180.0
 
-_HIDDEN = ("record/*", "eval_items/*", "eval_key/*")
+_HIDDEN = ("record/*", "eval_items/*", "eval_seconds/*", "eval_key/*")
 
 
 class Unreachable(UserError):
