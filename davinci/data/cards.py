@@ -19,7 +19,11 @@ class TokenizerCard(Frozen):
 
 
 class VariantCard(Frozen):
-    """One source at one Darwin Level. Sizes count the training split; `digest` covers every shard file."""
+    """One source at one Darwin Level. Sizes count the training split; `digest` covers every shard file.
+
+    `documents_digest` is of the set of its documents' ids, whatever their texts: equal where two levels hold the same
+    documents. Null in the cards of pools built before it was written.
+    """
 
     digest: str
     tokens: int
@@ -29,6 +33,7 @@ class VariantCard(Frozen):
     heldout_documents: int
     heldout_bytes: int
     chain: tuple[dict[str, Any], ...]
+    documents_digest: str | None = None
 
 
 class SourceCard(Frozen):
