@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from davinci.data.ngrams import Bytes, Gram, Grams, words
+from davinci.data.ngrams import Bytes, Grams, Numbers, row_hashes
 from davinci.errors import UserError
 from davinci.store import file_digest
 
@@ -63,14 +63,14 @@ class Items:
     def __init__(self, items: Iterable[BenchmarkItem], n: int = N, share: float = 0.0) -> None:
         self.items = list(items)
         self.share = share
-        rows = [_rows(words(_plain(one.text.encode()), marks=False), n) for one in self.items]
-        self.sizes = np.array([len(own) for own in rows], dtype=np.int64)  # 0: too short
-        self._grams = Grams((row for own in rows for row in own), marks=False)
-        numbers = {row: number for number, row in enumerate(self._grams.rows)}
-        pairs = np.array([(numbers[row], at) for at, own in enumerate(rows) for row in own], dtype=np.int64)
-        pairs = pairs.reshape(-1, 2)[np.argsort(pairs.reshape(-1, 2)[:, 0], kind="stable")]
-        self._items = pairs[:, 1]
-        self._first = np.searchsorted(pairs[:, 0], np.arange(len(numbers) + 1))
+        rows, owners = _rows([_plain(one.text.encode()) for one in self.items], n)
+        self._grams = Grams(rows, marks=False)
+        numbers = [self._grams.numbers(length, hashes) for length, hashes in rows.items()] or [_NONE]
+        # A row of an item counts once: pairs of row and item, each as one number.
+        pairs = np.unique(np.concatenate(numbers) * len(self.items) + np.concatenate([*owners.values()] or [_NONE]))
+        row, self._items = np.divmod(pairs, max(1, len(self.items)))
+        self.sizes = np.bincount(self._items, minlength=len(self.items))  # 0: too short
+        self._first = np.searchsorted(row, np.arange(self._grams.count + 1))
 
     def hits(self, texts: Sequence[bytes]) -> list[list[Hit]]:
         """For each text, in UTF-8, the items that stand in it, in their order."""
@@ -119,10 +119,22 @@ _MARKS = {
 }
 
 
-def _rows(text: Sequence[bytes], n: int) -> set[Gram]:
-    if len(text) < min(n, SHORTEST):
-        return set()
-    return {tuple(text[at : at + n]) for at in range(max(1, len(text) - n + 1))}
+def _rows(texts: Sequence[bytes], n: int) -> tuple[dict[int, Numbers], dict[int, Ints]]:
+    """By length the hashes of the rows of all texts, and which text each is of."""
+    starts = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
+    joined = np.frombuffer(b"\n".join(texts), dtype=np.uint8)
+    lengths = range(min(n, SHORTEST), n + 1)
+    hashes, begins = row_hashes(joined, lengths, marks=False)
+    owner = np.searchsorted(starts, begins, side="right") - 1
+    sizes = np.bincount(owner, minlength=len(texts))
+    rows, owners = {}, {}
+    for length, found in hashes.items():
+        own = owner[: len(found)]
+        whole = own == owner[length - 1 :]  # of one text
+        if length < n:
+            whole &= sizes[own] == length
+        rows[length], owners[length] = found[whole], own[whole]
+    return rows, owners
 
 
 def _found(grams: Grams, texts: Sequence[bytes]) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:

@@ -8,8 +8,7 @@ are compared by 64-bit polynomial hashes: of 10^8 rows, none is taken for anothe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import numpy.typing as npt
 Gram = tuple[bytes, ...]
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int64]
 
 _WORD = re.compile(rb"[a-z0-9_\x80-\xff]+")
 _WORD_OR_MARK = re.compile(_WORD.pattern + rb"|[^\sa-z0-9_\x80-\xff]")
@@ -31,49 +31,76 @@ def words(text: bytes, marks: bool) -> list[bytes]:
 
 
 class Grams:
-    """Rows of words that are looked for; `rows` numbers them."""
+    """Rows of words that are looked for, by their hashes: `numbers` of them, length after length, hash after hash.
 
-    def __init__(self, wanted: Iterable[Gram], marks: bool) -> None:
+    Args:
+        rows: length of a row -> hashes of rows of that length (`row_hashes`), in any order.
+        marks: whether marks of punctuation are words.
+    """
+
+    def __init__(self, rows: Mapping[int, Numbers], marks: bool) -> None:
         self._marks = marks
-        self.rows = sorted(set(wanted), key=lambda row: (len(row), row))
         # Most rows are none of those wanted: a bit map says so faster than a search.
-        self._maps: dict[int, tuple[Numbers, npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = {}
-        first = 0
-        for length, alike in groupby(self.rows, key=len):
-            some = list(alike)
-            hashes = _rows(_Sums(_hashes(_joined(some), marks)[0], _BASE), length)[::length]
-            order = np.argsort(hashes)
-            bits = np.zeros(1 << _BITS, dtype=np.bool_)
-            bits[hashes >> np.uint64(64 - _BITS)] = True
-            self._maps[length] = hashes[order], first + order, bits
-            first += len(some)
+        self._maps: dict[int, tuple[int, Numbers, npt.NDArray[np.bool_], np.uint64]] = {}
+        self.count = 0
+        for length, hashes in sorted(rows.items()):
+            known = np.unique(hashes)
+            shift = np.uint64(64 - max(_BITS, len(known).bit_length() + 4))
+            bits = np.zeros(1 << (64 - int(shift)), dtype=np.bool_)
+            bits[known >> shift] = True
+            self._maps[length] = self.count, known, bits, shift
+            self.count += len(known)
 
-    def find(self, text: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def numbers(self, length: int, hashes: Numbers) -> Places:
+        """The numbers of rows that are looked for, by length and hash."""
+        first, known, *_ = self._maps[length]
+        return first + np.searchsorted(known, hashes).astype(np.int64)
+
+    def find(self, text: Bytes) -> tuple[Places, Places, Places]:
         """Every place of a text, uint8[n] of UTF-8, where a row stands: the row's number, and the bytes at which it
         begins and ends (int64[k] each), row length after row length."""
         hashes, begins, ends = _hashes(text, self._marks)
         sums = _Sums(hashes, _BASE)
         found = [(_NONE, _NONE, _NONE)]
-        for length, (known, numbers, bits) in self._maps.items():
+        for length, (first, known, bits, shift) in self._maps.items():
             if sums.count < length:
                 continue
             rows = _rows(sums, length)
-            likely = np.flatnonzero(bits[rows >> np.uint64(64 - _BITS)])
+            likely = np.flatnonzero(bits[rows >> shift])
             places = np.minimum(np.searchsorted(known, rows[likely]), len(known) - 1)
             there = known[places] == rows[likely]
             at = likely[there]
-            found.append((numbers[places[there]], begins[at], ends[at + length - 1] + 1))
-        numbers, first, last = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return numbers, first, last
+            found.append((first + places[there], begins[at], ends[at + length - 1] + 1))
+        numbers, begin, end = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return numbers, begin, end
+
+
+def row_hashes(text: Bytes, lengths: Iterable[int], marks: bool) -> tuple[dict[int, Numbers], Places]:
+    """For each of `lengths` a hash of every row of so many words of a text (uint64[words - length + 1]), and the bytes
+    at which its words begin (int64[words])."""
+    hashes, begins, _ = _hashes(text, marks)
+    sums = _Sums(hashes, _BASE)
+    return {length: _rows(sums, length) for length in lengths if length <= sums.count}, begins
 
 
 def contained(wanted: Iterable[Gram], some: Iterable[Bytes]) -> set[Gram]:
     """Those of the rows of words and marks that stand in a row in one of the texts, each uint8[n] of UTF-8."""
-    grams = Grams(wanted, marks=True)
-    found: set[int] = set()
+    rows: dict[int, list[Gram]] = {}
+    for row in sorted(set(wanted), key=len):
+        rows.setdefault(len(row), []).append(row)
+    hashes = {
+        length: row_hashes(_joined(alike), [length], marks=True)[0][length][::length] for length, alike in rows.items()
+    }
+    grams = Grams(hashes, marks=True)
+    found = np.zeros(grams.count, dtype=np.bool_)
     for text in some:
-        found.update(np.unique(grams.find(text)[0]).tolist())
-    return {grams.rows[number] for number in found}
+        found[grams.find(text)[0]] = True
+    return {
+        row
+        for length, alike in rows.items()
+        for row, there in zip(alike, found[grams.numbers(length, hashes[length])].tolist(), strict=True)
+        if there
+    }
 
 
 def _joined(rows: Iterable[Gram]) -> Bytes:
@@ -93,7 +120,7 @@ def _kinds() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
 _KINDS, _LOWER = _kinds()
 
 
-def _hashes(text: Bytes, marks: bool) -> tuple[Numbers, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _hashes(text: Bytes, marks: bool) -> tuple[Numbers, Places, Places]:
     """A hash of each word of a text, uint64[words], and the places of its first and its last byte."""
     kinds = _KINDS[text]
     inside = kinds == 2
