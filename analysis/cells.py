@@ -93,11 +93,12 @@ def samples(grid: Grid, column: Column, places: Sequence[Place]) -> dict[Key, Sa
     return found
 
 
-def paired(cells: Mapping[Key, Sample], baseline: str) -> dict[Key, Sample]:
-    """Each arm minus `baseline` at equal tokens, over the seeds both have."""
+def paired(cells: Mapping[Key, Sample], baseline: str, grid: Grid) -> dict[Key, Sample]:
+    """Each arm minus `baseline` at equal tokens (or documents, `Grid.level`), over the seeds both have."""
     found: dict[Key, Sample] = {}
+    references = {grid.level(*key): sample for key, sample in cells.items() if key[0] == baseline}
     for (arm, tokens), sample in cells.items():
-        reference = cells.get((baseline, tokens))
+        reference = references.get(grid.level(arm, tokens))
         if arm in (None, baseline) or reference is None:
             continue
         difference = sample.minus(reference)

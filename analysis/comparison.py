@@ -114,7 +114,7 @@ def compare(
     if tails:
         means = {name: sampling.tails(cells, tails) for name, cells in sampled.items()}
         differences = {
-            name: sampling.tails(sampling.paired(cells, view.baseline), tails) for name, cells in sampled.items()
+            name: sampling.tails(sampling.paired(cells, view.baseline, grid), tails) for name, cells in sampled.items()
         }
         last = [place for place in places if place[0] in tails and place[1] == tails[place[0]][-1]]
         averages, efficiency = _cells(grid, columns, last, means, differences, view, borrowed, paper)
@@ -192,7 +192,7 @@ def _cells(
 ) -> tuple[dict[tuple[str | None, int, str], Cell], tuple[float, float]]:
     """The cells at `places`, and what fraction of the pooled degrees of freedom of scores and differences is real."""
     baseline = view.baseline
-    paired = paired or {name: sampling.paired(cells, baseline) for name, cells in sampled.items()}
+    paired = paired or {name: sampling.paired(cells, baseline, grid) for name, cells in sampled.items()}
     plain = sampling.plain(columns)
     real = sampling.efficiency([sampled[name] for name in plain]), sampling.efficiency([paired[name] for name in plain])
     cells: dict[tuple[str | None, int, str], Cell] = {}
@@ -201,7 +201,7 @@ def _cells(
         scores = intervals(sampled[name], real[0], borrowed and borrowed.scores.get(name))
         noise = borrowed and borrowed.differences.get(name)
         differences = intervals(paired[name], real[1], noise)
-        best = _best(sampled[name], view.arms, real[1], noise)
+        best = _best(grid, sampled[name], view.arms, real[1], noise)
         for arm, moment in places:
             key = arm, moment.tokens
             there, absent = _present(grid.rows(arm or baseline, moment.tokens, column))
@@ -224,31 +224,35 @@ def _cells(
     return cells, real
 
 
-def _best(cells: Mapping[Key, Sample], arms: Sequence[str], efficiency: float, noise: Noise | None) -> dict[Key, float]:
+def _best(
+    grid: Grid, cells: Mapping[Key, Sample], arms: Sequence[str], efficiency: float, noise: Noise | None
+) -> dict[Key, float]:
     """At each moment the arm with the highest score, and the largest p of its paired differences to the others.
 
     The others are all arms that the table shows there; without one, or without a seed in common, there is no best.
     """
     shown = {key: float(cell.values.mean()) for key, cell in cells.items() if key[0] in arms}
-    highest: dict[int, str] = {}
-    for (arm, tokens), mean in shown.items():
-        if tokens not in highest or mean > shown[highest[tokens], tokens]:
-            highest[tokens] = str(arm)
+    highest: dict[int, Key] = {}
+    for key, mean in shown.items():
+        level = grid.level(*key)
+        if level not in highest or mean > shown[highest[level]]:
+            highest[level] = key
     gaps: dict[Key, Sample] = {}
     unknown = set()
-    for arm, tokens in shown:
-        if arm != highest[tokens]:
-            gap = cells[highest[tokens], tokens].minus(cells[arm, tokens])
+    for key in shown:
+        best = highest[grid.level(*key)]
+        if key != best:
+            gap = cells[best].minus(cells[key])
             if gap is None:
-                unknown.add(tokens)
+                unknown.add(best)
             else:
-                gaps[arm, tokens] = gap
+                gaps[key] = gap
     found: dict[Key, float] = {}
     estimates = intervals(gaps, efficiency, noise)
-    for (_, tokens), p in zip(estimates, together(list(estimates.values())).p.tolist(), strict=True):
-        if tokens not in unknown:
-            key = highest[tokens], tokens
-            found[key] = max(found.get(key, 0.0), p)
+    for key, p in zip(estimates, together(list(estimates.values())).p.tolist(), strict=True):
+        best = highest[grid.level(*key)]
+        if best not in unknown:
+            found[best] = max(found.get(best, 0.0), p)
     return found
 
 

@@ -24,13 +24,16 @@ def delta_label(comparison: Comparison) -> str:
 def notes(sweep: Sweep, comparison: Comparison, floor: Floor | None, *, paper: bool = True) -> list[str]:
     """The footnotes; `paper` says whether the table has the published figures."""
     plan = sweep.plan
-    text = [*_intervals(sweep, comparison), *_differences(comparison)]
+    equal = "documents" if "documents" in plan.audit.held_fixed else "tokens"
+    text = [*_intervals(sweep, comparison), *_differences(comparison, equal)]
     if floor is not None:
         text.append(floor_text(floor, comparison))
     trunks = dict.fromkeys(arm.config.seeds_from for arm in plan.arms if arm.config.seeds_from is not None)
     if trunks:
         text.append(f"All seeds share one trunk up to {', '.join(trunks)}: intervals are conditional on that trunk.")
     text.append(_tokens(sweep, comparison))
+    if plan.audit.claim is not None:
+        text.append(f"Claim: {plan.audit.claim.text}.")
     if len({arm.config.evaluation.key for arm in plan.arms}) > 1:
         text.append("Arms are evaluated on suites of their own: a difference is one of model and suite together.")
     for column in comparison.columns:
@@ -96,14 +99,14 @@ def _averaged(comparison: Comparison) -> str:
     return text + (f" Fewer: {', '.join(fewer)}." if fewer else "")
 
 
-def _differences(comparison: Comparison) -> list[str]:
-    """What a difference is, when it is told from noise, and what could have been."""
+def _differences(comparison: Comparison, equal: str) -> list[str]:
+    """What a difference is, at `equal` what, when it is told from noise, and what could have been."""
     cells = [cell for cell in comparison.shown if cell.difference]
     if not cells:
         return []
     to = "" if comparison.baseline in delta_label(comparison) else f" to {comparison.baseline}"
     text = [
-        f"{delta_label(comparison)}: difference{to} at equal tokens, paired by seed and item. {NOISE}: cannot be "
+        f"{delta_label(comparison)}: difference{to} at equal {equal}, paired by seed and item. {NOISE}: cannot be "
         f"told from noise (Holm over the {_count(comparison.family, 'difference')} of the table, 5%). Intervals are "
         "for one comparison."
     ]

@@ -67,7 +67,7 @@ class _Sums:
         places = [(arm, moment) for arm, moment in sampling.places(grid) if arm is None or arm in arms]
         sampled = {column.name: sampling.samples(grid, column, places) for column in known}
         baseline = grid.sweep.plan.baseline
-        paired = {name: sampling.paired(cells, baseline) for name, cells in sampled.items()}
+        paired = {name: sampling.paired(cells, baseline, grid) for name, cells in sampled.items()}
         again = repeats(grid.sweep.plan)
         cells = {name: _with_repeats(found, again) for name, found in sampled.items()}
         any_scores = _add(self.scores, cells, known)

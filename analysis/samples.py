@@ -97,6 +97,25 @@ class Grid:
         """The arm's last evaluated point."""
         return next(moment for moment in reversed(self.moments) if self.passes(arm, moment.tokens))
 
+    def level(self, arm: str | None, tokens: int) -> int:
+        """What arms are compared at: tokens, or where documents are held fixed, the tokens that the baseline arm takes
+        for the documents which `arm` has read by then."""
+        return self._levels.get((arm, tokens), tokens)
+
+    @cached_property
+    def _levels(self) -> dict[tuple[str | None, int], int]:
+        plan = self.sweep.plan
+        if "documents" not in plan.audit.held_fixed:
+            return {}
+        points = {run.arm: run.points for run in plan.runs}
+        base = points[plan.baseline]
+        return {
+            (arm, own.tokens): reference.tokens
+            for arm, some in points.items()
+            if len(some) == len(base)  # all arms ask for the same points, each after the same share of its stage
+            for own, reference in zip(some, base, strict=True)
+        }
+
     def asks(self, arm: str, benchmark: str, protocol: str) -> bool:
         """Whether the arm's suite has the benchmark under that protocol."""
         return (arm, benchmark, protocol) in self._asked

@@ -43,12 +43,14 @@ def judge(grid: Grid, comparisons: Sequence[Comparison]) -> Verdict | None:
     both = [
         moment
         for moment in grid.moments
-        if (hypothesis.arm, moment.tokens, column) in cells and (baseline, moment.tokens, column) in cells
+        if (hypothesis.arm, moment.tokens, column) in cells
+        and (baseline, grid.level(hypothesis.arm, moment.tokens), column) in cells
     ]
     if not both:
         return Verdict("unknown", f"cannot be judged: {hypothesis.arm} and {baseline} are evaluated at no common point")
     last = both[-1]
-    cell, reference = cells[hypothesis.arm, last.tokens, column], cells[baseline, last.tokens, column]
+    cell = cells[hypothesis.arm, last.tokens, column]
+    reference = cells[baseline, grid.level(hypothesis.arm, last.tokens), column]
     if cell.difference is None or not cell.difference.covers:
         absent = ", ".join([*cell.absent, *reference.absent]) or "a second seed and item scores"
         return Verdict("unknown", f"not yet: {column} at {last.name} lacks {absent}")

@@ -231,6 +231,41 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--config-dir", action="append", default=[], metavar="DIR", help="look for pool/POOL.yaml there too"
     )
+    items = _Commands(data).add(
+        "items",
+        "write the items of an evaluation suite, for the operation `decontaminated`",
+        "One JSON object a line (benchmark, id, text), into the store's items/SUITE.jsonl.",
+        module="data_items",
+    )
+    contamination = _Commands(data).add(
+        "contamination",
+        "which items of an evaluation suite stand in a pool's training text, and in which documents",
+        "An item stands in a document where N words in a row of it do (GPT-3, arXiv 2005.14165, appendix C).",
+        module="data_contamination",
+    )
+    contamination.add_argument("pool", metavar="POOL")
+    suite = "a file of conf/evaluation, or one of the same form"
+    items.add_argument("suite", metavar="SUITE", help=suite)
+    contamination.add_argument(
+        "--suite", required=True, metavar="SUITE", help=f"{suite}; or a JSONL file of items, or a folder of them"
+    )
+    for one in (items, contamination):
+        one.add_argument(
+            "--set",
+            dest="override",
+            action="append",
+            default=[],
+            metavar="evaluation.KEY=VALUE",
+            help="one of the suite's keys, such as evaluation.data=FOLDER; may be given several times",
+        )
+        one.add_argument("--json", action="store_true", help="one JSON object")
+    items.add_argument("--pool", default="embedded", help="whose items the embedded suite has (default: embedded)")
+    contamination.add_argument("-n", type=int, default=13, metavar="N", help="words in a row (default: 13)")
+    contamination.add_argument(
+        "--share", type=float, default=0.0, metavar="0..1", help="of an item's rows that a document must hold"
+    )
+    contamination.add_argument("--source", action="append", default=[], metavar="NAME", help="only that source")
+    contamination.add_argument("--depth", metavar="l0..l9", help="only that level (default: every one)")
 
     sync = commands.add(
         "sync",

@@ -102,6 +102,8 @@ class _Apply:
     def status(self) -> int:
         """Plan, print, and launch unless only a plan is asked for; returns the exit status."""
         with _undone_by_a_mistake(self._store):
+            if not self._steering.plan_only and self._holds_documents():
+                self._build_pools()
             plans = self._plans()
             if not self._steering.plan_only and not _refusals(plans) and self._build_pools():
                 plans = self._plans()  # the sources have their digests now, and the nodes their ids
@@ -115,6 +117,10 @@ class _Apply:
                     self._console.print(f"plan written to {path}; nothing launched", style="dim", soft_wrap=True)
                 return 0
         return self._launch(plans)
+
+    def _holds_documents(self) -> bool:
+        """Whether budgets follow from what the pools hold: they are built before anything is planned."""
+        return any("documents" in sweep.held_fixed for sweep in self._expanded.sweeps)
 
     def _plans(self) -> tuple[Plan, ...]:
         names = {arm.config.pool.name for sweep in self._expanded.sweeps for arm in sweep.arms}

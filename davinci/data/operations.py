@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from davinci.config import Level, parse
 from davinci.config.base import Frozen
@@ -61,6 +61,14 @@ class Operation(Frozen, ABC):
     level: ClassVar[Level]
     version: ClassVar[int] = 1
     neutral: ClassVar[frozenset[str]] = frozenset()
+
+    def located(self, places: Places) -> Self:
+        """The operation with what its parameters name outside the pool found, and so described; most name nothing.
+
+        Raises:
+            UserError: it is not there.
+        """
+        return self
 
     def described(self) -> dict[str, Any]:
         """What decides the output, as plain data: name, version, level and parameters; of a user's own its code too."""

@@ -70,6 +70,7 @@ class PoolFile:
         reader = operations[0]
         assert isinstance(reader, Reader)
         try:
+            operations = [step.located(places) for step in operations]
             parts = reader.parts(places)
         except UserError as error:
             raise UserError(f"{where}.chain: {error}") from None

@@ -14,10 +14,11 @@ from random import Random
 from typing import Any
 
 from davinci.data.cards import PoolCard, measured_level, read_card
+from davinci.data.ngrams import contained
 from davinci.errors import UserError
 from davinci.evaluation import arithmetic, code, prose
 from davinci.evaluation.baselines import baselines
-from davinci.evaluation.contamination import contained, grams
+from davinci.evaluation.contamination import grams
 from davinci.evaluation.documents import Document, Item, Material, evenly, read_documents
 from davinci.evaluation.training_text import Frequencies, texts
 from davinci.store import Store, file_digest, read_json, write_json, write_text

@@ -44,7 +44,7 @@ def run(
     Raises:
         UserError: a metric the task does not compute.
     """
-    _prepare_environment(evaluation, store)
+    prepare_environment(evaluation, store.root)
     from lm_eval.evaluator import evaluate
 
     from davinci.evaluation.loading import Unreachable, load_once
@@ -113,11 +113,11 @@ def _is_of_the_model(error: Exception) -> bool:
     return any("/lm_eval/models/" in file or file.endswith("/evaluation/adapter.py") for file in files)
 
 
-def _prepare_environment(evaluation: Evaluation, store: Store) -> None:
+def prepare_environment(evaluation: Evaluation, root: Path) -> None:
     """Settings that lm-eval's libraries read when they are first imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HOME", str(store.root / "huggingface"))
+    os.environ.setdefault("HF_HOME", str(root / "huggingface"))
     if evaluation.harness == "embedded":
         hub.switch_off()
     elif any(local_data.root(evaluation, name, one.task) is None for name, one in evaluation.benchmarks.items()):

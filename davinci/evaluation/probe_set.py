@@ -14,9 +14,10 @@ from typing import Any
 
 from davinci.config import Probes
 from davinci.data.cards import PoolCard, measured_level, read_card
+from davinci.data.ngrams import contained
 from davinci.errors import UserError
 from davinci.evaluation import embedded as benchmarks
-from davinci.evaluation.contamination import contained, grams
+from davinci.evaluation.contamination import grams
 from davinci.evaluation.documents import Document, Material, clip_left, evenly, read_documents
 from davinci.evaluation.probe_items import Item, read_items, write_items
 from davinci.evaluation.probe_key import VERSION, probe_file, set_key

@@ -16,7 +16,8 @@ from davinci.data.cards import PoolCard
 from davinci.errors import nearest
 from davinci.planning import adaptive
 from davinci.planning.differences import ABSENT, differences, leaves
-from davinci.planning.plan import Audit, Finding, PlannedRun
+from davinci.planning.documents import Documents
+from davinci.planning.plan import Audit, Epochs, Finding, PlannedRun
 from davinci.planning.sweep import Arm, Budget, Sweep
 from davinci.planning.wording import some, tokens
 
@@ -45,6 +46,7 @@ def audit(
     nodes: Mapping[str, Node],
     flops_by_arm: Mapping[str, float],
     cards: Mapping[str, PoolCard | None],
+    epochs: Sequence[Epochs] = (),
     warn_only: bool = False,
 ) -> Audit:
     """Compare every arm with the baseline arm.
@@ -55,6 +57,7 @@ def audit(
         nodes: node id -> node.
         flops_by_arm: training FLOPs of one run of each arm.
         cards: pool name -> card, None where the pool is not on this machine.
+        epochs: the sweep's epoch ledger.
         warn_only: turn refusals into warnings (`audit=warn`).
     """
     compared = _compare(sweep)
@@ -63,7 +66,10 @@ def audit(
     findings += [Finding(level=problem, text=text) for text in _idle_factors(compared)]
     findings += [Finding(level=problem, text=text) for text in _lacking_seeds(sweep, planned_runs)]
     findings += _sources(compared, planned_runs, nodes, problem)
-    findings += _budgets(sweep, planned_runs, nodes, flops_by_arm, problem)
+    seen = {run.arm: float(nodes[run.nodes[-1]].end) for run in planned_runs}
+    findings += _budgets(sweep, seen, flops_by_arm, problem)
+    documents = Documents(sweep, epochs, cards, seen)
+    findings += [Finding(level=problem, text=text) for text in documents.problems()]
     noted = [
         *_tokenizers(sweep, cards),
         *_whole_steps(sweep),
@@ -81,6 +87,7 @@ def audit(
         derived=tuple(sorted(compared.derived)),
         held_fixed=sweep.held_fixed,
         findings=tuple(sorted(findings, key=lambda finding: rank.index(finding.level))),
+        claim=documents.claim(),
     )
 
 
@@ -221,13 +228,8 @@ def _sources(
 
 
 def _budgets(
-    sweep: Sweep,
-    planned_runs: Sequence[PlannedRun],
-    nodes: Mapping[str, Node],
-    flops_by_arm: Mapping[str, float],
-    problem: Level,
+    sweep: Sweep, seen: Mapping[str, float], flops_by_arm: Mapping[str, float], problem: Level
 ) -> list[Finding]:
-    seen = {run.arm: float(nodes[run.nodes[-1]].end) for run in planned_runs}
     findings = []
     agreed = []
     budgets: tuple[tuple[Budget, Mapping[str, float], str], ...] = (

@@ -15,6 +15,7 @@ from davinci.data.cards import PoolCard
 from davinci.errors import UserError
 from davinci.planning.audit import audit
 from davinci.planning.cost import Probe, cost, node_flops
+from davinci.planning.documents import with_equal_documents
 from davinci.planning.epochs import ledger, refuse_exhausted, repetitions
 from davinci.planning.histories import BenchmarkDigest, Histories
 from davinci.planning.identity import Course, History, StageSpan
@@ -76,6 +77,7 @@ def build_plans(
         UserError: a mistake in a config that only shows with the pool at hand, or a stored node whose config does not
             give its id.
     """
+    sweeps = [with_equal_documents(sweep, cards) for sweep in sweeps]
     tree = _Tree(sweeps, Histories(cards, benchmark_digest), StoredNodes(store))
     return tuple(_plan(sweep, runs, tree, cards, store, warn_only, max_epochs, probe) for sweep, runs in tree.runs)
 
@@ -121,7 +123,7 @@ def _plan(
         flops_unshared=math.fsum(flops_by_arm[run.arm] for run in runs),
         flops=math.fsum(flops.values()),
         flops_left=math.fsum(flops[node] for node in left),
-        audit=audit(sweep, runs, nodes, flops_by_arm, cards, warn_only),
+        audit=audit(sweep, runs, nodes, flops_by_arm, cards, epochs, warn_only),
         epochs=epochs,
         warnings=repetitions(epochs, max_epochs),
         cost=cost(sweep, runs, nodes, done, probe),

@@ -191,6 +191,8 @@ def _audit(plan: Plan) -> Iterator[RenderableType]:
         lines.append(
             ("held fixed", Text(" and ".join({"flops": "FLOPs"}.get(name, name) for name in audit.held_fixed)))
         )
+    if audit.claim and not plan.studies:
+        lines.append(("claims", Text(audit.claim.text)))
     findings = [one for one in audit.findings if not plan.studies or one.level != "noted"]
     yield _hanging([*lines, *map(_finding, findings[:FINDINGS])])
     if len(audit.findings) > len(findings[:FINDINGS]):

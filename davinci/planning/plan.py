@@ -65,11 +65,22 @@ class Finding(Frozen):
     text: str
 
 
+class Claim(Frozen):
+    """What a comparison of processing depths compares, where arms read a source at different Darwin Levels.
+
+    ``documents``: the same documents, equally often, in as many tokens as each level takes for them. ``tokens``: as
+    many tokens of each level, whatever documents are in them. ``neither`` is held. `text` says it of this sweep.
+    """
+
+    held: Literal["documents", "tokens", "neither"]
+    text: str
+
+
 class Audit(Frozen):
     """The proof of control.
 
     `factor` are the declared keys, `differing` those below them that do differ, `derived` keys that differ only because
-    a factor key does, `held_fixed` the budgets that were checked.
+    a factor key does, `held_fixed` the budgets that were checked, `claim` what a comparison of depths claims.
     """
 
     factor: tuple[str, ...]
@@ -77,6 +88,7 @@ class Audit(Frozen):
     derived: tuple[str, ...]
     held_fixed: tuple[Budget, ...]
     findings: tuple[Finding, ...]
+    claim: Claim | None = None
 
     @property
     def verdict(self) -> str:

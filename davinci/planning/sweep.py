@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from davinci.config import Frozen, PositiveFloat, Run
 
-Budget = Literal["tokens", "flops"]
+Budget = Literal["tokens", "flops", "documents"]
 
 
 class Hypothesis(Frozen):
@@ -92,7 +92,8 @@ class Sweep:
         factor: config keys the arms may differ in; a key covers everything below it.
         derived: arm label -> keys that differ from the baseline arm's because a factor key does (composing the baseline
             with only the arm's overrides of factor keys gives the arm's value).
-        held_fixed: budgets that must agree between arms.
+        held_fixed: what must agree between arms: training tokens, training FLOPs, or the documents of every source and
+            how often they are seen (`planning.documents`).
         placed: cluster keys that the sweep's per-arm resources set; they may differ.
         noise: seed-to-seed standard deviation of a paired difference between two arms, in points, if stated.
         difference: the difference, in points, the sweep is asked to detect, if stated.

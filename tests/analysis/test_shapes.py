@@ -313,3 +313,32 @@ def test_a_table_too_wide_for_the_terminal_goes_on_below(tmp_path: Path) -> None
     headers = [line for line in lines if line.strip().startswith("Arm")]
     assert len(headers) > 1
     assert [name for name in [*BENCHMARKS, "Overall"] if name in " ".join(headers)] == [*BENCHMARKS, "Overall"]
+
+
+def test_arms_that_hold_documents_are_compared_after_the_same_documents(tmp_path: Path) -> None:
+    """QA-70% takes more tokens for the documents of QA-30%: its last point is compared with the last of that arm."""
+    store = fabricate(tmp_path, arms=TWO, seeds=(0, 1), items=20)
+    first, second, last = POINTS
+    plan = read_json(store.sweep("qa_ratio") / "launched.json")
+    for run in plan["runs"]:
+        gone = last if run["arm"] == "QA-30%" else second
+        run["points"] = [point for point in run["points"] if point["tokens"] != gone]
+    text = "same documents, deeper processing: 2 sources"
+    claim = {"held": "documents", "text": text}
+    audit = {"factor": ["depth"], "differing": [], "derived": [], "held_fixed": ["documents"], "findings": []}
+    relaunched(store, runs=plan["runs"], audit=audit | {"claim": claim})
+    found = study(store, "qa_ratio")
+    cells = found.main.cells
+    difference = cells["QA-70%", last, "Overall"].difference
+    expected = np.mean(
+        [
+            cells["QA-70%", last, "Overall"].by_seed[seed] - cells["QA-30%", second, "Overall"].by_seed[seed]
+            for seed in (0, 1)
+        ]
+    )
+    assert difference is not None and difference.mean == pytest.approx(expected)
+    assert cells["QA-70%", first, "Overall"].difference is not None
+    assert found.verdict is not None and found.verdict.moment is not None and found.verdict.moment.tokens == last
+    assert any("at equal documents" in note for note in found.table.notes) and f"Claim: {text}." in found.table.notes
+    relaunched(store, audit=audit | {"held_fixed": ["tokens"]})
+    assert study(store, "qa_ratio").main.cells["QA-70%", last, "Overall"].difference is None

@@ -350,7 +350,7 @@ BAD_FILES = {
     SWEEP + "exclude: [{}]": "exclude.0: empty",
     GRID
     + "exclude: [{model.layers: 1, optimizer.eps: 1.0e-7}]": "exclude.0: no combination has model.layers=1 and opt",
-    SWEEP + "held_fixed: [token]": "held_fixed.0: Input should be 'tokens' or 'flops'",
+    SWEEP + "held_fixed: [token]": "held_fixed.0: Input should be 'tokens', 'flops' or 'documents'",
     SWEEP + "metrics: [Overal]": "metrics: suite embedded has no 'Overal'; nearest: Overall",
     SWEEP + "metrics: {embedded: [MMLU]}": "metrics: suite embedded has no 'MMLU'",
     SWEEP + "table: {rows: arms}": "table.rows: Input should be 'arm' or 'point'",

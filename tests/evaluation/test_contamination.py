@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from davinci.data.cards import read_card
-from davinci.evaluation.contamination import GRAM, contained, grams
+from davinci.data.ngrams import contained
+from davinci.evaluation.contamination import GRAM, grams
 from davinci.evaluation.training_text import Frequencies, _new, texts
 from davinci.store import Store
 

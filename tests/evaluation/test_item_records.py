@@ -50,7 +50,7 @@ def test_a_file_has_the_documented_columns(store: Store, node: Node, save: Calla
 def test_the_choice_is_the_one_that_the_metric_ranks_first(metric: str, store: Store) -> None:
     """lm-eval's own task calls the item right exactly where the choice is the right one."""
     name = "science_cloze"
-    harness._prepare_environment(small(name), store)
+    harness.prepare_environment(small(name), store.root)
     asked = small(name)
     task = loading.load(name, asked.benchmarks[name], asked, store.pool("embedded") / "tasks")["tasks"][name]
     task._metric_fn_list = dict.fromkeys(["acc", metric])

@@ -69,7 +69,7 @@ def make_runs(sweep, cards):
 def audited(sweep, cards, warn_only=False):
     """The audit of a sweep."""
     runs, nodes, flops = make_runs(sweep, cards)
-    return audit(sweep, runs, nodes, flops, cards, warn_only)
+    return audit(sweep, runs, nodes, flops, cards, ledger(sweep, cards), warn_only)
 
 
 def make_plan(sweep, cards, **fields):
@@ -106,7 +106,7 @@ def make_plan(sweep, cards, **fields):
         "flops_unshared": 1.5e24,
         "flops": 5.1e23,
         "flops_left": 5.1e23,
-        "audit": audit(sweep, runs, nodes, flops, cards),
+        "audit": audit(sweep, runs, nodes, flops, cards, rows),
         "epochs": rows,
         "warnings": repetitions(rows, 4),
         "cost": cost,

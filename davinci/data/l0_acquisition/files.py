@@ -19,9 +19,12 @@ from davinci.data.operations import Places, Reader, operation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 
-Patterns = Annotated[
-    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda one: [one] if isinstance(one, str) else one)
-]
+def _several(given: Any) -> Any:
+    """One pattern as a tuple of it; what follows takes no list."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+Patterns = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several)]
 
 
 class WholeFiles(Reader):

@@ -1,4 +1,4 @@
-"""JSON lines: plain, ``.gz`` or ``.zst``."""
+"""JSON lines: plain, ``.gz``, ``.bz2``, ``.zst`` or ``.zstd``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".bz2": bz2.open,
     ".zst": lambda path: io.BufferedReader(pa.input_stream(str(path), compression="zstd"), 1 << 20),
 }
+_COMPRESSED[".zstd"] = _COMPRESSED[".zst"]
 _BLOCK = 1 << 20
 
 
