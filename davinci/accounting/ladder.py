@@ -62,7 +62,7 @@ def rung(target: float, vocab_size: int) -> Rung:
 
     Hidden sizes are whole heads (of 32, 64 or 128 features); layers stay within a third of hidden size / 57 (or one),
     the width of the perceptron within a fifth of 5.4 hidden sizes. An odd number of heads shares one of keys and
-    values.
+    values, and is taken only where no even one comes as near.
 
     Raises:
         UserError: `target` out of range, or none comes within 8% of it (the vocabulary alone may be larger); names the
@@ -73,7 +73,7 @@ def rung(target: float, vocab_size: int) -> Rung:
     family = _family(vocab_size)
     close = [one for one in family if abs(one.parameters - target) <= _CLOSE * target]
     if close:
-        return min(close, key=lambda one: (_deviation(one), one.layers, one.mlp_intermediate_size))
+        return min(close, key=lambda one: (-one.kv_heads, _deviation(one), one.layers, one.mlp_intermediate_size))
     found = min(family, key=lambda one: (abs(one.parameters - target), _deviation(one), one.layers))
     if abs(found.parameters - target) > TOLERANCE * target:
         raise UserError(

@@ -160,6 +160,7 @@ class _FileSweep:
             factor=factor,
             derived=derived,
             held_fixed=() if self._swept else file.held_fixed,
+            match=file.match,
             placed=frozenset(
                 self._composer.parse(Line(text, self._where)).key_or_group
                 for lines in file.resources.values()

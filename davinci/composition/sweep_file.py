@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from davinci.composition.grammar import parse_overrides, swept_values
 from davinci.config import Evaluation, Frozen, NotNegative, PositiveFloat, parse
 from davinci.errors import UserError, nearest
-from davinci.planning.sweep import Budget, Hypothesis, PaperReference, Question, TableLayout
+from davinci.planning.sweep import Budget, Hypothesis, Match, PaperReference, Question, TableLayout
 from davinci.store import checked_name
 
 # Columns of a report's table beside the benchmarks themselves.
@@ -68,6 +68,7 @@ class SweepFile(Frozen):
     seeds_from: str | dict[str, str] | None = None
     common: Overrides = ()
     held_fixed: tuple[Budget, ...] = ("tokens", "flops")
+    match: Match | None = None
     metrics: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     table: TableLayout = TableLayout()
     resources: dict[str, Overrides] = Field(default_factory=dict)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from davinci.config import Node
 from davinci.data.cards import PoolCard
 from davinci.errors import nearest
-from davinci.planning import adaptive
+from davinci.planning import adaptive, matching
 from davinci.planning.differences import ABSENT, differences, leaves
 from davinci.planning.documents import Documents
 from davinci.planning.plan import Audit, Epochs, Finding, PlannedRun
@@ -71,6 +71,7 @@ def audit(
     documents = Documents(sweep, epochs, cards, seen)
     findings += [Finding(level=problem, text=text) for text in documents.problems()]
     noted = [
+        *matching.notes(sweep),
         *_tokenizers(sweep, cards),
         *_whole_steps(sweep),
         *_masks(sweep),

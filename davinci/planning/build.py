@@ -19,6 +19,7 @@ from davinci.planning.documents import with_equal_documents
 from davinci.planning.epochs import ledger, refuse_exhausted, repetitions
 from davinci.planning.histories import BenchmarkDigest, Histories
 from davinci.planning.identity import Course, History, StageSpan
+from davinci.planning.matching import with_matched_models
 from davinci.planning.moments import moments
 from davinci.planning.noise import power
 from davinci.planning.orphans import orphans
@@ -77,7 +78,7 @@ def build_plans(
         UserError: a mistake in a config that only shows with the pool at hand, or a stored node whose config does not
             give its id.
     """
-    sweeps = [with_equal_documents(sweep, cards) for sweep in sweeps]
+    sweeps = [with_equal_documents(with_matched_models(sweep), cards) for sweep in sweeps]
     tree = _Tree(sweeps, Histories(cards, benchmark_digest), StoredNodes(store))
     return tuple(_plan(sweep, runs, tree, cards, store, warn_only, max_epochs, probe) for sweep, runs in tree.runs)
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from davinci.config import Frozen, PositiveFloat, Run
 
 Budget = Literal["tokens", "flops", "documents"]
+Match = Literal["parameters", "flops"]
 
 
 class Hypothesis(Frozen):
@@ -94,6 +95,8 @@ class Sweep:
             with only the arm's overrides of factor keys gives the arm's value).
         held_fixed: what must agree between arms: training tokens, training FLOPs, or the documents of every source and
             how often they are seen (`planning.documents`).
+        match: what every arm's model is given as much of as the baseline's, by the width of its perceptron
+            (`planning.matching`).
         placed: cluster keys that the sweep's per-arm resources set; they may differ.
         noise: seed-to-seed standard deviation of a paired difference between two arms, in points, if stated.
         difference: the difference, in points, the sweep is asked to detect, if stated.
@@ -106,6 +109,7 @@ class Sweep:
     factor: tuple[str, ...]
     derived: Mapping[str, frozenset[str]] = field(default_factory=dict)
     held_fixed: tuple[Budget, ...] = ()
+    match: Match | None = None
     placed: frozenset[str] = frozenset()
     noise: float | None = None
     difference: float | None = None

@@ -1,0 +1,66 @@
+"""Arms made as large, or as dear, as the baseline."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from planned import audited, make_sweep
+
+from davinci.accounting.flops import train_flops_per_token
+from davinci.accounting.shapes import parameters
+from davinci.errors import UserError
+from davinci.planning.matching import KEY, NEAR, notes, with_matched_models
+
+WIDE = {"model.hidden_size": 64, "model.mlp_intermediate_size": 512, "model.attention_heads": 8, "model.head_dim": 8}
+FACTOR = ("model.attention",)
+
+
+@pytest.fixture
+def sweep_of(make_run):
+    def make(match, **changes):
+        arms = {"base": make_run(WIDE), "other": make_run(WIDE | {f"model.{key}": one for key, one in changes.items()})}
+        return make_sweep(arms, factor=FACTOR, match=match, held_fixed=("tokens",))
+
+    return make
+
+
+def models(sweep):
+    return [arm.config.model for arm in sweep.arms]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["grouped", "multi_head", "multi_query"]),
+    st.sampled_from(["swiglu", "geglu", "relu2", "gelu"]),
+    st.sampled_from([{"count": 0}, {"count": 4}, {"count": 6, "chosen": 2, "shared": 1}]),
+    st.sampled_from(["parameters", "flops"]),
+)
+def test_what_is_matched_is_equal(sweep_of, attention, mlp, experts, match):
+    found = with_matched_models(sweep_of(match, attention={"kind": attention}, mlp={"kind": mlp}, experts=experts))
+    base, other = models(found)
+    assert base.mlp_intermediate_size == 512
+    if match == "parameters":
+        measured = [parameters(model, 64) for model in (base, other)]
+    else:
+        measured = [train_flops_per_token(model, 64, 16) for model in (base, other)]
+    step = 3 * 64 * 6 * (6 if match == "flops" else 1) * max(1, experts["count"])  # of the narrowest width there is
+    assert abs(measured[1] - measured[0]) <= max(NEAR * measured[0], step)
+
+
+def test_the_audit_says_what_and_how_closely(sweep_of, card):
+    found = with_matched_models(sweep_of("parameters", attention={"kind": "multi_head"}))
+    assert found.derived["other"] >= {KEY}
+    result = audited(found, {"small": card})
+    assert not [one for one in result.findings if one.level == "refused"]
+    (said,) = notes(found)
+    assert said in [one.text for one in result.findings] and "other " in said and "wide)" in said
+
+
+def test_nothing_is_changed_where_nothing_is_asked(sweep_of):
+    sweep = sweep_of(None, mlp={"kind": "gelu"})
+    assert with_matched_models(sweep) is sweep and notes(sweep) == []
+
+
+def test_an_arm_that_is_dear_without_a_perceptron_is_refused(sweep_of):
+    sweep = sweep_of("parameters", vocab_size=100_000)
+    with pytest.raises(UserError, match=r"match: parameters: arm 'other' cannot be matched to .*; with a perceptron 1"):
+        with_matched_models(sweep)
