@@ -23,10 +23,18 @@ def active_parameters(model: Model, vocab_size: int) -> int:
 
 def matmul_parameters(model: Model, vocab_size: int) -> int:
     """Parameters that take part in a matrix product for a token: of experts the active ones; and the unembedding."""
-    queries = model.attention_heads * model.head_dim
-    keys = model.key_value_heads * model.head_dim
-    attention = model.hidden_size * (2 * queries + 2 * keys)
-    return model.layers * (attention + _active_mlp(model)) + model.hidden_size * vocab_size
+    return model.layers * (_attention(model) + _active_mlp(model)) + model.hidden_size * vocab_size
+
+
+def _attention(model: Model) -> int:
+    """Of a layer: the matrices of attention."""
+    heads = model.attention_heads
+    if not model.is_latent:
+        return 2 * model.hidden_size * (heads + model.key_value_heads) * model.head_dim
+    wide, narrow = heads * model.key_dim, model.attention.query_rank
+    queries = model.hidden_size * wide if narrow is None else narrow * (model.hidden_size + wide)
+    latent = model.hidden_size * (model.latent_rank + model.latent_rope_dim)
+    return queries + latent + heads * model.head_dim * (2 * model.latent_rank + model.hidden_size)
 
 
 def _mlp(model: Model) -> int:
@@ -54,6 +62,9 @@ def _embedding_only(model: Model, vocab_size: int) -> int:
 
 def _vectors(model: Model) -> int:
     norms = _NORMS[model.placement.kind] * model.layers + (model.placement.kind != "post")
-    biases = (model.attention_heads + 2 * model.key_value_heads) * model.head_dim if model.qkv_bias else 0
-    of_heads = 2 * model.head_dim if model.qk_norm.kind == "rms" else 0
-    return norms * _NORM_VECTORS[model.norm.kind] * model.hidden_size + model.layers * (biases + of_heads)
+    own = 2 * model.head_dim if model.qk_norm.kind == "rms" else 0
+    if model.is_latent:
+        own = model.latent_rank + (model.attention.query_rank or 0)
+    elif model.qkv_bias:
+        own += (model.attention_heads + 2 * model.key_value_heads) * model.head_dim
+    return norms * _NORM_VECTORS[model.norm.kind] * model.hidden_size + model.layers * own

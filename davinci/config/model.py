@@ -11,9 +11,18 @@ from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive,
 
 class Attention(Frozen):
     """Who has keys and values: `grouped` as many heads as ``kv_heads`` says (GQA, arXiv 2305.13245), `multi_head` every
-    query head its own (MHA, arXiv 1706.03762), `multi_query` one for all (MQA, arXiv 1911.02150)."""
+    query head its own (MHA, arXiv 1706.03762), `multi_query` one for all (MQA, arXiv 1911.02150), `latent` every head
+    its own, made from one narrow vector (MLA, arXiv 2405.04434, section 2.1).
 
-    kind: Literal["grouped", "multi_head", "multi_query"] = "grouped"
+    Of `latent` attention alone: `kv_rank` is the width of that vector (null: 4 ``head_dim``), `rope_dim` the features
+    of a head that carry positions, beside its ``head_dim`` (null: half of it), `query_rank` the width of a vector that
+    queries are made from (null: none). The nulls are DeepSeek-V2's proportions.
+    """
+
+    kind: Literal["grouped", "multi_head", "multi_query", "latent"] = "grouped"
+    kv_rank: Positive | None = None
+    rope_dim: Positive | None = None
+    query_rank: Positive | None = None
 
 
 class QKNorm(Frozen):
@@ -111,13 +120,20 @@ class Model(Frozen):
     def _shapes_fit(self) -> Self:
         if self.attention_heads % self.kv_heads:
             raise ValueError(f"kv_heads {self.kv_heads} must divide attention_heads {self.attention_heads}")
-        turned = self.head_dim * self.positions.rotary
+        wide, of = (self.latent_rope_dim, "rope_dim") if self.is_latent else (self.head_dim, "head_dim")
+        turned = wide * self.positions.rotary
         if turned % 2:
             if self.positions.rotary == 1:
-                raise ValueError(f"head_dim {self.head_dim} must be even for RoPE")
+                raise ValueError(f"{of} {wide} must be even for RoPE")
             raise ValueError(
-                f"positions.rotary {self.positions.rotary:g} of head_dim {self.head_dim} is {turned:g} features; RoPE "
-                "turns pairs, so an even number is needed"
+                f"positions.rotary {self.positions.rotary:g} of {of} {wide} is {turned:g} features; RoPE turns pairs, "
+                "so an even number is needed"
+            )
+        if self.is_latent and self.qk_norm.kind != "none":
+            raise ValueError("qk_norm.kind: latent attention has norms of its own; none is accepted")
+        if not self.is_latent and (self.attention.kv_rank or self.attention.rope_dim or self.attention.query_rank):
+            raise ValueError(
+                f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"
             )
         if 0 < self.experts.count < self.experts.chosen:
             raise ValueError(
@@ -135,12 +151,31 @@ class Model(Frozen):
     @property
     def key_value_heads(self) -> int:
         """Heads of keys and values there are."""
-        return {"grouped": self.kv_heads, "multi_head": self.attention_heads, "multi_query": 1}[self.attention.kind]
+        return {"grouped": self.kv_heads, "multi_query": 1}.get(self.attention.kind, self.attention_heads)
+
+    @property
+    def is_latent(self) -> bool:
+        return self.attention.kind == "latent"
+
+    @property
+    def latent_rank(self) -> int:
+        """Width of the vector that latent attention makes keys and values from."""
+        return self.attention.kv_rank or 4 * self.head_dim
+
+    @property
+    def latent_rope_dim(self) -> int:
+        """Features of a head of latent attention that carry positions."""
+        return self.attention.rope_dim or self.head_dim // 2
+
+    @property
+    def key_dim(self) -> int:
+        """Features of a head's queries and keys."""
+        return self.head_dim + (self.latent_rope_dim if self.is_latent else 0)
 
     @property
     def rotary_dim(self) -> int:
         """Features of a head that RoPE turns."""
-        return round(self.head_dim * self.positions.rotary)
+        return round((self.latent_rope_dim if self.is_latent else self.head_dim) * self.positions.rotary)
 
 
 class Optimizer(Frozen):

@@ -21,11 +21,11 @@ class KVCache:
 
     def __init__(self, model: Model, rows: int, capacity: int, device: torch.device | str = "cpu") -> None:
         # A head's tokens stand together: what a step attends to is then read in one piece.
-        shape = (rows, model.key_value_heads, capacity, model.head_dim)
+        shape = (rows, model.key_value_heads, capacity)
         dtype = getattr(torch, model.precision)
         # Zeros, not empty: a masked NaN would still poison the attention's weighted sum.
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(model.layers)]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(model.layers)]
+        self._keys = [torch.zeros(*shape, model.key_dim, dtype=dtype, device=device) for _ in range(model.layers)]
+        self._values = [torch.zeros(*shape, model.head_dim, dtype=dtype, device=device) for _ in range(model.layers)]
         self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
         self.capacity = capacity
 
@@ -34,8 +34,8 @@ class KVCache:
         return self.lengths[:, None] + torch.arange(count, device=self.lengths.device)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Write keys and values [rows, count, kv_heads, head_dim] at `positions`; return a row's first `width`,
-        as [rows, kv_heads, width, head_dim]."""
+        """Write keys [rows, count, heads, key_dim] and values [rows, count, heads, head_dim] at `positions`; return a
+        row's first `width`, as [rows, heads, width, …]."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)[:, None]
         self._keys[layer][rows, :, positions] = keys.to(self._keys[layer].dtype)
         self._values[layer][rows, :, positions] = values.to(self._values[layer].dtype)
@@ -44,9 +44,8 @@ class KVCache:
     def repeated(self, rows: int, room: int) -> KVCache:
         """A cache of `rows` rows that all have read what our one row has, each with room for `room` tokens more."""
         wider = copy(self)
-        shape = (rows, self._keys[0].shape[1], self.capacity + room, self._keys[0].shape[3])
-        wider._keys = [_widened(keys, shape) for keys in self._keys]
-        wider._values = [_widened(values, shape) for values in self._values]
+        wider._keys = [_widened(keys, rows, room) for keys in self._keys]
+        wider._values = [_widened(values, rows, room) for values in self._values]
         wider.lengths = self.lengths.expand(rows)
         wider.capacity = self.capacity + room
         return wider
@@ -77,7 +76,8 @@ class KVCache:
         self.lengths = self.lengths[rows]
 
 
-def _widened(part: Tensor, shape: tuple[int, ...]) -> Tensor:
-    wide = part.new_zeros(shape)
+def _widened(part: Tensor, rows: int, room: int) -> Tensor:
+    _, heads, capacity, features = part.shape
+    wide = part.new_zeros(rows, heads, capacity + room, features)
     wide[:, :, : part.shape[2]] = part
     return wide

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from davinci.config import Model
 from davinci.model.attention import Attention, Scene, attended
 from davinci.model.experts import Experts
+from davinci.model.latent_attention import LatentAttention
 from davinci.model.norm import make_norm
 from davinci.model.perceptron import Perceptron
 from davinci.model.rotary import angles
@@ -32,7 +33,7 @@ class Block(nn.Module):
         self.placement = model.placement.kind
         if self.placement != "post":
             self.input_layernorm = make_norm(model)
-        self.self_attn = Attention(model)
+        self.self_attn = LatentAttention(model) if model.is_latent else Attention(model)
         self.post_attention_layernorm = make_norm(model)
         if self.placement == "sandwich":
             self.pre_feedforward_layernorm = make_norm(model)

@@ -79,11 +79,12 @@ def splits_as_qwen2(tokenizer: Tokenizer) -> bool:
 def _variants(model: Model) -> frozenset[str]:
     """What of a model is not Qwen2's plain block without biases."""
     found = {
-        "biases": model.qkv_bias,
+        "latent attention": model.is_latent,
+        "biases": model.qkv_bias and not model.is_latent,
         "QK-norm": model.qk_norm.kind == "rms",
         "a window": model.window.tokens is not None,
         "no positions": model.rotary_dim == 0,
-        "partial RoPE": 0 < model.rotary_dim < model.head_dim,
+        "partial RoPE": 0 < model.positions.rotary < 1,
         model.norm.kind: model.norm.kind != "rmsnorm",
         "nonparametric with an eps other than 1e-5": model.norm.kind == "nonparametric" and model.norm_eps != 1e-5,
         f"{model.placement.kind}-norm": model.placement.kind != "pre",
@@ -147,6 +148,7 @@ def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
 _FREE_HEADS = "heads other than hidden_size / attention_heads wide"
 # Variants without which a class is not meant.
 _REQUIRED = {
+    "deepseek_v3": frozenset({"latent attention"}),
     "mistral": frozenset({"a window"}),
     "qwen3": frozenset({"QK-norm"}),
     "smollm3": frozenset({"no positions"}),
@@ -171,6 +173,17 @@ LAYOUTS = (
         frozenset({_FREE_HEADS, "biases"}),
         lambda model: {
             "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
+        },
+    ),
+    Layout(
+        "deepseek_v3",
+        "DeepseekV3ForCausalLM",
+        frozenset({_FREE_HEADS, "latent attention"}),
+        lambda model: {
+            "attention_bias": False, "rope_interleave": False, "first_k_dense_replace": model.layers,
+            "q_lora_rank": model.attention.query_rank, "kv_lora_rank": model.latent_rank,
+            "qk_nope_head_dim": model.head_dim, "qk_rope_head_dim": model.latent_rope_dim, "v_head_dim": model.head_dim,
+            "head_dim": model.latent_rope_dim,
         },
     ),
     Layout("mistral", "MistralForCausalLM", frozenset({_FREE_HEADS, "a window"}), _window),

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from davinci.model.attention import attended
+from davinci.model.attention import Attention, attended
 from davinci.model.cache import KVCache
 from davinci.model.decoder import Block, Decoder
+from davinci.model.latent_attention import LatentAttention
 from davinci.model.perceptron import Perceptron
 from davinci.model.rotary import rotate_part
 from davinci.model.trees import Tree
@@ -102,17 +103,13 @@ class _Layer:
 
     def __init__(self, block: Block, number: int, dtype: torch.dtype) -> None:
         attention, perceptron = block.self_attn, block.mlp
-        self._block, self._number, self._dtype, self._head_dim = block, number, dtype, attention.head_dim
-        self._query_norm, self._key_norm = attention.q_norm, attention.k_norm
-        self._qkv, self._bias = _together([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
+        self._block, self._number, self._dtype = block, number, dtype
+        self._heads = _Latent(attention, dtype) if isinstance(attention, LatentAttention) else _Fused(attention, dtype)
         self._out = attention.o_proj.weight.detach().to(dtype)
         if isinstance(perceptron, Perceptron):
             self._up, _ = _together(perceptron.inputs, dtype)
             self._parts, self._activated = len(perceptron.inputs), perceptron.activated
             self._down = perceptron.down_proj.weight.detach().to(dtype)
-        queries, keys = attention.q_proj.out_features, attention.k_proj.out_features
-        self._heads = [queries // self._head_dim, keys // self._head_dim]
-        self._grouped = queries != keys
 
     def attend(
         self,
@@ -127,13 +124,7 @@ class _Layer:
         """What attention gives for x [B T, H], before its output projection."""
         block = self._block
         before = x if block.placement == "post" else block.input_layernorm(x)
-        projected = functional.linear(before.to(self._dtype), self._qkv, self._bias)
-        heads = projected.view(rows, -1, sum(self._heads) + self._heads[1], self._head_dim)
-        turned, values = heads.split([sum(self._heads), self._heads[1]], dim=2)
-        if self._query_norm is not None and self._key_norm is not None:
-            queries, keys = turned.split(self._heads, dim=2)
-            turned = torch.cat((self._query_norm(queries), self._key_norm(keys)), dim=2).to(self._dtype)
-        queries, keys = rotate_part(turned, *angles).split(self._heads, dim=2)
+        queries, keys, values = self._heads(before, rows, angles)
         if cache is not None and slots is not None:
             keys, values = cache.extend(self._number, keys, values, slots, width)
         else:
@@ -146,7 +137,7 @@ class _Layer:
             values,
             attn_mask=mask,
             is_causal=mask is None,
-            enable_gqa=self._grouped,
+            enable_gqa=queries.shape[2] != keys.shape[1],
         )
         return mixed.transpose(1, 2).reshape(len(x), -1)
 
@@ -172,6 +163,41 @@ class _Layer:
         return functional.linear(self._activated(list(parts)), self._down)
 
 
+class _Fused:
+    """Queries, keys and values of plain attention, by one matrix."""
+
+    def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
+        self._dtype, self._head_dim = dtype, attention.head_dim
+        self._norms = attention.q_norm, attention.k_norm
+        self._qkv, self._bias = _together([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
+        self._heads = [one.out_features // attention.head_dim for one in (attention.q_proj, attention.k_proj)]
+
+    def __call__(self, x: Tensor, rows: int, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, T, heads, D] each, turned by their `angles`, of x [B T, H]."""
+        projected = functional.linear(x.to(self._dtype), self._qkv, self._bias)
+        heads = projected.view(rows, -1, sum(self._heads) + self._heads[1], self._head_dim)
+        turned, values = heads.split([sum(self._heads), self._heads[1]], dim=2)
+        query_norm, key_norm = self._norms
+        if query_norm is not None and key_norm is not None:
+            queries, keys = turned.split(self._heads, dim=2)
+            turned = torch.cat((query_norm(queries), key_norm(keys)), dim=2).to(self._dtype)
+        queries, keys = rotate_part(turned, *angles).split(self._heads, dim=2)
+        return queries, keys, values
+
+
+class _Latent:
+    """Queries, keys and values of latent attention. The cache holds them as plain attention's; the narrow vector that
+    they come from, which would take less room, would have to be widened again at every step."""
+
+    def __init__(self, attention: LatentAttention, dtype: torch.dtype) -> None:
+        self._attention, self._dtype = attention, dtype
+
+    def __call__(self, x: Tensor, rows: int, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            queries, keys, values = self._attention.project(x.unflatten(0, (rows, -1)), *angles)
+        return queries.to(self._dtype), keys.to(self._dtype), values.to(self._dtype)
+
+
 def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Attention of one token a row: queries [B, 1, heads, D] over keys and values [B, kv_heads, S, D], with what
     `mask` [B, 1, 1, S] adds. On a CPU torch's own takes twice as long for so little."""
@@ -180,7 +206,7 @@ def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) ->
     grouped = queries.reshape(rows * kept, heads // kept, size)
     scores = torch.bmm(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, heads, -1)
     weights = scores.mul_(size**-0.5).add_(mask[:, 0]).softmax(dim=-1).view(rows * kept, heads // kept, -1)
-    return torch.bmm(weights, values.flatten(0, 1)).view(rows, heads, size)
+    return torch.bmm(weights, values.flatten(0, 1)).view(rows, heads, -1)
 
 
 def likeliest(logits: Tensor) -> Tensor:

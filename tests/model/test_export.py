@@ -61,6 +61,12 @@ CASES = {
         "Qwen3ForCausalLM",
     ),
     "biases, a window": (shape(window={"tokens": 9}), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
+    "latent": (shape(attention={"kind": "latent"}), tokenizer(), "DeepseekV3ForCausalLM"),
+    "latent, narrow queries": (
+        shape(attention={"kind": "latent", "kv_rank": 20, "rope_dim": 4, "query_rank": 12}),
+        tokenizer(),
+        "DeepseekV3ForCausalLM",
+    ),
     "a window": (shape(qkv_bias=False, window={"tokens": 9}), tokenizer(), "MistralForCausalLM"),
     "MQA, GeGLU": (
         shape(qkv_bias=False, attention={"kind": "multi_query"}, mlp={"kind": "geglu"}),

@@ -26,6 +26,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "as Qwen2": {},
     "MHA": {"attention": {"kind": "multi_head"}},
     "MQA": {"attention": {"kind": "multi_query"}},
+    "latent": {"attention": {"kind": "latent"}},
+    "latent, narrow queries": {
+        "attention": {"kind": "latent", "kv_rank": 12, "rope_dim": 6, "query_rank": 10}, "window": {"tokens": 6}
+    },
     "QK-norm": {"qk_norm": {"kind": "rms"}},
     "window": {"window": {"tokens": 5}},
     "partial RoPE": {"positions": {"rotary": 0.5}},
@@ -126,6 +130,11 @@ def test_it_writes_what_the_decoder_finds_likeliest(changes: dict[str, Any]) -> 
     [
         ({"positions": {"rotary": 0.3}}, "model.yaml: positions.rotary 0.3 of head_dim 8 is 2.4 features"),
         ({"kv_heads": 3}, "kv_heads 3 must divide attention_heads 4"),
+        (
+            {"attention": {"kind": "grouped", "kv_rank": 4}},
+            "attention.kv_rank, rope_dim and query_rank: belong to kind",
+        ),
+        ({"attention": {"kind": "latent", "rope_dim": 3}}, "rope_dim 3 must be even for RoPE"),
         ({"head_dim": 7}, "head_dim 7 must be even for RoPE"),
         ({"mlp": {"kind": "swigul"}}, "mlp.kind: Input should be 'swiglu'"),
         ({"experts": {"count": 2, "chosen": 3}}, "experts.chosen 3 is more than the 2 experts there are; 1 to 2"),
