@@ -148,6 +148,8 @@ def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
 _FREE_HEADS = "heads other than hidden_size / attention_heads wide"
 # Variants without which a class is not meant.
 _REQUIRED = {
+    "qwen2": frozenset({"biases"}),
+    "seed_oss": frozenset({"biases"}),
     "deepseek_v3": frozenset({"latent attention"}),
     "mistral": frozenset({"a window"}),
     "qwen3": frozenset({"QK-norm"}),

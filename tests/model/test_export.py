@@ -67,6 +67,11 @@ CASES = {
         tokenizer(),
         "DeepseekV3ForCausalLM",
     ),
+    "a window, Qwen2's tokenizer": (
+        shape(qkv_bias=False, window={"tokens": 9}),
+        tokenizer(of_qwen2=True),
+        "MistralForCausalLM",
+    ),
     "a window": (shape(qkv_bias=False, window={"tokens": 9}), tokenizer(), "MistralForCausalLM"),
     "MQA, GeGLU": (
         shape(qkv_bias=False, attention={"kind": "multi_query"}, mlp={"kind": "geglu"}),

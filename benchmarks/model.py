@@ -1,0 +1,217 @@
+"""Every variant of the decoder against the class of transformers that computes the same, on a CPU.
+
+Both have the same weights, in float32 on one thread, in one process and in turns: reading a batch (forward), a step's
+gradients (forward, loss, backward), and, at 20M, writing from a cache. Ratios are medians over rounds. A variant that no
+class has is shown beside the plain decoder.
+
+Usage: python benchmarks/model.py [--quick] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from _table import Row, finish
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from davinci.accounting.ladder import rung
+from davinci.accounting.shapes import active_parameters, parameters
+from davinci.config import Model
+from davinci.config.parsing import parse
+from davinci.errors import UserError
+from davinci.model.decoder import Decoder
+from davinci.model.export import export
+from davinci.model.generate import generate
+from davinci.model.layouts import QWEN2_SPLIT
+from davinci.model.reader import Reader
+from davinci.training.numerics import configure
+from davinci.training.step import Objective
+
+VOCAB = 2048
+LENGTH, ROWS = 256, 4
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as Qwen2": {"qkv_bias": True},
+    "GQA": {},
+    "MHA": {"attention": {"kind": "multi_head"}},
+    "MQA": {"attention": {"kind": "multi_query"}},
+    "MLA": {"attention": {"kind": "latent"}},
+    "QK-norm": {"qk_norm": {"kind": "rms"}},
+    "window of 64": {"window": {"tokens": 64}},
+    "NoPE": {"positions": {"rotary": 0.0}},
+    "LayerNorm, half RoPE": {"norm": {"kind": "layernorm"}, "positions": {"rotary": 0.5}},
+    "nonparametric": {"norm": {"kind": "nonparametric"}},
+    "post-norm": {"placement": {"kind": "post"}},
+    "sandwich": {"placement": {"kind": "sandwich"}},
+    "GeGLU": {"mlp": {"kind": "geglu"}},
+    "ReLU squared": {"mlp": {"kind": "relu2"}},
+    "two of eight experts": {"experts": {"count": 8}},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one size, one round; under two minutes")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    configure(1)
+    rounds = 1 if given.quick else given.rounds
+    sizes = {"1M": 1e6} if given.quick else {"1M": 1e6, "6M": 6e6}
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size, target in sizes.items():
+            base = of_variant(target, {})
+            for name, changes in VARIANTS.items():
+                rows += raced(f"{size}, {name}", of_variant(target, changes), base, rounds, Path(folder))
+        rows += written("20M", of_variant(2e7, {}), given.quick, rounds, Path(folder))
+    finish("variants of the decoder, one thread, float32", rows, "transformers")
+
+
+def of_variant(target: float, changes: dict[str, Any]) -> Model:
+    """A rung of the ladder with a variant."""
+    shape = rung(target, VOCAB)
+    return parse(
+        Model,
+        {
+            "name": "race",
+            **{key: value for key, value in vars(shape).items() if key != "parameters"},
+            "vocab_size": VOCAB,
+            "max_position_embeddings": 512,
+            "rope_theta": 10000.0,
+            "norm_eps": 1e-5,
+            "qkv_bias": False,
+            "tie_embeddings": True,
+            "initializer_range": 0.02,
+            "precision": "float32",
+            **changes,
+        },
+    )
+
+
+def made(model: Model) -> Decoder:
+    decoder = Decoder(model, VOCAB)
+    decoder.initialise(1)
+    return decoder
+
+
+def theirs_of(decoder: Decoder, folder: Path) -> Any:
+    """The class of transformers with the same weights; None where there is none."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        export(place, decoder.state_dict(), decoder.config, VOCAB, any_tokenizer())
+    except UserError:
+        return None
+    return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+
+
+def any_tokenizer() -> Tokenizer:
+    """One that splits as Qwen2's does, so that every layout is open."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(["a b"], trainer)
+    return tokenizer
+
+
+def raced(what: str, model: Model, base: Model, rounds: int, folder: Path) -> list[Row]:
+    """Forward and gradients of a variant, beside transformers' or, where there is none, beside the plain decoder."""
+    ours = made(model)
+    theirs = theirs_of(ours, folder)
+    tokens = torch.randint(0, VOCAB, (ROWS, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+    share = torch.full((ROWS, LENGTH), 1 / (ROWS * LENGTH))
+
+    @torch.no_grad()
+    def read(decoder: Decoder) -> Tensor:
+        return decoder(tokens[:, :-1])
+
+    def train(decoder: Decoder) -> None:
+        decoder.zero_grad(set_to_none=True)
+        Objective(decoder)(tokens, share)[0].backward()
+
+    @torch.no_grad()
+    def their_reading() -> Tensor:
+        found: Tensor = theirs(tokens[:, :-1], use_cache=False).logits
+        return found
+
+    def their_training() -> None:
+        theirs.zero_grad(set_to_none=True)
+        scores = theirs(tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
+        torch.nn.functional.cross_entropy(scores, tokens[:, 1:].flatten()).backward()
+
+    active, stored = active_parameters(model, VOCAB), parameters(model, VOCAB)
+    size = f"{stored / 1e6:.2f}M" + (f", {active / 1e6:.2f}M active" if active != stored else "")
+    if theirs is None:
+        plain = made(base)
+        pairs = [
+            ("forward", lambda: read(ours), lambda: read(plain)),
+            ("gradients", lambda: train(ours), lambda: train(plain)),
+        ]
+        return [row(f"{what} ({size}), {name}; beside GQA", mine, other, rounds, 0) for name, mine, other in pairs]
+    torch.testing.assert_close(read(ours), their_reading(), atol=1e-4, rtol=0)
+    pairs = [("forward", lambda: read(ours), their_reading), ("gradients", lambda: train(ours), their_training)]
+    return [row(f"{what} ({size}), {name}", mine, other, rounds, 1) for name, mine, other in pairs]
+
+
+def row(what: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, target: float) -> Row:
+    mine, other = in_turns(ours, theirs, rounds)
+    ratio = statistics.median(b / a for a, b in zip(mine, other, strict=True))
+    count = ROWS * LENGTH
+    return Row(what, f"{count / min(mine):,.0f}/s", f"{count / min(other):,.0f}/s", ratio, target)
+
+
+def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[list[float], list[float]]:
+    """Processor seconds of a call of each, some calls a turn."""
+    ours(), theirs()
+    found: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for times, call in zip(found, (ours, theirs), strict=True):
+            begun = time.process_time()
+            for _ in range(3):
+                call()
+            times.append((time.process_time() - begun) / 3)
+    return found
+
+
+def written(size: str, model: Model, is_quick: bool, rounds: int, folder: Path) -> list[Row]:
+    """Writing from a cache: 64 tokens after 64, one prompt and 32 at once; the texts have to be the same."""
+    ours = made(model)
+    theirs, reader = theirs_of(ours, folder).eval(), Reader(ours)
+    new = 32 if is_quick else 64
+    rows = []
+    for batch in (1, 32):
+        prompts = torch.randint(1, VOCAB, (batch, 64), generator=torch.Generator().manual_seed(batch))
+        # No token ends a text, so that both write as many.
+        options = {"max_new_tokens": new, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+        options["attention_mask"] = torch.ones_like(prompts)
+
+        def write() -> list[list[int]]:
+            return generate(reader, prompts.tolist(), new)  # noqa: B023  called within the turn
+
+        def their_writing() -> list[list[int]]:
+            with torch.no_grad():
+                found: list[list[int]] = theirs.generate(prompts, **options)[:, 64:].tolist()  # noqa: B023
+            return found
+
+        same = sum(a == b for a, b in zip(write(), their_writing(), strict=True))
+        mine, other = in_turns(write, their_writing, rounds)
+        ratio = statistics.median(b / a for a, b in zip(mine, other, strict=True))
+        tokens = batch * new
+        what = f"{size}, written at batch {batch} ({same} of {batch} texts the same)"
+        rows.append(Row(what, f"{tokens / min(mine):,.0f}/s", f"{tokens / min(other):,.0f}/s", ratio, 1.5))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
