@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `… | head`: the reader has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a folder that only others may write, a full disk
+        print(f"error: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

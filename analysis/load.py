@@ -41,6 +41,9 @@ COLUMNS = [
 ]
 
 
+_ITEMS = pa.schema([("benchmark", pa.string()), ("item", pa.int64()), ("score", pa.float64())])
+
+
 @dataclass(frozen=True)
 class Items:
     """Per-item results of one benchmark at one checkpoint: ids int64[n] ascending, scores float64[n]."""
@@ -227,15 +230,17 @@ def _parse_items(path: Path) -> Piece | None:
     """Benchmark by benchmark the ids, ascending, and the scores; with each benchmark's range and mean."""
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read(["benchmark", "item", "score"], use_threads=False)
-    except (OSError, pa.ArrowException):
+            table = file.read(use_threads=False).select(["benchmark", "item", "score"]).cast(_ITEMS)
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None
+    if not len(table) or any(column.null_count for column in table.columns):
         return None
     coded = table["benchmark"].combine_chunks().dictionary_encode()
     names, places = np.unique(np.array(coded.dictionary.to_pylist(), str), return_inverse=True)
     codes = places[coded.indices.to_numpy()]
-    ids = table["item"].to_numpy().astype(np.int64)
+    ids = table["item"].to_numpy()
     order = np.lexsort((ids, codes))
-    scores = table["score"].to_numpy().astype(np.float64)[order]
+    scores = table["score"].to_numpy()[order]
     ends = np.cumsum(np.bincount(codes, minlength=len(names)))
     ranges = list(zip(names.tolist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True))
     benchmarks = [(name, start, end, float(scores[start:end].mean())) for name, start, end in ranges]

@@ -94,7 +94,7 @@ def _train(lines: list[bytes]) -> Metrics:
         about = values[:, [names.index(name) for name in _PLACE]]
     except (pa.ArrowException, ValueError):
         return from_rows(_rows(lines))
-    if len(values) != len(lines) or np.isnan(about).any():
+    if len(values) != len(lines) or not (np.abs(about) < 2**53).all():
         return from_rows(_rows(lines))
     # Of rows at one step the last of the highest attempt counts.
     order = np.lexsort(about.T)

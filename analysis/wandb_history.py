@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.metrics import Metrics, Texts, from_cells
 
@@ -113,7 +114,7 @@ def _numbers(data: bytes, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarra
     text = byte[np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], length)]
     buffers = [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(text)]
     try:
-        found = pa.Array.from_buffers(pa.large_string(), len(begin), buffers).cast(pa.float64())
+        found = pc.cast(pa.Array.from_buffers(pa.large_string(), len(begin), buffers), pa.float64())
     except pa.ArrowInvalid:  # what begins like one but is none
         return np.zeros(len(plain), bool), np.empty(0)
     return plain, np.frombuffer(found.buffers()[1], np.float64, len(begin))  # `to_numpy` would import pandas

@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="compare processor time, on a machine not at rest")
     options = parser.parse_args()
     quick, cpu_time = options.quick, options.cpu_time
-    arms, sizes = (20, [4_000]) if quick else (100, [2_000, 20_000, 60_000])
+    arms, sizes = (20, [10_000]) if quick else (100, [2_000, 20_000, 60_000])
     share = 1 / 5 if quick else 1
     folder = Path(tempfile.mkdtemp(prefix="davinci-analysis-"))
     try:

@@ -29,7 +29,13 @@ def launched_sweeps(store: Store) -> list[str]:
 
 def read_manifests(store: Store, sweep: str) -> dict[str, dict[str, Any]]:
     """The manifests of a launched sweep's runs by id: nodes, points and config of each."""
-    manifests: dict[str, dict[str, Any]] = read_json(store.runs(sweep))
+    try:
+        manifests: dict[str, dict[str, Any]] = read_json(store.runs(sweep))
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or "damaged"
+        raise UserError(
+            f"{store.runs(sweep)}: cannot be read ({said}); launch {sweep} again, it is written anew"
+        ) from None
     return manifests
 
 

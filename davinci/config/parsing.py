@@ -25,7 +25,7 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
         UserError: naming the first wrong key, its place, what is accepted and the nearest known key.
     """
     try:
-        return kind.model_validate_json(json.dumps(data))
+        return kind.model_validate_json(_encoded(data, where))
     except ValidationError as error:
         # An unknown key is usually the misspelling that makes another one missing: report it first.
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
@@ -45,6 +45,22 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
         place = where(key)
         prefix = f"{place}: " if place else ""
         raise UserError(f"{prefix}{key}: {message}") from None
+
+
+def _encoded(data: Mapping[str, Any], where: Callable[[str], str]) -> str:
+    """`data` as JSON; YAML says more than that: dates, sets, mappings within themselves."""
+    try:
+        return json.dumps(data)
+    except (TypeError, ValueError, RecursionError):
+        for key, value in data.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError, RecursionError):
+                place = where(str(key))
+                prefix = f"{place}: " if place else ""
+                accepted = "text (dates in quotes), numbers, true, false, null, lists and mappings are accepted"
+                raise UserError(f"{prefix}{key}: {accepted}") from None
+        raise
 
 
 def _path(location: Sequence[int | str], data: Any, is_missing: bool) -> list[str]:

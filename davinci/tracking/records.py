@@ -103,7 +103,7 @@ def latest(lines: Iterable[bytes]) -> list[dict[str, Any]]:
         row = _row(line)
         if row is None:
             continue
-        key = tuple(row.get(name) for name in _KEYS)
+        key = tuple(str(row.get(name)) for name in _KEYS)
         if key not in kept or row["attempt"] >= kept[key]["attempt"]:
             kept[key] = row
     return sorted(kept.values(), key=lambda row: row["tokens"])
@@ -115,9 +115,10 @@ def _row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(row, dict) or "kind" not in row:
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
         return None
-    return row if all(type(row.get(name)) is int for name in ("attempt", "tokens", "step")) else None
+    counts = [row.get(name) for name in ("attempt", "tokens", "step")]
+    return row if all(type(count) is int and abs(count) < 2**63 for count in counts) else None
 
 
 def _finite(value: Any) -> Any:

@@ -170,3 +170,22 @@ def test_help_has_examples_and_imports_nothing_heavy(command: str, repository: P
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=repository)
     assert f"  python -m analysis {command} " in done.stdout and done.stdout.rstrip().endswith("set()")
+
+
+def test_what_cannot_be_read_or_written_is_one_line(
+    whole: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "way").write_text("in the way")
+    copy = Store(tmp_path / "store")
+    shutil.copytree(whole.root, copy.root)
+    for arguments in (
+        ["compare", A, B, "--out", str(tmp_path / "way")],
+        ["figure", "qa_ratio", "--figure", "11b", "--out", str(tmp_path / "way")],
+    ):
+        assert main([*arguments, "--store", str(copy.root)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and "way" in error and error.count("\n") == 1
+    copy.runs("qa_ratio").unlink()
+    assert main(["compare", A, B, "--store", str(copy.root)]) == 2
+    error = capsys.readouterr().err
+    assert "runs.json: cannot be read" in error and error.count("\n") == 1

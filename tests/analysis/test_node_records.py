@@ -150,3 +150,26 @@ def test_a_metric_that_some_arms_lack(store: Store) -> None:
     assert set(has["arm"]) == {"QA-70%"} and set(has["value"]) == {1.5}
     wide = frame[frame["stage"] == "s2_2"].pivot_table(index="arm", columns="metric", values="value", observed=True)
     assert np.isnan(wide.loc["QA-30%", "train/loss/qa"]) and wide["train/loss"].notna().all()
+
+
+def test_rows_that_nobody_wrote_are_passed_over(store: Store) -> None:
+    whole = load(store, SWEEP)
+    path = store.records(whole.plan.runs[0].nodes[-1])
+    odd = [
+        {"kind": ["train"], "attempt": 1, "tokens": 1_300_000, "step": 2},
+        {"kind": "train", "attempt": 1, "tokens": 10**23, "step": 2, "loss": 1.0},
+        {"kind": "telepathy", "attempt": 1, "tokens": 1_300_000, "step": 2, "domain": {"is": "this"}},
+    ]
+    path.write_bytes(path.read_bytes() + b"\xff\x00\n[]\n" + b"".join(json.dumps(row).encode() + b"\n" for row in odd))
+    mixed = load(store, SWEEP)
+    pd.testing.assert_frame_equal(mixed.frame, whole.frame)
+    pd.testing.assert_frame_equal(mixed.scores, whole.scores)
+
+
+def test_a_flag_among_the_numbers_is_one(store: Store) -> None:
+    plan = load(store, SWEEP).plan
+    with Writer(store.records(plan.runs[0].nodes[-1]), 1) as writer:
+        for tokens, flag in ((1_300_001, True), (1_300_002, False)):
+            writer.write("train", tokens, tokens // 512, loss=2.0, warm=flag)
+    frame = load(store, SWEEP).frame
+    assert frame.loc[frame["metric"] == "train/warm", "value"].tolist() == [1.0, 0.0]

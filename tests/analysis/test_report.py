@@ -9,12 +9,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fabricated_store import BENCHMARKS, QUESTION, fabricate
 
 from analysis import layout, tables
 from analysis.__main__ import main
 from analysis.findings import Findings, study, verdict_text
+from analysis.load import load
 from analysis.report import page
 from davinci.store import Store
 from davinci.tracking import records
@@ -299,3 +303,21 @@ def test_a_spoiled_plan_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert main(["report", "qa_ratio", "--store", str(tmp_path)]) == 2
         error = capsys.readouterr().err
         assert "launched.json" in error and error.count("\n") == 1
+
+
+def test_item_files_of_another_form_cost_the_item_part_alone(tmp_path: Path) -> None:
+    store = fabricate(tmp_path, seeds=(0, 1), items=20)
+    scores = load(store, "qa_ratio").scores
+    paths = sorted(tmp_path.glob("nodes/*/evaluations/*.parquet"))
+    table = pq.read_table(paths[0])
+    spoiled = (
+        table.drop_columns(["score"]),
+        table.slice(0, 0),
+        pa.table({"benchmark": ["x"], "item": [None], "score": ["high"]}),
+    )
+    for path, one in zip(paths, spoiled, strict=False):
+        pq.write_table(one, path)
+    again = load(store, "qa_ratio")
+    pd.testing.assert_frame_equal(again.scores, scores)
+    unread = [note for note in again.notes if "cannot be read: intervals that need it cover seeds only" in note]
+    assert len(unread) == len(spoiled)

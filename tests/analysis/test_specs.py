@@ -263,7 +263,10 @@ def test_mistakes_are_one_line(
     assert message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["[", "- a", "decimals: x", "arm: [A]", "3: x", "average_last: 0"])
+SPOILED = ["[", "- a", "decimals: x", "arm: [A]", "3: x", "average_last: 0", "title: 2026-01-01", "arms: &a [*a]"]
+
+
+@pytest.mark.parametrize("text", SPOILED)
 def test_a_spoiled_specification_is_one_line(
     store: Store, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

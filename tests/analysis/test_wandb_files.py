@@ -153,3 +153,20 @@ def _file(folder: Path, data: bytes) -> Path:
     path = folder / "run-x.wandb"
     path.write_bytes(data)
     return path
+
+
+def test_rows_encoded_in_any_way_keep_their_order(tmp_path: Path) -> None:
+    """Of values for one token count the later row's counts, whether it was read among many or field by field."""
+    long = "x" * 200
+    written = [
+        {"tokens": 7, "loss": 1.0, "note": long},
+        {"tokens": 7, "loss": 2.0},
+        {"tokens": 8, "loss": 3.0},
+        {"tokens": 8, "loss": 4.0, "note": long},
+        {"tokens": 9, "loss": -0.5e-7, "huge": 1e300, "flag": True, "not": float("nan")},
+    ]
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(framed([history(at, row) for at, row in enumerate(written * 700)]))
+    found = read_offline(path).history
+    assert cells(found) == {7: {"loss": 2.0}, 8: {"loss": 4.0}, 9: {"loss": -0.5e-7, "huge": 1e300, "flag": 1.0}}
+    assert found.texts == {("note", 7): long, ("note", 8): long}
