@@ -44,7 +44,7 @@ def test_one_column_of_two_seeds_is_wide_rather_than_short() -> None:
     for form in FORMS.values():
         shape = {"seeds": 2, "arms": 2, "points": 3, "columns": 1}
         scores, differences = tables(bare(np.random.default_rng(5), 1000, **form, **shape))
-        assert 0.92 <= covered(scores, 0.0) <= 0.99 and 0.92 <= covered(differences, 0.0) <= 0.98
+        assert 0.90 <= covered(scores, 0.0) <= 0.99 and 0.92 <= covered(differences, 0.0) <= 0.985
         assert called(differences) <= 0.05
 
 
