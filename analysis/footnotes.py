@@ -73,6 +73,11 @@ def _intervals(sweep: Sweep, comparison: Comparison) -> list[str]:
         )
     if any("seeds" not in score.covers for score in scores):
         text.append("One seed: the intervals speak of items only, not of training noise.")
+    if any(score.seeds == 2 and not score.borrowed for score in scores):
+        text.append(
+            "Two seeds cannot show how far cells are correlated: what is not known of it is averaged over, and some "
+            "95% intervals hold up to 98.5%."
+        )
     if any("items" not in score.covers for score in scores):
         text.append("Where item scores are not at hand the interval speaks of seeds only.")
     return text

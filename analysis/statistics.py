@@ -34,7 +34,7 @@ Limits. One seed variance is assumed for all cells of a column; seeds are assume
 With one seed everywhere the interval speaks of items only; without item scores, of seeds only. Intervals are symmetric,
 and near 0% or 100% may reach past it. Intervals are for one comparison at a time; `holm` is what corrects a family.
 Benchmarks that share items under unrelated names are treated as independent. In simulation the 95% interval covers 93
-to 97% with three seeds or more, 91 to 97% with two (docs/statistics.md). From eight seeds on `analysis.bootstrap`
+to 97%, up to 98.5% in a lone column of two seeds (docs/statistics.md). From eight seeds on `analysis.bootstrap`
 takes over; with one seed everywhere `Noise` may be that of other sweeps.
 
 All arrays may carry leading batch dimensions, so that a simulation runs thousands of tables at once.

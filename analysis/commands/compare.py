@@ -13,7 +13,7 @@ from davinci.store import Store
 EXAMPLES = """\
   python -m analysis compare qa-30-s0 qa-70-s0                        two runs by id, or the beginning of one
   python -m analysis compare qa_ratio_stage2_2/QA-30%/0 qa_ratio_stage2_2/QA-70%/0     by sweep, arm and seed
-  python -m analysis compare qa-30-s0 lr-cosine-s0 --uncontrolled     runs that differ in more than one thing
+  python -m analysis compare qa-30-s0 cosine-decay-s0 --uncontrolled  runs that differ in more than one thing
 """
 ABOUT = """\
 How two runs' configs differ, then the differences of their scores (paired by item) and losses, B minus A.

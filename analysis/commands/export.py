@@ -11,7 +11,7 @@ from davinci.store import Store
 
 EXAMPLES = """\
   python -m analysis export qa_ratio_stage2_2                 writes ./qa_ratio_stage2_2.tar.gz
-  python -m analysis export qa_ratio_stage2_2 data_depth --to archives
+  python -m analysis export qa_ratio_stage2_2 lr_decay --to archives
   python -m analysis report qa_ratio_stage2_2 --store qa_ratio_stage2_2.tar.gz   every table from the archive
 """
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   python -m analysis figure qa_ratio_stage2_2                      all that its records allow
-  python -m analysis figure l5_synthetic_qa --figure 7             one of them
+  python -m analysis figure qa_introduction --figure 7             one of them
   python -m analysis figure qa_ratio_stage2_1 --figure 11b --paper overlay   published values in the same panels
   python -m analysis figure --figure 12 --paper only --out .       published values alone, without a sweep
   python -m analysis figure wsd_branches --figure 4 --stages stable    stages that are not called s1_… or s2_…

@@ -145,7 +145,7 @@ def judged(
 ) -> dict[tuple[str, Any], Gain]:
     """Every difference (column -> key -> sample) with its interval, pooled by column, Holm over all of them.
 
-    `beside`: further differences of a column that the figure does not write, but whose noise is pooled with theirs, as a
+    `beside`: further differences of a column that the figure does not write, whose noise is pooled with theirs, as a
     table pools all its points. Keys begin with the arm, or are it.
     """
     pools = {column: {**(beside or {}).get(column, {}), **samples} for column, samples in differences.items()}

@@ -124,6 +124,26 @@ def test_energy_is_the_formula(store: Store) -> None:
     assert nobody_knows.compute.energy is None and "--watts" in render(nobody_knows)
 
 
+def test_evaluation_is_counted_where_records_say_how_long_it_took(tmp_path: Path) -> None:
+    store = fabricate(tmp_path, items=20)
+    old = sweep_card(study(store, "qa_ratio")).compute
+    assert old.evaluation_hours_recorded == 0 and old.evaluations_untimed == old.evaluations > 0
+    assert "do not say how long" in render(sweep_card(study(store, "qa_ratio")))
+    for path in (store.root / "nodes").glob("*/records.jsonl"):
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        timed = [row | ({"seconds": 1.5} if row["kind"] == "evaluation" else {}) for row in found]
+        path.write_text("".join(json.dumps(row) + "\n" for row in timed))
+    new = sweep_card(study(store, "qa_ratio"))
+    assert new.compute.evaluations_untimed == 0 and new.compute.evaluations == old.evaluations
+    assert new.compute.evaluation_hours_recorded == pytest.approx(1.5 * old.evaluations / 3600)
+    assert new.compute.energy is not None and old.energy is not None
+    assert new.compute.energy.accelerator_hours == pytest.approx(
+        new.compute.hours_recorded + new.compute.evaluation_hours_recorded
+    )
+    assert new.compute.hours_recorded == pytest.approx(old.hours_recorded)
+    assert "do not say how long" not in render(new)
+
+
 def test_what_is_lacking_is_said(tmp_path: Path) -> None:
     gone = ["dose1.0-s2"]
     store = fabricate(tmp_path, items=20, without=gone)

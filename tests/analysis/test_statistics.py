@@ -13,9 +13,11 @@ from analysis.statistics import (
     Sample,
     average,
     contributions,
+    dof_of,
     estimate,
     holm,
     quantile,
+    sum_dof,
 )
 
 
@@ -110,6 +112,23 @@ def test_holm() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     adjusted = holm([0.01, math.nan, 0.02])
     assert adjusted[0] == pytest.approx(0.02) and math.isnan(adjusted[1]) and adjusted[2] == pytest.approx(0.02)
+
+
+def test_the_sum_of_two_variances_lies_between_welch_and_cochran() -> None:
+    assert float(sum_dof(1.0, 3.0, 0.0, 50.0)) == pytest.approx(3.0) and float(
+        sum_dof(0.0, 3.0, 2.0, 50.0)
+    ) == pytest.approx(50.0)
+    critical = float(quantile(0.975, sum_dof(1.0, 2.0, 1.0, 1e9)))
+    # Welch: 4 / (1/2) = 8 degrees of freedom, t = 2.3060. Cochran: (4.3027 + 1.9600) / 2 = 3.1313.
+    assert critical == pytest.approx(math.sqrt(2.3060 * 3.1313), rel=1e-3)
+    assert math.isinf(float(dof_of(1.9)))
+
+
+def test_pooling_efficiency_by_hand() -> None:
+    """Without a pair of seeds the prior stands: between repeats and replicates; arms told apart change it."""
+    one = [[Sample((0, 1), np.array([0.0, 0.0]), None)] * 4]
+    bare, grouped = float(pooling_efficiency(one)), float(pooling_efficiency(one, ["a", "a", "b", "b"]))
+    assert 0.25 < grouped < bare < 1.0
 
 
 def test_pooling_efficiency_knows_repeats_from_replicates() -> None:

@@ -76,6 +76,7 @@ def test_second_evaluation_is_served_from_the_file(
     second = evaluate(checkpoint, node, small("code_indentation", "arithmetic_generative"), store)
     for one, other in zip(first, second, strict=True):
         assert (one.score, one.items, one.key) == (other.score, other.items, other.key)
+        assert one.seconds == other.seconds and (one.seconds or 0) > 0, "the time it took is kept with it"
         assert one.frame.equals(other.frame)
 
 
