@@ -21,9 +21,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtridf
 
-from analysis.statistics import Array, Estimate, Noise, Sample, estimate, pooled, quantile
+from analysis.statistics import Array, Estimate, Noise, Sample, dof_of, estimate, pooled, quantile
 from davinci.accounting.power import LEVEL
 
 FEWEST_SEEDS = 8
@@ -78,7 +77,7 @@ def _with_critical(plain: Estimate, critical: Array, known: Array) -> Estimate:
     normal = quantile((1 + LEVEL) / 2, np.inf)
     critical = np.minimum(critical, quantile((1 + LEVEL) / 2, 1.0))
     critical = known * normal + (1 - known) * critical
-    dof = np.where(critical > normal * 1.0001, stdtridf((1 + LEVEL) / 2, np.maximum(critical, normal * 1.0001)), np.inf)
+    dof = dof_of(critical)
     error = np.where(np.isfinite(dof), plain.error, plain.error * critical / normal)
     # Where the interaction is all of it, t is right as it is.
     error, dof = np.where(known >= 1, plain.error, error), np.where(known >= 1, plain.dof, dof)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from analysis import published
+from analysis.pooling import pooling_efficiency
 from analysis.samples import Column, Grid, Moment, Sampler
-from analysis.statistics import Sample, average, pooling_efficiency
+from analysis.statistics import Sample, average
 from davinci.planning.plan import Plan
 
 Key = tuple[str | None, int]  # (arm, tokens since initialisation); the arm is None where all arms are one
@@ -114,7 +115,8 @@ def efficiency(family: Sequence[Mapping[Key, Sample]]) -> float:
     keys = [key for key in family[0] if all(key in some for some in repeated)]
     if not keys and len(family) > 1:
         return min(efficiency([cells]) for cells in family)
-    return float(pooling_efficiency([[cells[key] for key in keys] for cells in family]))
+    arms = [key[0] if isinstance(key, tuple) else key for key in keys]
+    return float(pooling_efficiency([[cells[key] for key in keys] for cells in family], arms))
 
 
 def tails(cells: Mapping[Key, Sample], points: Mapping[str, Sequence[Moment]]) -> dict[Key, Sample]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from analysis.sources import Recorded
 from davinci.planning.plan import Plan
 
 FRAME_COLUMNS = ["run", "arm", "seed", "node", "stage", "tokens", "metric", "value"]
+
+_Block = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def long_frame(plan: Plan, recorded: Recorded) -> pd.DataFrame:
@@ -23,48 +26,34 @@ def long_frame(plan: Plan, recorded: Recorded) -> pd.DataFrame:
     metrics = _Codes({name for one in (*recorded.nodes.values(), *recorded.scores.values()) for name in one.names})
     nodes = _Codes(plan.nodes)
     stages = _Codes({node.stage_name for node in plan.nodes.values()})
-    stage_of = np.array([stages.code[node.stage_name] for node in plan.nodes.values()], np.int16)
-    blocks = {node: _melted(one, metrics) for node, one in recorded.nodes.items()}
-    tokens, names, values, places, lengths = [], [], [], [], []
-    for run in plan.runs:
-        count = 0
-        for node in run.nodes:
-            if node in blocks:
-                block = blocks[node]
-                tokens.append(block[0])
-                names.append(block[1])
-                values.append(block[2])
-                places.append((nodes.code[node], len(block[0])))
-                count += len(block[0])
-        if run.name in recorded.scores:
-            at, name, value = _melted(recorded.scores[run.name], metrics)
-            for node in run.nodes:
-                begin, end = plan.nodes[node].begin, plan.nodes[node].end
-                inside = ((at > begin) | ((at == 0) & (begin == 0))) & (at <= end)
-                tokens.append(at[inside])
-                names.append(name[inside])
-                values.append(value[inside])
-                places.append((nodes.code[node], int(inside.sum())))
-                count += int(inside.sum())
-        lengths.append(count)
-    in_node = np.repeat([place for place, _ in places], [count for _, count in places]).astype(np.int32)
     runs = _Codes([run.id for run in plan.runs])
     arms = _Codes([arm.label for arm in plan.arms])
-    run_codes = [runs.code[run.id] for run in plan.runs]
-    arm_codes = [arms.code[run.arm] for run in plan.runs]
-    return pd.DataFrame(
-        {
-            "run": runs.column(np.repeat(run_codes, lengths)),
-            "arm": arms.column(np.repeat(arm_codes, lengths)),
-            "seed": np.repeat(np.array([run.seed for run in plan.runs], np.int32), lengths),
-            "node": nodes.column(in_node),
-            "stage": stages.column(stage_of[in_node]),
-            "tokens": np.concatenate(tokens) if tokens else np.empty(0, np.int64),
-            "metric": metrics.column(np.concatenate(names) if names else np.empty(0, np.int16)),
-            "value": np.concatenate(values) if values else np.empty(0),
-        },
-        columns=FRAME_COLUMNS,
-    )
+    melted = {node: _melted(one, metrics) for node, one in recorded.nodes.items()}
+    blocks: list[_Block] = []
+    places: list[tuple[int, int, int]] = []  # of each block: its run, its node, and how many values it has
+    for index, run in enumerate(plan.runs):
+        own = [(node, melted[node]) for node in run.nodes if node in melted]
+        if (scores := recorded.scores.get(run.name)) is not None:
+            ranges = [(node, plan.nodes[node].begin, plan.nodes[node].end) for node in run.nodes]
+            own += [(node, _melted(scores.within(begin, end), metrics)) for node, begin, end in ranges]
+        blocks += [block for _, block in own]
+        places += [(index, nodes.code[node], block[2].size) for node, block in own]
+    tokens, metric, value = _filled(blocks, metrics.type)
+    in_run, in_node, lengths = np.array(places, np.int64).reshape(-1, 3).T
+    arm_of = np.array([arms.code[run.arm] for run in plan.runs], np.int64)
+    seed_of = np.array([run.seed for run in plan.runs], np.int32)
+    stage_of = np.array([stages.code[node.stage_name] for node in plan.nodes.values()], np.int64)
+    columns = {
+        "run": runs.column(in_run, lengths),
+        "arm": arms.column(arm_of[in_run], lengths),
+        "seed": np.repeat(seed_of[in_run], lengths),
+        "node": nodes.column(in_node, lengths),
+        "stage": stages.column(stage_of[in_node], lengths),
+        "tokens": tokens,
+        "metric": pd.Categorical.from_codes(metric, metrics.names, validate=False),
+        "value": value,
+    }
+    return pd.DataFrame(columns, columns=FRAME_COLUMNS, copy=False)
 
 
 class _Codes:
@@ -73,18 +62,32 @@ class _Codes:
     def __init__(self, names: Sequence[str] | set[str] | dict[str, object]) -> None:
         self.names = sorted(names) if isinstance(names, set) else list(dict.fromkeys(names))
         self.code = {name: index for index, name in enumerate(self.names)}
-        self._type = np.int16 if len(self.names) < 2**15 else np.int32
+        self.type = np.int16 if len(self.names) < 2**15 else np.int32
 
-    def column(self, codes: np.ndarray) -> pd.Categorical:
-        return pd.Categorical.from_codes(codes.astype(self._type), self.names)
+    def column(self, codes: np.ndarray, lengths: np.ndarray) -> pd.Categorical:
+        """Each code as often as `lengths` says."""
+        return pd.Categorical.from_codes(np.repeat(codes.astype(self.type), lengths), self.names, validate=False)
 
 
-def _melted(found: Metrics, metrics: _Codes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(tokens int64[k], metric int16[k], value float64[k]) of the k values that are there, by tokens, then by name."""
-    codes = np.array([metrics.code[name] for name in found.names], np.int16)
+def _melted(found: Metrics, metrics: _Codes) -> _Block:
+    """(tokens int64, metric codes, value float64[shape]) of the values that are there, by tokens, then by name; the
+    first two broadcast to the third's shape."""
+    codes = np.array([metrics.code[name] for name in found.names], metrics.type)
     there = ~np.isnan(found.values)
-    if there.size and there.all():  # most of a large sweep
-        count, width = there.shape
-        return np.repeat(found.tokens, width), np.tile(codes, count), found.values.ravel()
+    if there.all():  # most of a large sweep: nothing is copied
+        return found.tokens[:, None], codes, found.values
     rows, columns = np.nonzero(there)
-    return found.tokens[rows], codes[columns] if len(codes) else np.empty(0, np.int16), found.values[there]
+    return found.tokens[rows], codes[columns], found.values[there]
+
+
+def _filled(blocks: Sequence[_Block], code: type[np.integer[Any]]) -> _Block:
+    """All blocks one after the other, flat."""
+    total = sum(value.size for _, _, value in blocks)
+    whole = np.empty(total, np.int64), np.empty(total, code), np.empty(total)
+    start = 0
+    for block in blocks:
+        shape, end = block[2].shape, start + block[2].size
+        for into, part in zip(whole, block, strict=True):
+            into[start:end].reshape(shape)[...] = part
+        start = end
+    return whole

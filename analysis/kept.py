@@ -8,6 +8,7 @@ kept.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,7 +62,7 @@ def read_files(
                 found.update(_unpacked(table, stamps))
     fresh = [name for name in stamps if name not in found]
     if fresh:
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:  # Arrow's readers let go of the interpreter
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # Arrow's readers let go of the interpreter
             read = dict(zip(fresh, threads.map(lambda name: parse(files[name]), fresh), strict=True))
         known = {name: piece for name, piece in read.items() if piece is not None}
         crowded = len(pieces) >= _PIECES
@@ -80,7 +81,7 @@ def _unpacked(table: pa.Table, stamps: Mapping[str, str]) -> dict[str, Piece]:
             numbers = data[row].as_buffer()
             arrays, start = [], 0
             for kind, shape in said.pop("arrays"):
-                count = int(np.prod(shape))
+                count = math.prod(shape)
                 arrays.append(np.frombuffer(numbers, kind, count, start).reshape(shape))
                 start += 8 * count
             found[name] = Piece(said, arrays)

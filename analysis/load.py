@@ -90,11 +90,22 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a node cost: seconds from the first to the last training row of each attempt, and how many there were."""
+    """What a node cost.
+
+    Attributes:
+        tokens: trained.
+        seconds: from the first to the last training row of each attempt, probes and held-out losses between them too.
+        attempts: how many there were.
+        evaluation: seconds of its benchmarks, as far as the records say.
+        evaluations: how many benchmarks were scored, and `untimed` how many of them do not say how long they took.
+    """
 
     tokens: int
     seconds: float
     attempts: int
+    evaluation: float = 0.0
+    evaluations: int = 0
+    untimed: int = 0
 
 
 def load(store: Store, name: str, suite: str | None = None, source: str | None = None) -> Sweep:
@@ -215,10 +226,13 @@ def _read_items(sweep: Sweep) -> None:
 def _parse_items(path: Path) -> Piece | None:
     """Benchmark by benchmark the ids, ascending, and the scores; with each benchmark's range and mean."""
     try:
-        table = pq.read_table(path, columns=["benchmark", "item", "score"], use_threads=False)
+        with pq.ParquetFile(path) as file:
+            table = file.read(["benchmark", "item", "score"], use_threads=False)
     except (OSError, pa.ArrowException):
         return None
-    names, codes = np.unique(table["benchmark"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    coded = table["benchmark"].combine_chunks().dictionary_encode()
+    names, places = np.unique(np.array(coded.dictionary.to_pylist(), str), return_inverse=True)
+    codes = places[coded.indices.to_numpy()]
     ids = table["item"].to_numpy().astype(np.int64)
     order = np.lexsort((ids, codes))
     scores = table["score"].to_numpy().astype(np.float64)[order]
@@ -254,6 +268,7 @@ def _read_curves(sweep: Sweep) -> None:
     sweep.train = _Losses(sweep.recorded.nodes)
     suites = _probe_suites(sweep.plan)
     heldout = []
+    evaluations = _evaluations(sweep)
     for node, found in sweep.recorded.nodes.items():
         columns = dict(zip(found.names, found.values.T, strict=True))
         none = np.full(len(found), np.nan)
@@ -272,8 +287,38 @@ def _read_curves(sweep: Sweep) -> None:
             tokens=max(0, int(tokens[-1]) - begin) if len(tokens) else 0,
             seconds=float(sum(np.ptp(of) for of in stamps if len(of))),
             attempts=len(stamps),
+            evaluation=sum(took for took in evaluations.get(node, ()) if took is not None),
+            evaluations=len(evaluations.get(node, ())),
+            untimed=sum(took is None for took in evaluations.get(node, ())),
         )
     sweep.heldout = pd.DataFrame(heldout, columns=["node", "tokens", "domain", "loss", "bits_per_byte", "averaged"])
+
+
+def _evaluations(sweep: Sweep) -> dict[str, list[float | None]]:
+    """Seconds of every benchmark scored at a node's states for the sweep, each once; None where no row says."""
+    suites = {arm.label: arm.config.evaluation for arm in sweep.plan.arms}
+    took: dict[tuple[str, str, str], float | None] = {}
+    for run in sweep.plan.runs:
+        scores, suite = sweep.recorded.scores.get(run.name), suites[run.arm]
+        if scores is None:
+            continue
+        place = {name: index for index, name in enumerate(scores.names)}
+        rows = {int(tokens): row for tokens, row in zip(scores.tokens, scores.values, strict=True)}
+        for point in run.points:
+            if (row := rows.get(point.tokens)) is None:
+                continue
+            prefix, asked = score_prefix(point.weights, len(point.states)), f"{point.tokens} {point.asks(suite.key)}"
+            for name in suite.benchmarks:
+                scored, timed = (
+                    row[place[key]] if (key := f"{prefix}{part}/{name}") in place else np.nan
+                    for part in ("", "_seconds")
+                )
+                if not np.isnan(scored):
+                    took[point.node, asked, name] = None if np.isnan(timed) else float(timed)
+    found: dict[str, list[float | None]] = {}
+    for (node, _, _), seconds in took.items():
+        found.setdefault(node, []).append(seconds)
+    return found
 
 
 def _heldout(node: str, tokens: np.ndarray, columns: Mapping[str, np.ndarray]) -> list[tuple[Any, ...]]:

@@ -110,7 +110,6 @@ def joined(parts: Sequence[Metrics]) -> Metrics:
         at = rows[start : start + len(part)]
         start += len(part)
         texts.update(part.texts)
-        for column, name in enumerate(part.names):
-            there = ~np.isnan(part.values[:, column])
-            table[at[there], index[name]] = part.values[there, column]
+        cells = np.ix_(at, [index[name] for name in part.names])
+        table[cells] = np.where(np.isnan(part.values), table[cells], part.values)
     return Metrics(kept.astype(np.int64), tuple(index), table, texts)

@@ -3,7 +3,6 @@ the others row by row; what was read is kept (`analysis.kept`)."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from davinci.store import Store
 from davinci.tracking import history, records
 
 _TRAIN = b'{"kind": "train"'  # as `records.Writer` writes it
-_ABOUT_ROW = ("kind", "tokens")
+_PLACE = ("attempt", "step", "tokens")
 
 
 @dataclass(frozen=True)
@@ -91,33 +90,34 @@ def _train(lines: list[bytes]) -> Metrics:
     try:
         data = b"\n".join(lines)
         options = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-        table = pj.read_json(io.BytesIO(data), read_options=options)
-        about = {name: _numbers(table[name]) for name in ("attempt", "tokens", "step")}
-    except (pa.ArrowException, KeyError):
+        names, values = _numbers(pj.read_json(pa.BufferReader(data), read_options=options))
+        about = values[:, [names.index(name) for name in _PLACE]]
+    except (pa.ArrowException, ValueError):
         return from_rows(_rows(lines))
-    if table.num_rows != len(lines) or any(column is None or np.isnan(column).any() for column in about.values()):
+    if len(values) != len(lines) or np.isnan(about).any():
         return from_rows(_rows(lines))
     # Of rows at one step the last of the highest attempt counts.
-    order = np.lexsort((about["attempt"], about["step"], about["tokens"]))
-    tokens = about["tokens"][order]
+    order = np.lexsort(about.T)
+    tokens = about[order, -1]
     kept = order[np.append(tokens[1:] != tokens[:-1], True)]
-    names, columns = [], []
-    for name in table.column_names:
-        column = None if name in _ABOUT_ROW else _numbers(table[name])
-        if column is not None and not np.isnan(column := column[kept]).all():
-            names.append(f"record/{name}" if name in history.RECORD else f"train/{name}")
-            columns.append(column)
-    place = sorted(range(len(names)), key=names.__getitem__)
-    values = np.column_stack([columns[index] for index in place])
-    return Metrics(about["tokens"][kept].astype(np.int64), tuple(names[index] for index in place), values)
+    values = values[kept]
+    place = {
+        f"{'record' if name in history.RECORD else 'train'}/{name}": column
+        for column, (name, empty) in enumerate(zip(names, np.isnan(values).all(axis=0), strict=True))
+        if name != "tokens" and not empty
+    }
+    columns = [place[name] for name in sorted(place)]
+    return Metrics(about[kept, -1].astype(np.int64), tuple(sorted(place)), values[:, columns])
 
 
-def _numbers(column: pa.ChunkedArray) -> np.ndarray | None:
-    """float64[n] of a column of numbers, NaN for null; None of anything else."""
-    kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        return None
-    return column.cast(pa.float64()).to_numpy()
+def _numbers(table: pa.Table) -> tuple[list[str], np.ndarray]:
+    """The names of the columns of numbers, and float64[n, those], NaN for null."""
+    for index, one in enumerate(table.schema):
+        if pa.types.is_boolean(one.type):
+            table = table.set_column(index, one.name, table[index].cast(pa.int8()))
+    kinds = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in table.schema.types]
+    (batch,) = table.select(np.flatnonzero(kinds).tolist()).combine_chunks().to_batches()
+    return batch.schema.names, batch.to_tensor(null_to_nan=True).to_numpy().astype(np.float64, copy=False)
 
 
 def _rows(lines: Iterable[bytes]) -> dict[int, dict[str, Any]]:

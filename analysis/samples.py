@@ -52,6 +52,7 @@ class Grid:
         self.sweep = sweep
         self._rows: dict[tuple[str, int], list[Row]] = defaultdict(list)
         self._at: dict[int, list[Row]] = defaultdict(list)
+        self._cells: dict[tuple[str, int, tuple[str, ...]], list[Row]] = {}
         self.benchmarks: dict[str, Row] = {}
         self.tests: dict[tuple[str, str], Row] = {}  # by benchmark and protocol
         self._asked: set[tuple[str, str, str]] = set()
@@ -78,7 +79,11 @@ class Grid:
 
     def rows(self, arm: str, tokens: int, column: Column) -> list[Row]:
         """The rows of one cell, run by run, those without a score included."""
-        return [row for row in self._rows.get((arm, tokens), []) if row.benchmark in column.benchmarks]
+        key = arm, tokens, column.benchmarks
+        if key not in self._cells:
+            wanted = set(column.benchmarks)
+            self._cells[key] = [row for row in self._rows.get((arm, tokens), []) if row.benchmark in wanted]
+        return self._cells[key]
 
     def at(self, tokens: int) -> list[Row]:
         """All rows at a token count."""
@@ -201,12 +206,15 @@ class Sampler:
         groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         for name, protocol in self._reference:
             groups[grid.benchmarks[name].domain, stem(name, protocol)].append((name, protocol))
-        self._places: dict[tuple[str, str], np.ndarray] = {}
+        self._places: dict[tuple[str, str], np.ndarray | slice] = {}
         self._width = 0
         for members in groups.values():
             ids = np.unique(np.concatenate([self._reference[test] for test in members]))
             for test in members:
-                self._places[test] = self._width + np.searchsorted(ids, self._reference[test])
+                own = self._reference[test]
+                whole = len(own) == len(ids)  # a slice, which is read faster than places one by one
+                end = self._width + len(ids)
+                self._places[test] = slice(self._width, end) if whole else self._width + np.searchsorted(ids, own)
             self._width += len(ids)
 
     def sample(self, arm: str, tokens: int) -> Sample | None:

@@ -11,22 +11,24 @@ to it (`contributions`, centred in each benchmark). With S seeds::
     s2  = sum over cells, s of (x[s] - mean_s x)^2        / sum over cells of (S - 1)      pooled seed variance
     w   = sum over cells, s, g of (c[s,g] - mean_s c)^2   / sum over cells of (S - 1)      its part due to items
     R   = sum over g of (mean_s c[s,g])^2                                                  items, and w/S
-    V   = s2/S + (R - w/S)        dof = V^2 / ((s2/S)^2 / dof_seed + (R - w/S)^2 / (items - 1))
-    V   = w/S                     dof = items - 1, where the line above gives less
-    95% interval = mean_s x  +-  t(0.975, dof) sqrt(V)
+    V   = s2/S + (R - w/S)        degrees of freedom of the two parts: dof_seed and items - 1
+    V   = w/S                     with items - 1 degrees of freedom, where the line above gives less
+    95% interval = mean_s x  +-  q sqrt(V)
 
 V is the variance of the grand mean of a two-way crossed random-effects layout, (MS_seeds + MS_items - MS_interaction) /
 (seeds x items), Cornfield & Tukey 1956 (Ann. Math. Stat. 27:907): the interaction is taken off once because s2 holds it
 already. What the interaction alone contributes, w/S, is known precisely from many items: V in truth cannot be less, and
-w/S stands in where few seeds agree by luck. dof: Welch 1947 (Biometrika 34:28), Satterthwaite 1946 (Biometrics Bull.
-2:110). Items are clustered where benchmarks share them, and differences are paired: Miller 2024, arXiv 2411.00640. A
+w/S stands in where few seeds agree by luck. q is the geometric mean of two critical values for a sum of two variances:
+t(0.975) of V^2 / (sum of part^2 / its dof), Welch 1947 (Biometrika 34:28) and Satterthwaite 1946 (Biometrics Bull.
+2:110), and the mean of the parts' own t(0.975), weighted by the parts (Cochran & Cox 1950, Experimental Designs, 4.14).
+The first is short with few seeds, since a seed variance that is low by luck counts for less in its own correction; the
+second is long (Cochran 1964, Biometrics 20:191). p-values are of the t that has q. Items are clustered where benchmarks
+share them, and differences are paired: Miller 2024, arXiv 2411.00640. A
 difference between two arms is the same computation on ``x_arm - x_baseline`` and ``c_arm - c_baseline`` of the seeds
 both have.
 
 dof_seed is not simply the sum of S - 1: cells of a column share runs (one branch at three token counts) and trunks, so
-their seed deviations are correlated. A pooled variance of K correlated cells has (S - 1) (tr C)^2 / tr(C^2) degrees of
-freedom, C their covariance over seeds (Box 1954, Ann. Math. Stat. 25:290). `pooling_efficiency` estimates the ratio to
-K (S - 1) with the unbiased traces of Huynh & Feldt 1976 (J. Educ. Stat. 1:69), stacking columns as replicates.
+their seed deviations are correlated. `analysis.pooling` says what fraction of that sum is real.
 
 Limits. One seed variance is assumed for all cells of a column; seeds are assumed normal, which three seeds cannot show.
 With one seed everywhere the interval speaks of items only; without item scores, of seeds only. Intervals are symmetric,
@@ -47,17 +49,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr, stdtridf, stdtrit
 
 from davinci.accounting.power import LEVEL, detectable_errors_of
 
 Array = Any  # float64 ndarray; shapes are in the docstrings
 
+_TAIL = (1 + LEVEL) / 2
+
 # Numbers that are computed on at once, which bounds memory.
 _AT_ONCE = 2**21
-
-# Taken between cells where two seeds in one column cannot show it: what two differences to one baseline have.
-UNSEEN_CORRELATION = 0.5
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Estimate:
     @cached_property
     def half_width(self) -> Array:
         """Half of the 95% interval; NaN where nothing is known about the noise."""
-        return quantile((1 + LEVEL) / 2, self.dof) * self.error if self.covers else self.error * np.nan
+        return quantile(_TAIL, self.dof) * self.error if self.covers else self.error * np.nan
 
     @cached_property
     def p(self) -> Array:
@@ -193,47 +194,12 @@ def quantile(probability: float, dof: Array) -> Array:
     return stdtrit(dof, probability)
 
 
-def pooling_efficiency(columns: Sequence[Sequence[Sample]]) -> Array:
-    """What fraction of the pooled seed degrees of freedom is real, given that cells of a column are correlated.
-
-    Args:
-        columns: the cells of each column, in the same order. The correlation between cells is assumed alike in all
-            columns; each column is scaled to its own variance. Only seeds that every cell has are used.
-
-    Returns:
-        float64[...], between 1/K (the cells repeat one another) and 1 (independent), K cells a column.
-    """
-    columns = [[cell for cell in column if len(cell.seeds) > 1] for column in columns]
-    cells = min((len(column) for column in columns), default=0)
-    if cells <= 1:
-        return np.float64(1.0)
-    shared = [seed for seed in columns[0][0].seeds if all(seed in cell.seeds for column in columns for cell in column)]
-    degrees = len(columns) * (len(shared) - 1)
-    if degrees < 2:
-        return np.float64(1 / (1 + (cells - 1) * UNSEEN_CORRELATION**2))
-    stacked = []
-    for column in columns:
-        values = np.stack([cell.of(shared).values for cell in column], axis=-2)
-        deviations = values - values.mean(axis=-1, keepdims=True)
-        scale = np.sqrt((deviations**2).mean(axis=(-2, -1), keepdims=True))
-        stacked.append(np.divide(deviations, scale, out=np.zeros_like(deviations), where=scale > 0))
-    rows = np.concatenate(stacked, axis=-1)
-    covariance = rows @ np.swapaxes(rows, -1, -2) / degrees
-    trace = np.trace(covariance, axis1=-2, axis2=-1)
-    square = (covariance**2).sum(axis=(-2, -1))
-    trace_squared = (degrees + 1) / degrees * (trace**2 - 2 * square / (degrees + 1))
-    squared_trace = square - trace**2 / degrees
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(squared_trace > 0, trace_squared / (cells * squared_trace), 1.0)
-    return np.clip(ratio, 1 / cells, 1.0)
-
-
 def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0, noise: Noise | None = None) -> dict[Any, Estimate]:
     """Mean and standard error of every cell of one column, by the module's formula.
 
     Args:
         column: the cells that are pooled; two entries must not be the same runs at the same tokens.
-        efficiency: see `pooling_efficiency`.
+        efficiency: see `analysis.pooling.pooling_efficiency`.
         noise: that of other sweeps, taken where no cell has two seeds.
     """
     pool = pooled(column)
@@ -257,14 +223,28 @@ def estimate(column: Mapping[Any, Sample], efficiency: Array = 1.0, noise: Noise
             seed_dof = np.where(lucky, item_dof, seed_dof)
             by_item = np.where(lucky, 0.0, by_item)
         variance = by_seed + by_item
-        spread = by_seed**2 / seed_dof + by_item**2 / item_dof
-        with np.errstate(divide="ignore", invalid="ignore"):
-            dof = np.where(spread > 0, variance**2 / spread, np.maximum(degrees, 1.0))
+        dof = np.where(variance > 0, sum_dof(by_seed, seed_dof, by_item, item_dof), np.maximum(degrees, 1.0))
         mean = values.mean(axis=-1)
         error, dof = np.broadcast_to(np.sqrt(variance), mean.shape), np.broadcast_to(dof, mean.shape)
         for index, key in enumerate(keys):
             found[key] = Estimate(mean[index], error[index], dof[index], count, covers, borrowed)
     return {key: found[key] for key in column}
+
+
+def sum_dof(first: Array, first_dof: Array, second: Array, second_dof: Array) -> Array:
+    """Degrees of freedom of a sum of two estimated variances: those of the t that has the module's q."""
+    first, second = np.maximum(first, 0.0), np.maximum(second, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        welch = (first + second) ** 2 / (first**2 / first_dof + second**2 / second_dof)
+        cochran = first * quantile(_TAIL, first_dof) + second * quantile(_TAIL, second_dof)
+        critical = np.sqrt(quantile(_TAIL, welch) * cochran / (first + second))
+    return dof_of(critical)
+
+
+def dof_of(critical: Array) -> Array:
+    """Degrees of freedom of the t whose 97.5% quantile is `critical`; infinitely many where a normal's is no less."""
+    normal = quantile(_TAIL, np.inf) * 1.0001
+    return np.where(critical > normal, stdtridf(_TAIL, np.maximum(critical, normal)), np.inf)
 
 
 def _stacks(column: Mapping[Any, Sample]) -> Iterator[tuple[list[Any], int, Array, Array | None]]:

@@ -17,10 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from analysis.metrics import Metrics, Texts, from_cells, joined
+from analysis.metrics import Metrics, joined
+from analysis.wandb_history import KEY, NESTED_KEY, VALUE, History, fields, varint
 from davinci.errors import UserError
 
 _BLOCK = 32768
@@ -32,8 +30,6 @@ _HEADER = b":W&B\xe1\xbe\x00"
 HISTORY, SUMMARY, CONFIG, RUN = 2, 3, 5, 17
 _RUN_TEXTS = {1: "id", 2: "entity", 3: "project", 6: "group", 7: "job_type", 8: "name"}
 _RUN_CONFIG, _RUN_TAG, _RUN_START = 4, 10, 17
-_KEY, _NESTED_KEY, _VALUE = 1, 2, 16
-_VALUE_TAG = b"\x82\x01"  # of field 16, a string
 
 
 @dataclass
@@ -81,7 +77,7 @@ def read_offline(path: Path) -> Offline:
         UserError: it is no W&B file, or cannot be read.
     """
     found = Offline()
-    history = _History()
+    history = History()
     for kind, body in payloads(path, found, (SUMMARY,)):
         if kind == HISTORY:
             history.add(body)
@@ -102,7 +98,7 @@ def payloads(path: Path, found: Offline | None = None, without: Sequence[int] = 
     for record in _framed(path, found):
         # `num` comes first and the content last, but for bookkeeping (control 16, uuid 19, _info 200) between them.
         position, end = 0, len(record)
-        if record[:1] == b"\x08":
+        if end and record[0] == 8:
             position = 1
             while record[position] > 127:
                 position += 1
@@ -110,8 +106,8 @@ def payloads(path: Path, found: Offline | None = None, without: Sequence[int] = 
         if position < end and record[position] in skipped:
             continue
         while position < end:
-            tag, position = _varint(record, position)
-            length, position = _varint(record, position)
+            tag, position = varint(record, position)
+            length, position = varint(record, position)
             if tag & 7 == 2:
                 if tag >> 3 not in (16, 19, 200):
                     yield tag >> 3, record[position : position + length]
@@ -161,152 +157,21 @@ def _framed(path: Path, found: Offline | None) -> Iterator[bytes]:
                 parts = None
 
 
-class _History:
-    """Collects history records as flat arrays: of each value its row, its column and its text."""
-
-    def __init__(self) -> None:
-        self._columns: dict[bytes, int] = {}  # by the key as encoded, tag and length included
-        self._names: list[str] = []
-        self._column: list[int] = []
-        self._text: list[bytes] = []
-        self._counts: list[int] = []
-
-    def add(self, body: bytes) -> None:
-        """Take one HistoryRecord in. Rows hold a value after each `_VALUE_TAG`; where lengths do not bear that out
-        (a text that holds those bytes, a long text), the record is walked field by field."""
-        before = len(self._text)
-        if not self._quick(body):
-            del self._column[before:], self._text[before:]
-            for key, value in _history_items(body):
-                if (column := self._place(key)) >= 0:
-                    self._column.append(column)
-                    self._text.append(value)
-        self._counts.append(len(self._text) - before)
-
-    def _quick(self, body: bytes) -> bool:
-        parts = body.split(_VALUE_TAG)
-        columns, add_column, add_text = self._columns, self._column.append, self._text.append
-        head = parts[0]
-        try:
-            for part in parts[1:]:
-                length = part[0] + 1
-                # An item: its tag, its length (both below 128), the key; then the value's tag, length and content.
-                if head[0] != 10 or head[1] != len(head) + length or length > 127:
-                    return False
-                key = head[2:]
-                column = columns[key] if key in columns else self._place(key)
-                if column >= 0:
-                    add_column(column)
-                    add_text(part[1:length])
-                head = part[length:]
-        except IndexError:
-            return False
-        return not head or head[0] == 18  # the step
-
-    def _place(self, key: bytes) -> int:
-        """The column of a key, two encodings of one name being one column; -1 for parts of a dict, such as a table,
-        and for W&B's own, such as ``_step``."""
-        if key not in self._columns:
-            names = _names(key)
-            ours = len(names) == 1 and not names[0].startswith("_")
-            if ours and names[0] not in self._names:
-                self._names.append(names[0])
-            self._columns[key] = self._names.index(names[0]) if ours else -1
-        return self._columns[key]
-
-    def metrics(self) -> Metrics:
-        """What was collected; rows without ``tokens`` are none of ours."""
-        if "tokens" not in self._names:
-            return Metrics()
-        column = np.array(self._column, np.int64)
-        row = np.repeat(np.arange(len(self._counts)), self._counts)
-        try:  # Arrow's numbers are those of `float`, to the last bit
-            value = pa.array(self._text, pa.binary()).cast(pa.string()).cast(pa.float64()).to_numpy()
-        except pa.ArrowInvalid:
-            value = np.array([_number(text) for text in self._text])
-        clock = self._names.index("tokens")
-        at = np.full(len(self._counts), -1, np.int64)
-        at[row[column == clock]] = value[column == clock].astype(np.int64)
-        ours = (column != clock) & (at[row] >= 0)
-        texts: Texts = {}
-        for index in np.flatnonzero(ours & np.isnan(value)):
-            text = json.loads(self._text[index])
-            if isinstance(text, str) and text not in ("NaN", "Infinity", "-Infinity"):
-                texts[self._names[column[index]], int(at[row[index]])] = text
-        ours &= np.isfinite(value)
-        return from_cells(at[row[ours]], self._names, column[ours], value[ours], texts)
-
-
-def _number(text: bytes) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return {b"true": 1.0, b"false": 0.0}.get(text, np.nan)
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, content) of a message: int for a varint, bytes for what has a length or is of fixed size."""
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        match tag & 7:
-            case 0:
-                value, position = _varint(data, position)
-                yield tag >> 3, value
-                continue
-            case 1:
-                length = 8
-            case 2:
-                length, position = _varint(data, position)
-            case _:
-                length = 4
-        yield tag >> 3, data[position : position + length]
-        position += length
-
-
-def _history_items(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(key as encoded, value as JSON) of a HistoryRecord."""
-    for number, content in _fields(body):
-        if number == 1:
-            value = b"null"
-            for inner, part in _fields(content):
-                if inner == _VALUE:
-                    value = part
-            end = content.rfind(_VALUE_TAG, 0, len(content) - len(value))
-            yield content[:end], value
-
-
-def _names(key: bytes) -> list[str]:
-    """The name of an item whose key fields are encoded in `key`; several where it is nested."""
-    return [content.decode() for number, content in _fields(key) if number in (_KEY, _NESTED_KEY)]
-
-
 def _items(body: bytes) -> dict[str, Any]:
     """The updates of a ConfigRecord: JSON by (nested) key."""
     found = {}
-    for number, content in _fields(body):
+    for number, content in fields(body):
         if number == 1:
-            inner = list(_fields(content))
-            name = "/".join(part.decode() for place, part in inner if place in (_KEY, _NESTED_KEY))
-            (value,) = [part for place, part in inner if place == _VALUE] or [b"null"]
+            inner = list(fields(content))
+            name = "/".join(part.decode() for place, part in inner if place in (KEY, NESTED_KEY))
+            (value,) = [part for place, part in inner if place == VALUE] or [b"null"]
             found[name] = json.loads(value)
     return found
 
 
 def _run(body: bytes, found: Offline) -> None:
     """Fill in what a RunRecord says."""
-    for number, content in _fields(body):
+    for number, content in fields(body):
         if number in _RUN_TEXTS:
             setattr(found, _RUN_TEXTS[number], content.decode())
         elif number == _RUN_TAG:
@@ -314,5 +179,5 @@ def _run(body: bytes, found: Offline) -> None:
         elif number == _RUN_CONFIG:
             found.config.update(_items(content))
         elif number == _RUN_START:  # google.protobuf.Timestamp
-            stamp = dict(_fields(content))
+            stamp = dict(fields(content))
             found.started = stamp.get(1, 0) + stamp.get(2, 0) / 1e9

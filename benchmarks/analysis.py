@@ -3,16 +3,19 @@
 A sweep of 500 runs that share nothing, with 1,000 rows of 30 metrics, 4 evaluations and their per-item results a run,
 as records on disk. Measured in a process of its own: loading it and making every table, with nothing kept from
 before (cold), again, and after one run more has recorded something. The peer, ``wandb leet inspect --json``, prints
-what a run's offline file holds; ours reads it into arrays.
+what a run's offline file holds; ours reads it into arrays. Of both the whole process counts, less one that only
+starts: the median of three rounds.
 
-Usage: python benchmarks/analysis.py [--quick]
+Usage: python benchmarks/analysis.py [--quick] [--cpu-time]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -52,11 +55,12 @@ import json, resource, sys, time
 from pathlib import Path
 from analysis.findings import study
 from davinci.store import Store
-started = time.perf_counter()
+clock = time.process_time if sys.argv[3] == "cpu" else time.perf_counter
+started = clock()
 found = study(Store(Path(sys.argv[1])), sys.argv[2])
-tables = time.perf_counter() - started
+tables = clock() - started
 values = len(found.sweep.frame)
-seconds = time.perf_counter() - started
+seconds = clock() - started
 read = {node for node in found.sweep.recorded.read}
 runs = sum(bool(read & set(run.nodes)) for run in found.sweep.plan.runs)
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -75,15 +79,15 @@ run.finish()
 print("{}")
 """
 
-# Reads one offline file.
+# Reads one offline file, or does all but that.
 READING = """
-import json, sys, time
+import sys
 from pathlib import Path
 from analysis.wandb_files import read_offline
-started = time.perf_counter()
-found = read_offline(Path(sys.argv[1]))
-print(json.dumps({"seconds": time.perf_counter() - started, "shape": found.history.values.shape}))
+for path in sys.argv[1:]:
+    print(*read_offline(Path(path)).history.values.shape)
 """
+ROUNDS = 3
 
 
 def card() -> PoolCard:
@@ -169,40 +173,51 @@ def _snippet(code: str, *arguments: object) -> dict[str, Any]:
     return measured
 
 
-def reading(folder: Path, steps: int) -> Row:
-    """An offline file read by us and by wandb's own inspector, both from the file's name on."""
-    _snippet(WRITING, folder, steps)
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    ours = _snippet(READING, file)
-    assert ours["shape"] == [steps, 10]
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
-    idle = [*command[:3], "--help"]  # what starting it costs is not reading
-    seconds = []
-    for one in (idle, command):
-        started = time.perf_counter()
-        done = subprocess.run(one, stdout=subprocess.PIPE, check=True)
-        seconds.append(time.perf_counter() - started)
-    assert done.stdout.count(b'"type":"history"') == steps
-    mine, peer = ours["seconds"], seconds[1] - seconds[0]
+def reading(folder: Path, steps: int, cpu_time: bool) -> Row:
+    """An offline file read by us and by wandb's own inspector."""
+    _snippet(WRITING, folder / str(steps), steps)
+    (file,) = (folder / str(steps)).glob("wandb/offline-run-*/*.wandb")
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect"]
+    commands = {"ours": [sys.executable, "-c", READING], "peer": [*inspect, "--json"]}
+    idle = {"ours": commands["ours"], "peer": [*inspect, "--help"]}
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in range(ROUNDS):
+        for name, command in commands.items():
+            said, whole = _timed([*command, str(file)], cpu_time)
+            assert said.split() == [b"%d" % steps, b"10"] or said.count(b'"type":"history"') == steps
+            seconds[name].append(whole - _timed(idle[name], cpu_time)[1])
+    mine, peer = (statistics.median(some) for some in seconds.values())
     return Row(f"read an offline file of {steps:,} steps", f"{mine:.2f} s", f"{peer:.1f} s", peer / mine, 10)
+
+
+def _timed(command: Sequence[str], cpu_time: bool) -> tuple[bytes, float]:
+    """What a command prints, and the seconds it took: of the clock, or of processors."""
+    started, before = time.perf_counter(), os.times()
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout
+    after = os.times()
+    used = after.children_user - before.children_user + after.children_system - before.children_system
+    return said, used if cpu_time else time.perf_counter() - started
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the runs and of the steps")
-    quick = parser.parse_args().quick
-    arms, steps = (20, 4_000) if quick else (100, 20_000)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the runs, one short file")
+    parser.add_argument("--cpu-time", action="store_true", help="compare processor time, on a machine not at rest")
+    options = parser.parse_args()
+    quick, cpu_time = options.quick, options.cpu_time
+    arms, sizes = (20, [4_000]) if quick else (100, [2_000, 20_000, 60_000])
     share = 1 / 5 if quick else 1
     folder = Path(tempfile.mkdtemp(prefix="davinci-analysis-"))
     try:
-        rows = [reading(folder, steps)]
+        rows = [reading(folder, steps, cpu_time) for steps in sizes]
         plan = planned(arms)
         store = Store(folder / "store")
         write_text(store.sweep(plan.sweep) / "launched.json", plan.model_dump_json())
         record(store, plan, plan.runs[:-1])
-        cold, warm = _snippet(STUDY, store.root, plan.sweep), _snippet(STUDY, store.root, plan.sweep)
+        measure = STUDY, store.root, plan.sweep, "cpu" if cpu_time else "wall"
+        cold, warm = _snippet(*measure), _snippet(*measure)
         record(store, plan, plan.runs[-1:])
-        added = _snippet(STUDY, store.root, plan.sweep)
+        added = _snippet(*measure)
     finally:
         shutil.rmtree(folder)
     runs = len(plan.runs)

@@ -21,6 +21,7 @@ examples:
   python -m davinci retry qa_ratio_stage2_2       launch what is left
   python -m davinci where qa-30-s0-1f2e3d4c       paths of a run's records, checkpoints and logs
   python -m davinci evaluate qa-30-s0-1f2e3d4c --checkpoint all   every checkpoint that is there, on the run's suite
+  python -m davinci export qa-30-s0-1f2e3d4c --to hf DIR   its last checkpoint for transformers and vLLM
   python -m davinci gc                            checkpoints that no launched sweep needs
   python -m davinci sync qa_ratio_stage2_2        send finished runs to W&B
   python -m davinci dashboard qa_ratio_stage2_2   a W&B workspace of its scores, losses and factors
@@ -175,6 +176,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
 
+    export = commands.add(
+        "export",
+        "a checkpoint as a folder that transformers and vLLM load",
+        "With its tokenizer, in the layout of the class that computes the same; where there is none, that is an error.",
+        examples="example:\n  python -m davinci export qa-30-s0-1f2e3d4c --to hf exported/qa-30",
+    )
+    export.add_argument("run", metavar="RUN", help=RUN)
+    export.add_argument("--to", choices=["hf"], default="hf", help="the format (default: hf)")
+    export.add_argument("folder", metavar="DIR", help="a folder that is new or empty")
+    export.add_argument(
+        "--checkpoint", default="last", metavar="last|TOKENS", help="which of those on the disk (default: last)"
+    )
+    export.add_argument("--weights", choices=["trained", "average"], default="trained", help="(default: trained)")
+    export.add_argument("--json", action="store_true", help="one JSON object")
+
     where = commands.add("where", "paths of a run, or of a sweep's plan, report and runs")
     where.add_argument("name", metavar="SWEEP|RUN", help=f"a sweep, or {RUN}")
     where.add_argument("--json", action="store_true", help="one JSON object")
@@ -198,7 +214,23 @@ def _parser() -> argparse.ArgumentParser:
 
     data = parsers.add_parser("data", help="pools of text").add_subparsers(required=True, metavar="ACTION")
     build = _Commands(data).add("build", "build a pool: text, tokenizer, shards, benchmark items", module="data_build")
-    build.add_argument("pool", metavar="POOL")
+    build.add_argument("pool", metavar="POOL", help="a file of conf/pool, or the path of one")
+    build.add_argument(
+        "--depth",
+        action="append",
+        default=[],
+        choices=[f"l{level}" for level in range(10)],
+        metavar="l0..l9",
+        help="only the sources at that Darwin Level; may be given several times",
+    )
+    build.add_argument(
+        "--source", action="append", default=[], metavar="NAME", help="only that source; may be given several times"
+    )
+    build.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    build.add_argument("--strict", action="store_true", help="stop at the first thing that cannot be read")
+    build.add_argument(
+        "--config-dir", action="append", default=[], metavar="DIR", help="look for pool/POOL.yaml there too"
+    )
 
     sync = commands.add(
         "sync",

@@ -19,5 +19,4 @@ def figure_6(asked: Asked) -> Plot:
     panels, notes = score_panels(
         asked, stage_window(asked, 2), overall_first(asked.grid), gain="start", from_last_shared=False
     )
-    note = "Dotted: the score at the beginning of stage 2."
-    return Plot("6", tuple(panels), columns=2, notes=(*notes, note))
+    return Plot("6", tuple(panels), columns=2, notes=tuple(notes))

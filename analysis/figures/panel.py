@@ -113,6 +113,7 @@ def write_tags(axes: Axes, lines: Sequence[Line], limits: tuple[float, float]) -
         axes.annotate(
             plain(line.tag), xy=(float(line.x[-1]), y), xytext=(5, 0), textcoords="offset points", va="center",
             fontsize=7.5 if not line.faint else 6.8, color=INK if not line.faint else MUTED, annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4}, zorder=5,  # rules and levels pass behind it
         )  # fmt: skip
         if line.faint or len(tagged) > 1:  # which line it speaks of
             mark: dict[str, Any] = {"clip_on": False, "color": line.colour, "linewidth": 0.7, "alpha": 0.7}

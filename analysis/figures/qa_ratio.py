@@ -42,18 +42,30 @@ def figure_11b(asked: Asked) -> Plot:
         raise asked.lacks("has no scores at the last point of its arms yet")
     widths = half_widths(cells)
     ends = arms[0], arms[-1]
+    beside = {
+        column.name: {
+            (arm, moment.tokens): difference
+            for moment in grid.moments
+            if not moment.shared
+            for arm in arms[1:]
+            if (difference := scores.against(column.name, arm, ends[0], moment.tokens))
+        }
+        for column in scores.columns
+    }
+    at_end = ends[1], last[ends[1]].tokens
     gains = judged(
         {
-            name: {"": difference}
+            name: {at_end: difference}
             for name, found in cells.items()
             if ends[0] in found and ends[1] in found and (difference := found[ends[1]].minus(found[ends[0]]))
-        }
+        },
+        beside,
     )
     panels: list[Panel] = []
     for column in scores.columns:
         found = cells[column.name]
         own = [arm for arm in arms if arm in found]
-        gain = gains.get((column.name, ""))
+        gain = gains.get((column.name, at_end))
         line = Line(
             label=LABEL,
             colour=LOOK[0],

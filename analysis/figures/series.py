@@ -140,11 +140,21 @@ class Scores:
         return tuple(dict.fromkeys(row.run for row in self.grid.rows(arm, tokens, found) if not row.missing))
 
 
-def judged(differences: Mapping[str, Mapping[Any, Sample]]) -> dict[tuple[str, Any], Gain]:
-    """Every difference (column -> key -> sample) with its interval, pooled by column, Holm over all of them."""
-    real = _efficiency(differences)
+def judged(
+    differences: Mapping[str, Mapping[Any, Sample]], beside: Mapping[str, Mapping[Any, Sample]] | None = None
+) -> dict[tuple[str, Any], Gain]:
+    """Every difference (column -> key -> sample) with its interval, pooled by column, Holm over all of them.
+
+    `beside`: further differences of a column that the figure does not write, but whose noise is pooled with theirs, as a
+    table pools all its points. Keys begin with the arm, or are it.
+    """
+    pools = {column: {**(beside or {}).get(column, {}), **samples} for column, samples in differences.items()}
+    real = _efficiency(pools)
     estimates = {
-        (column, key): one for column, samples in differences.items() for key, one in intervals(samples, real).items()
+        (column, key): one
+        for column, samples in pools.items()
+        for key, one in intervals(samples, real).items()
+        if key in differences[column]
     }
     adjusted = holm([float(one.p) for one in estimates.values()])
     return {key: Gain(one, p) for (key, one), p in zip(estimates.items(), adjusted, strict=True)}
@@ -257,7 +267,8 @@ def score_panels(
                 levels=tuple(levels),
             )
         )
-    return panels, [gain_note(asked, gain), *missing_note(asked, moments, arms)]
+    dotted = ["Dotted: the score at the first point."] if any(panel.levels for panel in panels) else []
+    return panels, [gain_note(asked, gain), *dotted, *missing_note(asked, moments, arms)]
 
 
 def with_values(line: Line, half: np.ndarray, tag: str, values: Mapping[str, Any]) -> Line:
@@ -278,20 +289,25 @@ def _gains(
     baseline: str,
 ) -> dict[tuple[str, Any], Gain]:
     """By (column, label of the line): since the line's first scored point, or to the baseline arm at its last."""
+    shared = {moment.tokens for moment in grid.moments if moment.shared} if gain == "baseline" else set()
     found: dict[str, dict[Any, Sample]] = {}
+    before: dict[str, dict[Any, Sample]] = {}
     for column in scores.columns:
-        found[column.name] = {}
+        found[column.name], before[column.name] = {}, {}
         for label, (arm, points, _) in groups.items():
             scored = [moment.tokens for moment in points if scores.sample(column.name, arm, moment.tokens)]
             if not scored:
                 continue
-            if gain == "start":
-                sample = scores.gained(column.name, arm, scored[0], scored[-1])
-            else:
-                sample = scores.against(column.name, arm, baseline, scored[-1])
-            if sample is not None:
-                found[column.name][label] = sample
-    return judged(found)
+            for tokens in scored:
+                if gain == "start":
+                    sample = scores.gained(column.name, arm, scored[0], tokens)
+                else:
+                    sample = scores.against(column.name, arm, baseline, tokens)
+                if sample is not None and tokens == scored[-1]:
+                    found[column.name][label] = sample
+                elif sample is not None and tokens not in shared:
+                    before[column.name][label, tokens] = sample
+    return judged(found, before)
 
 
 def gain_note(asked: Asked, gain: str) -> str:

@@ -108,9 +108,10 @@ class Energy(Frozen):
 
 
 class Compute(Frozen):
-    """Planned against recorded. Tokens and FLOPs count training; recorded hours are those from a node's first to
-    its last training record, attempt by attempt, benchmarks not included. `mfu` is recorded FLOPs over those hours at
-    the accelerator's peak."""
+    """Planned against recorded. Tokens and FLOPs count training; `hours_recorded` are those from a node's first to its
+    last training record, attempt by attempt, probes and held-out losses between them included. Benchmarks are counted
+    apart, in `evaluation_hours_recorded`; `evaluations_untimed` of `evaluations` are not in it, since their records do
+    not say how long they took. `mfu` is recorded FLOPs over the hours of training at the accelerator's peak."""
 
     accelerator: str
     accelerators: Positive
@@ -121,6 +122,9 @@ class Compute(Frozen):
     hours_planned: NotNegativeFloat
     evaluation_hours_planned: NotNegativeFloat | None
     hours_recorded: NotNegativeFloat
+    evaluation_hours_recorded: NotNegativeFloat
+    evaluations: NotNegative
+    evaluations_untimed: NotNegative
     mfu: NotNegativeFloat | None
     stretches: NotNegative
     stretches_done: NotNegative

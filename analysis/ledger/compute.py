@@ -13,7 +13,7 @@ from davinci.config import Node
 from davinci.launching.tasks import node_clusters
 
 PUE = 1.56
-PUE_SOURCE = "mean of the Uptime Institute's Global Data Center Survey 2024"
+PUE_SOURCE = "mean of the Uptime Institute's Global Data Center Survey 2024, each operator's largest site"
 SOURCE = "Patterson et al. 2021, arXiv 2104.10350: hours x processors x power a processor x PUE"
 
 
@@ -31,11 +31,9 @@ def compute(scope: Scope, supply: Supply) -> Compute:
     """Tokens, FLOPs and accelerator-hours of the runs, each stretch counted once, and their energy."""
     plan, spent = scope.plan, scope.found.sweep.spent
     cost, clusters = plan.cost, node_clusters(plan)
-    hours = sum(
-        spent[name].seconds / 3600 * clusters[name].gpus / clusters[name].runs_per_gpu
-        for name in scope.nodes
-        if name in spent
-    )
+    known = [(spent[name], clusters[name].gpus / clusters[name].runs_per_gpu) for name in scope.nodes if name in spent]
+    hours = sum(one.seconds / 3600 * share for one, share in known)
+    evaluating = sum(one.evaluation / 3600 * share for one, share in known)
     peak = peak_flops(cost.gpu)
     planned = _flops((node, node.end - node.begin) for node in scope.nodes.values())
     recorded = _flops((node, spent[name].tokens) for name, node in scope.nodes.items() if name in spent)
@@ -51,11 +49,14 @@ def compute(scope: Scope, supply: Supply) -> Compute:
         hours_planned=whole_hours if scope.is_whole else whole_hours * planned / plan.flops,
         evaluation_hours_planned=evaluation if scope.is_whole else None,
         hours_recorded=hours,
+        evaluation_hours_recorded=evaluating,
+        evaluations=sum(one.evaluations for one, _ in known),
+        evaluations_untimed=sum(one.untimed for one, _ in known),
         mfu=recorded / (3600 * hours * peak) if hours else None,
         stretches=len(scope.nodes),
         stretches_done=sum(name in scope.found.sweep.done for name in scope.nodes),
         attempts=sum(spent[name].attempts for name in scope.nodes if name in spent),
-        energy=_energy(cost.gpu, hours, supply),
+        energy=_energy(cost.gpu, hours + evaluating, supply),
     )
 
 
@@ -68,14 +69,11 @@ def _flops(parts: Iterable[tuple[Node, int]]) -> float:
 
 def _energy(accelerator: str, hours: float, supply: Supply) -> Energy | None:
     """None where nobody says what the accelerator draws."""
-    watts = supply.watts if supply.watts is not None else WATTS.get(accelerator)
-    if watts is None:
+    if supply.watts is None and accelerator not in WATTS:
         return None
+    watts, drawn = WATTS[accelerator] if supply.watts is None else (supply.watts, "the one given")
     pue = supply.pue if supply.pue is not None else PUE
     kwh = hours * watts * pue / 1000
-    drawn = "the one given" if supply.watts is not None else f"thermal design power of {accelerator}, its data sheet"
-    if supply.watts is None and accelerator == "cpu_core":
-        drawn = "nominal: a core's share of a server processor and its memory"
     return Energy(
         kwh=kwh,
         kg_co2e=None if supply.carbon is None else kwh * supply.carbon,
@@ -90,6 +88,6 @@ def _energy(accelerator: str, hours: float, supply: Supply) -> Energy | None:
         assumptions=(
             "Accelerators draw this power for all of the recorded time: an estimate, not a measurement.",
             "Hosts, network and storage are not counted but for what the PUE adds.",
-            "Hours are those of training: benchmarks, queueing, start-up and what left no records are not counted.",
+            "Hours are those of training and benchmarks: queueing, start-up and what left no records are not counted.",
         ),
     )

@@ -97,9 +97,27 @@ def _compute(compute: Compute) -> list[str]:
     rows = [
         ("planned", tokens(compute.tokens_planned), f"{compute.flops_planned:.3g}", f"{compute.hours_planned:.3g}"),
         ("recorded", tokens(compute.tokens_recorded), f"{compute.flops_recorded:.3g}", f"{compute.hours_recorded:.3g}"),
+        ("evaluation, recorded", "", "", evaluation_hours(compute)),
     ]
+    if compute.evaluation_hours_planned is not None:
+        rows.insert(1, ("evaluation, planned", "", "", f"{compute.evaluation_hours_planned:.3g}"))
     headers = ("", "Tokens", "FLOPs", f"{compute.accelerator}-hours")
-    return [_table("Compute", headers, rows, 1, *energy_notes(compute))]
+    return [_table("Compute", headers, rows, 1, *untimed_notes(compute), *energy_notes(compute))]
+
+
+def evaluation_hours(compute: Compute) -> str:
+    """The hours of benchmarks as recorded; a dash where no record says how long any of them took."""
+    return f"{compute.evaluation_hours_recorded:.3g}" if compute.evaluations > compute.evaluations_untimed else "–"
+
+
+def untimed_notes(compute: Compute) -> list[str]:
+    """What of the evaluation is not counted, in a sentence; none where all of it is."""
+    if not compute.evaluations_untimed:
+        return []
+    return [
+        f"Records of {compute.evaluations_untimed:,} of {compute.evaluations:,} benchmark scores do not say how long "
+        "they took: their time and energy are not counted."
+    ]
 
 
 def energy_notes(compute: Compute) -> list[str]:

@@ -67,7 +67,7 @@ def summary(found: Findings, card: Card) -> Summary:
         complete=len(plan.runs) - len(lacking),
         audit=plan.audit.verdict,
         tokens=card.compute.tokens_recorded,
-        hours=card.compute.hours_recorded,
+        hours=card.compute.hours_recorded + card.compute.evaluation_hours_recorded,
         accelerator=card.compute.accelerator,
         metric=metric,
         effects=tuple(

@@ -12,7 +12,7 @@ from analysis import emergence, layout, published, tables
 from analysis.findings import Findings, verdict_text
 from analysis.ledger import sweep_card
 from analysis.ledger.card import Card
-from analysis.ledger.markdown import difference, energy_notes
+from analysis.ledger.markdown import difference, energy_notes, evaluation_hours, untimed_notes
 from analysis.report import sections
 from analysis.report.charts import charts
 from davinci.planning.identity import human_tokens
@@ -49,6 +49,8 @@ def page(found: Findings, card: Card | None = None) -> str:
         arms=list(sections.arms(found)),
         epochs=sections.epochs(found.sweep),
         energy=energy_notes,
+        untimed=untimed_notes,
+        evaluation_hours=evaluation_hours,
         difference=difference,
     )
 

@@ -129,7 +129,7 @@ def _run(found: Findings, run: PlannedRun, owners: dict[str, int], lacking: set[
                 "stage": node.stage_name,
                 "begin": node.begin,
                 "end": node.end,
-                "seconds": spent.seconds if spent else 0.0,
+                "seconds": spent.seconds + spent.evaluation if spent else 0.0,
                 "attempts": spent.attempts if spent else 0,
                 "spikes": len(sweep.spikes.get(name, ())),
                 "digest": str(sweep.done.get(name, {}).get("weights_digest", "")),

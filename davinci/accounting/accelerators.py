@@ -36,29 +36,31 @@ PEAK_FLOPS = {
     "tpu_v6e": 9.18e14,
 }
 
-# Watts of one accelerator at full load: thermal design power of the form factor above, from the makers' data sheets,
-# except where named. A Grace Hopper or TPU host is not in it unless said; TPUs without published power are left out.
+ASSUMED = "assumed"
+
+# Watts of one accelerator at full load, and where that is from: the thermal design power of the form factor above. What
+# was not looked up is assumed. Hosts are not in it unless said; TPUs without published power are left out.
 WATTS = {
-    "cpu_core": 10.0,  # nominal, no data sheet: a core's share of a server processor and its memory
-    "v100": 300.0,
-    "a10": 150.0,
-    "a30": 165.0,
-    "a40": 300.0,
-    "a100": 400.0,
-    "l4": 72.0,
-    "l40s": 350.0,
-    "rtx3090": 350.0,
-    "rtx4090": 450.0,
-    "h100": 700.0,
-    "h100_pcie": 350.0,
-    "h200": 700.0,
-    "gh200": 1000.0,  # the whole superchip
-    "b200": 1000.0,
-    "gb200": 1200.0,
-    "mi250x": 560.0,
-    "mi300x": 750.0,
-    "mi325x": 1000.0,
-    "tpu_v4": 192.0,  # the highest measured; arXiv 2304.01433, table 4
+    "cpu_core": (10.0, f"{ASSUMED}, nominal: a core's share of a server processor and its memory"),
+    "v100": (300.0, ASSUMED),
+    "a10": (150.0, ASSUMED),
+    "a30": (165.0, ASSUMED),
+    "a40": (300.0, "NVIDIA A40 product brief PB-09976-001"),
+    "a100": (400.0, "NVIDIA A100 data sheet, SXM4"),
+    "l4": (72.0, "NVIDIA L4 data sheet"),
+    "l40s": (350.0, "NVIDIA L40S data sheet"),
+    "rtx3090": (350.0, ASSUMED),
+    "rtx4090": (450.0, ASSUMED),
+    "h100": (700.0, "NVIDIA H100 data sheet, SXM5"),
+    "h100_pcie": (350.0, "NVIDIA H100 data sheet, PCIe"),
+    "h200": (700.0, "NVIDIA H200 data sheet, SXM"),
+    "gh200": (1000.0, "NVIDIA GH200 data sheet, the whole superchip at its highest setting"),
+    "b200": (1000.0, "NVIDIA Blackwell architecture brief, HGX B200"),
+    "gb200": (1200.0, "NVIDIA Blackwell architecture brief, GB200, one GPU of two"),
+    "mi250x": (560.0, "AMD Instinct MI250X data sheet, peak"),
+    "mi300x": (750.0, "AMD Instinct MI300X data sheet, peak"),
+    "mi325x": (1000.0, ASSUMED),
+    "tpu_v4": (192.0, "the highest measured, arXiv 2304.01433, table 4"),
 }
 
 

@@ -10,9 +10,11 @@ def train_flops_per_token(model: Model, vocab_size: int, sequence_length: int) -
     """Forward and backward FLOPs a token, recomputation not counted.
 
     6 N + 12 L H Q T with N the parameters in matrix products, L layers, H heads, Q head dimension and T the sequence
-    length: PaLM (arXiv 2204.02311), appendix B. Attention is counted in full, the causal half not subtracted, as there.
+    length, or the window where that is shorter: PaLM (arXiv 2204.02311), appendix B. Attention is counted in full, the
+    causal half not subtracted, as there.
     """
-    attention = 12 * model.layers * model.attention_heads * model.head_dim * sequence_length
+    in_view = min(sequence_length, model.window.tokens or sequence_length)
+    attention = 12 * model.layers * model.attention_heads * model.head_dim * in_view
     return float(6 * matmul_parameters(model, vocab_size) + attention)
 
 

@@ -4,19 +4,47 @@ from __future__ import annotations
 
 from davinci.config import Model
 
+# Norms of a layer, by where they stand; and whether one follows the last layer.
+_NORMS = {"pre": 2, "post": 2, "sandwich": 4}
+# Vectors that a norm is trained with.
+_NORM_VECTORS = {"rmsnorm": 1, "layernorm": 2, "nonparametric": 0}
+
 
 def parameters(model: Model, vocab_size: int) -> int:
-    """Number of trainable parameters (Qwen2 layout: biases on q, k, v only; RMSNorm gains)."""
-    return matmul_parameters(model, vocab_size) + _embedding_only(model, vocab_size) + _vectors(model)
+    """Number of trainable parameters (biases on q, k, v only)."""
+    unused = model.layers * (_mlp(model) - _active_mlp(model))
+    return matmul_parameters(model, vocab_size) + unused + _embedding_only(model, vocab_size) + _vectors(model)
+
+
+def active_parameters(model: Model, vocab_size: int) -> int:
+    """Those of them that a token passes through: of the experts, the chosen and the shared ones."""
+    return parameters(model, vocab_size) - model.layers * (_mlp(model) - _active_mlp(model))
 
 
 def matmul_parameters(model: Model, vocab_size: int) -> int:
-    """Parameters that take part in a matrix product for every token, the unembedding included."""
+    """Parameters that take part in a matrix product for a token: of experts the active ones; and the unembedding."""
     queries = model.attention_heads * model.head_dim
-    keys = model.kv_heads * model.head_dim
+    keys = model.key_value_heads * model.head_dim
     attention = model.hidden_size * (2 * queries + 2 * keys)
-    mlp = 3 * model.hidden_size * model.mlp_intermediate_size
-    return model.layers * (attention + mlp) + model.hidden_size * vocab_size
+    return model.layers * (attention + _active_mlp(model)) + model.hidden_size * vocab_size
+
+
+def _mlp(model: Model) -> int:
+    """Of a layer: the perceptron, or all experts with their router."""
+    return _experts(model, model.experts.count)
+
+
+def _active_mlp(model: Model) -> int:
+    """Of a layer, what a token passes through."""
+    return _experts(model, model.experts.chosen)
+
+
+def _experts(model: Model, used: int) -> int:
+    matrices = 3 if model.mlp.is_gated else 2
+    if not model.experts.count:
+        return matrices * model.hidden_size * model.mlp_intermediate_size
+    width = (used + model.experts.shared) * model.expert_width
+    return matrices * model.hidden_size * width + model.hidden_size * model.experts.count
 
 
 def _embedding_only(model: Model, vocab_size: int) -> int:
@@ -25,6 +53,7 @@ def _embedding_only(model: Model, vocab_size: int) -> int:
 
 
 def _vectors(model: Model) -> int:
-    norms = (2 * model.layers + 1) * model.hidden_size
-    biases = (model.attention_heads + 2 * model.kv_heads) * model.head_dim if model.qkv_bias else 0
-    return norms + model.layers * biases
+    norms = _NORMS[model.placement.kind] * model.layers + (model.placement.kind != "post")
+    biases = (model.attention_heads + 2 * model.key_value_heads) * model.head_dim if model.qkv_bias else 0
+    of_heads = 2 * model.head_dim if model.qk_norm.kind == "rms" else 0
+    return norms * _NORM_VECTORS[model.norm.kind] * model.hidden_size + model.layers * (biases + of_heads)

@@ -31,5 +31,8 @@ def one_line(error: Exception) -> str:
     if isinstance(cause, OmegaConfBaseException) and "Recursive interpolation" in str(cause):
         place = f"{cause.full_key}: " if cause.full_key else ""
         return f"{place}a cyclic interpolation: a value that is computed from itself"
+    _, is_ours, ours = str(cause).partition("UserError raised while resolving interpolation: ")
+    if is_ours:
+        return ours.splitlines()[0]
     said = str(error).split("\nSet the environment variable", 1)[0]
     return " ".join(said.replace("object_type=dict", "").replace("full_key:", "at").split())

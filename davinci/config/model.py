@@ -6,11 +6,82 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat
+from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
+
+
+class Attention(Frozen):
+    """Who has keys and values: `grouped` as many heads as ``kv_heads`` says (GQA, arXiv 2305.13245), `multi_head` every
+    query head its own (MHA, arXiv 1706.03762), `multi_query` one for all (MQA, arXiv 1911.02150)."""
+
+    kind: Literal["grouped", "multi_head", "multi_query"] = "grouped"
+
+
+class QKNorm(Frozen):
+    """`rms`: RMSNorm over each head's queries and keys before they are turned (arXiv 2302.05442; Qwen3)."""
+
+    kind: Literal["none", "rms"] = "none"
+
+
+class Window(Frozen):
+    """A token attends to the last `tokens`, itself included (arXiv 2004.05150, 2310.06825); null: to all before it."""
+
+    tokens: Positive | None = None
+
+
+class Positions(Frozen):
+    """`rotary` is the share of a head's features that RoPE turns (arXiv 2104.09864; in part: arXiv 2204.06745); 0 turns
+    none (NoPE, arXiv 2305.19466)."""
+
+    rotary: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Norm(Frozen):
+    """`rmsnorm` (arXiv 1910.07467), `layernorm` with gain and bias (arXiv 1607.06450), `nonparametric` LayerNorm with
+    neither (OLMo, arXiv 2402.00838)."""
+
+    kind: Literal["rmsnorm", "layernorm", "nonparametric"] = "rmsnorm"
+
+
+class Placement(Frozen):
+    """Where norms stand: `pre` x + f(norm(x)) (arXiv 2002.04745), `post` norm(x + f(x)) (arXiv 1706.03762), `sandwich`
+    x + norm(f(norm(x))) (arXiv 2105.13290)."""
+
+    kind: Literal["pre", "post", "sandwich"] = "pre"
+
+
+class Mlp(Frozen):
+    """`swiglu` and `geglu` have a gate (arXiv 2002.05202); `relu2` (squared ReLU, arXiv 2109.08668) and `gelu` (arXiv
+    1606.08415) have none, and so a third fewer parameters at equal width."""
+
+    kind: Literal["swiglu", "geglu", "relu2", "gelu"] = "swiglu"
+
+    @property
+    def is_gated(self) -> bool:
+        return self.kind in ("swiglu", "geglu")
+
+
+class Experts(Frozen):
+    """A mixture of experts in the place of each perceptron; none where `count` is 0.
+
+    Attributes:
+        count: experts of a layer, of which each token goes through the `chosen` likeliest (arXiv 2401.04088).
+        shared: experts that every token goes through beside them (arXiv 2401.06066).
+        width: of one expert; null: ``mlp_intermediate_size`` over chosen and shared, so that as many parameters are
+            active as without experts.
+        renormalise: whether the weights of the chosen sum to 1.
+        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2).
+    """
+
+    count: NotNegative = 0
+    chosen: Positive = 2
+    shared: NotNegative = 0
+    width: Positive | None = None
+    renormalise: bool = True
+    balance: NotNegativeFloat = 0.01
 
 
 class Model(Frozen):
-    """A decoder's shape."""
+    """A decoder's shape, and its variants, one an object; at their defaults it is Qwen2's architecture."""
 
     name: str
     layers: Positive
@@ -27,14 +98,49 @@ class Model(Frozen):
     tie_embeddings: bool
     initializer_range: PositiveFloat
     precision: Literal["float32", "bfloat16"]
+    attention: Attention = Attention()
+    qk_norm: QKNorm = QKNorm()
+    window: Window = Window()
+    positions: Positions = Positions()
+    norm: Norm = Norm()
+    placement: Placement = Placement()
+    mlp: Mlp = Mlp()
+    experts: Experts = Experts()
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
         if self.attention_heads % self.kv_heads:
             raise ValueError(f"kv_heads {self.kv_heads} must divide attention_heads {self.attention_heads}")
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} must be even for RoPE")
+        turned = self.head_dim * self.positions.rotary
+        if turned % 2:
+            if self.positions.rotary == 1:
+                raise ValueError(f"head_dim {self.head_dim} must be even for RoPE")
+            raise ValueError(
+                f"positions.rotary {self.positions.rotary:g} of head_dim {self.head_dim} is {turned:g} features; RoPE "
+                "turns pairs, so an even number is needed"
+            )
+        if 0 < self.experts.count < self.experts.chosen:
+            raise ValueError(
+                f"experts.chosen {self.experts.chosen} is more than the {self.experts.count} experts there are; "
+                f"1 to {self.experts.count} are accepted"
+            )
         return self
+
+    @property
+    def expert_width(self) -> int:
+        """Width of one expert."""
+        active = self.experts.chosen + self.experts.shared
+        return self.experts.width or max(1, self.mlp_intermediate_size // active)
+
+    @property
+    def key_value_heads(self) -> int:
+        """Heads of keys and values there are."""
+        return {"grouped": self.kv_heads, "multi_head": self.attention_heads, "multi_query": 1}[self.attention.kind]
+
+    @property
+    def rotary_dim(self) -> int:
+        """Features of a head that RoPE turns."""
+        return round(self.head_dim * self.positions.rotary)
 
 
 class Optimizer(Frozen):

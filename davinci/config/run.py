@@ -18,7 +18,9 @@ from davinci.errors import nearest
 class Scale(Frozen):
     """A named size of everything: the dial the other groups interpolate from.
 
-    `tokens_per_trillion` is how many tokens stand for the paper's 1T, `sequences_per_1024` for its batch of 1,024.
+    `tokens_per_trillion` is how many tokens stand for the paper's 1T, `sequences_per_1024` for its batch of 1,024. Of a
+    scale that follows from a number of `parameters` (`accounting.ladder`), the dial, and the `tokens_per_parameter` or,
+    where they are given, the training `flops` that say its tokens.
     """
 
     name: str
@@ -27,6 +29,9 @@ class Scale(Frozen):
     sequence_length: Positive
     peak_lr: PositiveFloat
     final_lr: PositiveFloat
+    parameters: PositiveFloat | None = None
+    tokens_per_parameter: PositiveFloat | None = None
+    flops: PositiveFloat | None = None
 
 
 class Run(Frozen):

@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-HELDOUT_FRACTION = 0.03
-
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -17,6 +15,8 @@ class Document:
     `id` is unique in the source and does not depend on content order. Documents with one `split_key` are held out
     together: everything drawn from one file of an archive, or everything that asks one problem. `question` is the
     prefix of `text` that asks (empty where nothing is asked); `fields` go to ``heldout.jsonl`` beside the text.
+    `origin` says where it came from (file, line, url, licence, …): it stays with the document through a chain and is in
+    no shard.
     """
 
     id: str
@@ -24,13 +24,14 @@ class Document:
     text: str
     question: str = ""
     fields: Mapping[str, str | int] = field(default_factory=dict)
+    origin: Mapping[str, str | int] = field(default_factory=dict)
 
     def is_heldout(self, fraction: float) -> bool:
         """Whether this document belongs to the held-out split, of which `fraction` of all split keys are members."""
         return _place(self.split_key) < int(fraction * 2**64)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1 << 16)
 def _place(split_key: str) -> int:
     """Where a split key falls in range(2**64): decided by its name alone."""
     return int.from_bytes(hashlib.sha256(b"heldout\0" + split_key.encode()).digest()[:8], "big")

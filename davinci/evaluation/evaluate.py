@@ -7,6 +7,7 @@ The harness and the model are loaded only where that file is missing, and only b
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from davinci.config import Evaluation, Node
-from davinci.evaluation.item_records import read, write
+from davinci.evaluation.item_records import read, seconds_of, write
 from davinci.evaluation.settings import FEWSHOT_SEED, digest, settings_digest
 from davinci.evaluation.unfinished import Unfinished
 from davinci.store import Store
@@ -27,7 +28,8 @@ class Result:
 
     `score` is what lm-eval computed for `metric` (0 to 1); `frame` has a row an item, with the columns of
     `item_records.SCHEMA` but the benchmark. `truncated` items did not fit the context. `outcomes` counts how programs
-    that the model wrote ended (`sandbox.KINDS`); empty where it wrote none.
+    that the model wrote ended (`sandbox.KINDS`); empty where it wrote none. `seconds` is the wall time that it took
+    when it was made, 0 where another suite's results served; None where no file says.
     """
 
     benchmark: str
@@ -41,6 +43,7 @@ class Result:
     key: str
     frame: pd.DataFrame
     outcomes: dict[str, int]
+    seconds: float | None = None
 
 
 def items_file(store: Store, node: Node, key: str) -> Path:
@@ -123,12 +126,17 @@ def served(
         lacking = {name: one for name, one in evaluation.benchmarks.items() if name not in kept}
         scores = {name: score for name, (score, _) in kept.items()}
         frames = [items for _, items in kept.values()]
+        seconds = dict.fromkeys(kept, 0.0) | unfinished.seconds()
         if lacking:
             from davinci.evaluation import harness  # lm-eval and torch: two seconds that a served result need not pay
 
+            begun = time.perf_counter()
+
             def keep(name: str, score: float, items: pd.DataFrame) -> None:
+                nonlocal begun
+                begun, seconds[name] = (now := time.perf_counter()), now - begun
                 if len(evaluation.benchmarks) > 1:
-                    unfinished.keep(name, score, items)
+                    unfinished.keep(name, score, items, seconds[name])
                 between()
 
             made, items = harness.run(
@@ -144,11 +152,11 @@ def served(
         frame = pd.concat(frames, ignore_index=True)
         scores = {name: scores[name] for name in evaluation.benchmarks}
         frame = pd.concat([frame[frame["benchmark"] == name] for name in scores], ignore_index=True)
-        write(path, scores, frame, keys)
+        write(path, scores, frame, keys, seconds)
         unfinished.remove()
         found = scores, frame
     scores, frame = found
-    results = []
+    results, took = [], seconds_of(path)
     for name, benchmark in evaluation.benchmarks.items():
         rows = frame[frame["benchmark"] == name].drop(columns="benchmark").reset_index(drop=True)
         results.append(
@@ -164,6 +172,7 @@ def served(
                 key=key,
                 frame=rows,
                 outcomes={str(kind): int(times) for kind, times in rows["outcome"].value_counts().items()},
+                seconds=took.get(name),
             )
         )
     return results

@@ -16,7 +16,8 @@ outcome        string         how a program that the model wrote ended (`sandbox
 Capability and grade of an embedded item are in row `item` of its item file, ``tasks/<file>.jsonl`` of the pool.
 
 The file's metadata ``davinci.evaluation`` is JSON: the score of each benchmark in `scores`, its key where nothing else
-is evaluated in `keys`, and in `digest` what tells whether they are as written; the columns' pages have checksums.
+is evaluated in `keys`, the wall time it took in `seconds` (files of before lack it), and in `digest` what tells whether
+they are as written; the columns' pages have checksums.
 """
 
 from __future__ import annotations
@@ -145,10 +146,17 @@ def is_cut(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> bool:
     return False
 
 
-def write(path: Path, scores: dict[str, float], frame: pd.DataFrame, keys: Mapping[str, str] | None = None) -> None:
+def write(
+    path: Path,
+    scores: dict[str, float],
+    frame: pd.DataFrame,
+    keys: Mapping[str, str] | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> None:
     """Write the items and the score of each benchmark, atomically; `keys` as `unfinished` has them."""
     table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
     about = {"scores": scores, **({"keys": dict(keys)} if keys else {})}
+    about |= {"seconds": {name: round(took, 3) for name, took in seconds.items()}} if seconds else {}
     about["digest"] = _digest(about)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA: json.dumps(about).encode()})
     with atomic_file(path) as temporary:
@@ -156,16 +164,26 @@ def write(path: Path, scores: dict[str, float], frame: pd.DataFrame, keys: Mappi
 
 
 def _digest(about: Mapping[str, Any]) -> str:
-    """Of scores and keys; of the scores alone in files that have no keys."""
-    said = [about["scores"], about["keys"]] if about.get("keys") else about["scores"]
+    """Of scores, keys and seconds, as far as there are; of the scores alone in files that have nothing else."""
+    parts = [about["scores"], *(about[name] for name in ("keys", "seconds") if about.get(name))]
+    said = parts if len(parts) > 1 else parts[0]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def benchmark_keys(path: Path) -> dict[str, str]:
     """The keys that a file names, by benchmark; none where it cannot be read or names none."""
+    return _said(path, "keys")
+
+
+def seconds_of(path: Path) -> dict[str, float]:
+    """The wall time that a file's benchmarks took; none where it cannot be read or does not say."""
+    return _said(path, "seconds")
+
+
+def _said(path: Path, name: str) -> dict[str, Any]:
     try:
         about = json.loads(pq.read_schema(path).metadata[_METADATA])
-        return dict(about["keys"]) if about["digest"] == _digest(about) else {}
+        return dict(about[name]) if about["digest"] == _digest(about) else {}
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return {}
 

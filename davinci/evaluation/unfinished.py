@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from davinci.evaluation.item_records import benchmark_keys, read, write
+from davinci.evaluation.item_records import benchmark_keys, read, seconds_of, write
 
 # Name endings of what is kept until a suite is done.
 SUFFIX = ".benchmark"
@@ -46,9 +46,14 @@ class Unfinished:
                 there |= {name: (scores[name], frame[frame["benchmark"] == name]) for name in shared}
         return there
 
-    def keep(self, name: str, score: float, frame: pd.DataFrame) -> None:
-        """Keep a benchmark that is done."""
-        write(self._path(self._keys[name]), {name: score}, frame, {name: self._keys[name]})
+    def keep(self, name: str, score: float, frame: pd.DataFrame, seconds: float) -> None:
+        """Keep a benchmark that is done, and how long it took."""
+        write(self._path(self._keys[name]), {name: score}, frame, {name: self._keys[name]}, {name: seconds})
+
+    def seconds(self) -> dict[str, float]:
+        """How long each benchmark took that was done for this suite; one read from another suite's file took no time
+        here."""
+        return {name: took for key in self._keys.values() for name, took in seconds_of(self._path(key)).items()}
 
     def remove(self) -> None:
         """Remove what was kept, once the suite is written."""

@@ -61,6 +61,7 @@ def evaluate_state(
                 items_file=str(items_file(store, node, result.key).relative_to(store.node(node.id))),
                 suite=asked.demand.suite,
                 settings=asked.settings,
+                **({} if result.seconds is None else {"seconds": result.seconds}),
                 **({"truncated": result.truncated} if result.truncated else {}),
                 **({"outcomes": result.outcomes} if result.outcomes else {}),
             )

@@ -21,7 +21,7 @@ class KVCache:
 
     def __init__(self, model: Model, rows: int, capacity: int, device: torch.device | str = "cpu") -> None:
         # A head's tokens stand together: what a step attends to is then read in one piece.
-        shape = (rows, model.kv_heads, capacity, model.head_dim)
+        shape = (rows, model.key_value_heads, capacity, model.head_dim)
         dtype = getattr(torch, model.precision)
         # Zeros, not empty: a masked NaN would still poison the attention's weighted sum.
         self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(model.layers)]

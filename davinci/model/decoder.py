@@ -14,67 +14,42 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from davinci.config import Model
-from davinci.model.norm import RMSNorm
-from davinci.model.rotary import angles, rotate
-
-
-class Attention(nn.Module):
-    """Causal grouped-query attention (arXiv 2305.13245)."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.head_dim = model.head_dim
-        queries, keys = model.attention_heads * model.head_dim, model.kv_heads * model.head_dim
-        self.grouped = queries != keys
-        self.q_proj = nn.Linear(model.hidden_size, queries, bias=model.qkv_bias)
-        self.k_proj = nn.Linear(model.hidden_size, keys, bias=model.qkv_bias)
-        self.v_proj = nn.Linear(model.hidden_size, keys, bias=model.qkv_bias)
-        self.o_proj = nn.Linear(queries, model.hidden_size, bias=False)
-
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None) -> Tensor:
-        heads = (*x.shape[:2], -1, self.head_dim)
-        queries = rotate(self.q_proj(x).view(heads), cosines, sines)
-        keys = rotate(self.k_proj(x).view(heads), cosines, sines)
-        values = self.v_proj(x).view(heads)
-        mixed = functional.scaled_dot_product_attention(
-            queries.transpose(1, 2),
-            keys.transpose(1, 2),
-            values.transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-            enable_gqa=self.grouped,
-        )
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
-        return out
-
-
-class Perceptron(nn.Module):
-    """SwiGLU (arXiv 2002.05202)."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(model.hidden_size, model.mlp_intermediate_size, bias=False)
-        self.up_proj = nn.Linear(model.hidden_size, model.mlp_intermediate_size, bias=False)
-        self.down_proj = nn.Linear(model.mlp_intermediate_size, model.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
-        return out
+from davinci.model.attention import Attention, Scene, attended
+from davinci.model.experts import Experts
+from davinci.model.norm import make_norm
+from davinci.model.perceptron import Perceptron
+from davinci.model.rotary import angles
 
 
 class Block(nn.Module):
-    """One layer: attention and perceptron, each behind a norm and added to the residual stream."""
+    """One layer: what mixes tokens, then what mixes features, each with its norms, added to the residual stream.
+
+    Norms are named as in Qwen2 and, where a block has four, as in Gemma 2.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(model.hidden_size, model.norm_eps)
+        self.placement = model.placement.kind
+        if self.placement != "post":
+            self.input_layernorm = make_norm(model)
         self.self_attn = Attention(model)
-        self.post_attention_layernorm = RMSNorm(model.hidden_size, model.norm_eps)
-        self.mlp = Perceptron(model)
+        self.post_attention_layernorm = make_norm(model)
+        if self.placement == "sandwich":
+            self.pre_feedforward_layernorm = make_norm(model)
+        self.mlp = Experts(model) if model.experts.count else Perceptron(model)
+        if self.placement != "pre":
+            self.post_feedforward_layernorm = make_norm(model)
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cosines, sines, mask)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x: Tensor, scene: Scene) -> Tensor:
+        if self.placement == "pre":
+            x = x + self.self_attn(self.input_layernorm(x), scene)
+            out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        elif self.placement == "post":
+            x = self.post_attention_layernorm(x + self.self_attn(x, scene))
+            out = self.post_feedforward_layernorm(x + self.mlp(x))
+        else:
+            x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), scene))
+            out = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         return out
 
 
@@ -85,7 +60,8 @@ class Body(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab_size, model.hidden_size)
         self.layers = nn.ModuleList(Block(model) for _ in range(model.layers))
-        self.norm = RMSNorm(model.hidden_size, model.norm_eps)
+        # After a block with its norm behind it the stream is normalised already.
+        self.norm = nn.Identity() if model.placement.kind == "post" else make_norm(model)
 
 
 class Decoder(nn.Module):
@@ -110,7 +86,7 @@ class Decoder(nn.Module):
     def set_angles(self) -> None:
         """Tabulate the rotary angles: the one part of the decoder that is neither trained nor saved."""
         shape = self.config
-        cosines, sines = angles(shape.head_dim, shape.max_position_embeddings, shape.rope_theta)
+        cosines, sines = angles(shape.rotary_dim, shape.max_position_embeddings, shape.rope_theta)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
 
@@ -131,8 +107,8 @@ class Decoder(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         narrow = self.config.initializer_range / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                is_output = name.endswith(("o_proj.weight", "down_proj.weight"))
+            if parameter.ndim >= 2:
+                is_output = name.removesuffix(".weight").endswith(("o_proj", "down_proj"))
                 parameter.normal_(0.0, narrow if is_output else self.config.initializer_range, generator=generator)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
@@ -146,19 +122,22 @@ class Decoder(nn.Module):
         count, limit = tokens.shape[1], self.config.max_position_embeddings
         if count > limit:
             raise ValueError(f"{count} tokens do not fit in {limit} positions")
-        mask = None
-        if documents is not None:
-            mask = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
-        cosines, sines = self.cosines[:count].unsqueeze(-2), self.sines[:count].unsqueeze(-2)
+        mask = attended(count, self.config.window.tokens, documents, tokens.device)
+        scene = Scene(self.cosines[:count].unsqueeze(-2), self.sines[:count].unsqueeze(-2), mask, documents)
         mixed = self.config.precision == "bfloat16"
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=mixed):
             x = self.model.embed_tokens(tokens).float()  # also where FSDP gives the weights in bfloat16
             for block in self.model.layers:
-                x = block(x, cosines, sines, mask)
+                x = block(x, scene)
             out: Tensor = self.model.norm(x)
         if mixed:
             out = out.bfloat16()
         return out
+
+    @property
+    def experts(self) -> list[Experts]:
+        """The mixtures of experts, layer after layer."""
+        return [module for module in self.modules() if isinstance(module, Experts)]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores float32[..., V] of hidden states [..., H]."""

@@ -1,4 +1,4 @@
-"""RMSNorm (arXiv 1910.07467)."""
+"""Norms over the last dimension: RMSNorm (arXiv 1910.07467), LayerNorm (arXiv 1607.06450), with parameters or not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from davinci.config import Model
+
+
+def make_norm(model: Model) -> nn.Module:
+    """The norm of a model's residual stream."""
+    match model.norm.kind:
+        case "rmsnorm":
+            return RMSNorm(model.hidden_size, model.norm_eps)
+        case "layernorm":
+            return nn.LayerNorm(model.hidden_size, model.norm_eps)
+        case "nonparametric":
+            return nn.LayerNorm(model.hidden_size, model.norm_eps, elementwise_affine=False)
 
 
 class RMSNorm(nn.Module):

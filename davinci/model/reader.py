@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from davinci.model.attention import attended
 from davinci.model.cache import KVCache
 from davinci.model.decoder import Block, Decoder
-from davinci.model.rotary import rotate
+from davinci.model.perceptron import Perceptron
+from davinci.model.rotary import rotate_part
 from davinci.model.trees import Tree
 
 # Scores of which `likeliest` takes the highest at once.
@@ -55,17 +57,24 @@ class Reader:
         rows, count = tokens.shape
         limit = self.config.max_position_embeddings
         slots = mask = None
+        window = self.config.window.tokens
         places: Tensor | slice = slice(0, count)
         width = last = count
+        if cache is None and tree is None:
+            mask = attended(count, window, None, tokens.device)
         if cache is not None:
             slots = cache.positions(count)
             width = last = int(cache.lengths.max()) + count
             if width > cache.capacity:
                 raise ValueError(f"{width} tokens do not fit in {cache.capacity} positions")
             places = slots
-            mask = (slots[:, :, None] >= torch.arange(width, device=tokens.device))[:, None]
+            attended_to = torch.arange(width, device=tokens.device)
+            mask = slots[:, :, None] >= attended_to
+            if window is not None and tree is None:
+                mask &= slots[:, :, None] - attended_to < window
+            mask = mask[:, None]
         if tree is not None:
-            places, mask = tree
+            places, mask = tree if window is None else tree.within(window)
             last = int(places.max()) + 1
         if last > limit:
             raise ValueError(f"{last} tokens do not fit in {limit} positions")
@@ -93,12 +102,14 @@ class _Layer:
 
     def __init__(self, block: Block, number: int, dtype: torch.dtype) -> None:
         attention, perceptron = block.self_attn, block.mlp
-        self._number, self._dtype, self._head_dim = number, dtype, attention.head_dim
-        self._before_attention, self._before_perceptron = block.input_layernorm, block.post_attention_layernorm
+        self._block, self._number, self._dtype, self._head_dim = block, number, dtype, attention.head_dim
+        self._query_norm, self._key_norm = attention.q_norm, attention.k_norm
         self._qkv, self._bias = _together([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
-        self._gate_up, _ = _together([perceptron.gate_proj, perceptron.up_proj], dtype)
         self._out = attention.o_proj.weight.detach().to(dtype)
-        self._down = perceptron.down_proj.weight.detach().to(dtype)
+        if isinstance(perceptron, Perceptron):
+            self._up, _ = _together(perceptron.inputs, dtype)
+            self._parts, self._activated = len(perceptron.inputs), perceptron.activated
+            self._down = perceptron.down_proj.weight.detach().to(dtype)
         queries, keys = attention.q_proj.out_features, attention.k_proj.out_features
         self._heads = [queries // self._head_dim, keys // self._head_dim]
         self._grouped = queries != keys
@@ -114,10 +125,15 @@ class _Layer:
         width: int,
     ) -> Tensor:
         """What attention gives for x [B T, H], before its output projection."""
-        projected = functional.linear(self._before_attention(x).to(self._dtype), self._qkv, self._bias)
+        block = self._block
+        before = x if block.placement == "post" else block.input_layernorm(x)
+        projected = functional.linear(before.to(self._dtype), self._qkv, self._bias)
         heads = projected.view(rows, -1, sum(self._heads) + self._heads[1], self._head_dim)
         turned, values = heads.split([sum(self._heads), self._heads[1]], dim=2)
-        queries, keys = rotate(turned, *angles).split(self._heads, dim=2)
+        if self._query_norm is not None and self._key_norm is not None:
+            queries, keys = turned.split(self._heads, dim=2)
+            turned = torch.cat((self._query_norm(queries), self._key_norm(keys)), dim=2).to(self._dtype)
+        queries, keys = rotate_part(turned, *angles).split(self._heads, dim=2)
         if cache is not None and slots is not None:
             keys, values = cache.extend(self._number, keys, values, slots, width)
         else:
@@ -136,9 +152,24 @@ class _Layer:
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """The layer's output for tokens x [N, H] whose attention gave `mixed`."""
-        x = x + functional.linear(mixed, self._out)
-        gate, up = functional.linear(self._before_perceptron(x).to(self._dtype), self._gate_up).chunk(2, dim=-1)
-        return x + functional.linear(functional.silu(gate).mul_(up), self._down)
+        block = self._block
+        mixed = functional.linear(mixed, self._out)
+        if block.placement == "post":
+            x = block.post_attention_layernorm(x + mixed)
+            return cast(Tensor, block.post_feedforward_layernorm(x + self._fed(x)))
+        if block.placement == "sandwich":
+            x = x + block.post_attention_layernorm(mixed)
+            return x + block.post_feedforward_layernorm(self._fed(block.pre_feedforward_layernorm(x)))
+        x = x + mixed
+        return x + self._fed(block.post_attention_layernorm(x))
+
+    def _fed(self, x: Tensor) -> Tensor:
+        """What the perceptron gives for x [N, H]."""
+        if not isinstance(self._block.mlp, Perceptron):
+            with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
+                return cast(Tensor, self._block.mlp(x))
+        parts = functional.linear(x.to(self._dtype), self._up).chunk(self._parts, dim=-1)
+        return functional.linear(self._activated(list(parts)), self._down)
 
 
 def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

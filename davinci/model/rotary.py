@@ -28,6 +28,16 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return turned
 
 
+def rotate_part(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate the first features of x [..., D], as many as there are angles for; the others, or all, stay."""
+    turned = 2 * cosines.shape[-1]
+    if turned == x.shape[-1]:
+        return rotate(x, cosines, sines)
+    if turned == 0:
+        return x
+    return torch.cat((rotate(x[..., :turned], cosines, sines), x[..., turned:]), dim=-1)
+
+
 class _Rotate(torch.autograd.Function):
     """A rotation's gradient is the rotation back: nothing of x is kept, and no zero-filled slices are added up."""
 

@@ -37,6 +37,14 @@ class Tree(NamedTuple):
     def to(self, device: torch.device) -> Tree:
         return Tree(self.places.to(device), self.mask.to(device))
 
+    def within(self, window: int) -> Tree:
+        """The same where a token attends to the last `window` of its sequence, itself included."""
+        start = self.mask.shape[-1] - self.places.shape[1]
+        cached = torch.arange(start, device=self.places.device).expand(len(self.places), -1)
+        there = torch.cat((cached, self.places), dim=1)
+        near = self.places[:, :, None] - there[:, None, :] < window
+        return Tree(self.places, self.mask & near[:, None])
+
 
 @dataclass(frozen=True)
 class Row:

@@ -14,6 +14,7 @@ name                              of the record row
 ``probe/<capability>/<value>``    ``probe``: accuracy, margin, nats, items, chance
 ``eval/<benchmark>``              ``evaluation``: the score
 ``eval/<Domain> average``         the mean over the domain's benchmarks; ``eval/Overall average`` over all
+``eval_seconds/<benchmark>``      ``evaluation``: seconds
 ``eval_items/<benchmark>``        ``evaluation``: items; beside it ``eval_key/<benchmark>``, a string that names the
                                   per-item results
 ================================  =====================================================================================
@@ -127,6 +128,7 @@ def metrics(row: dict[str, Any], prefix: str = "eval") -> Values:
         case "evaluation":
             name = row["benchmark"]
             found = {f"{prefix}/{name}": row["score"], f"{prefix}_items/{name}": row.get("items")}
+            found |= {f"{prefix}_seconds/{name}": row.get("seconds")}
             if row.get("key"):
                 return _numbers(found) | {f"{prefix}_key/{name}": str(row["key"])}
         case _:

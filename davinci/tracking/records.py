@@ -11,9 +11,10 @@ Every row has ``kind``, ``attempt``, ``tokens`` (since initialisation), ``step``
 - ``probe``, a row a capability: capability, suite (key of the set of items), items, chance, accuracy, margin (nats,
   right choice above the best wrong one), nats (of the right choice), capabilities (rows of the pass), items_per_second.
 - ``evaluation``, a row a benchmark: benchmark, domain, protocol, metric, score (0 to 1), items, chance, key,
-  items_file, truncated (items that did not fit the context) and outcomes (how programs the model wrote ended), where
-  there are any, suite (`config.Evaluation.key` of the suite that asked), settings (digest of what a score depends on
-  beside the weights).
+  items_file, seconds (wall time it took, loading the model in the first; 0 where another suite's results served; older
+  rows lack it), truncated (items that did not fit the context) and outcomes (how programs the model wrote ended),
+  where there are any, suite (`config.Evaluation.key` of the suite that asked), settings (digest of what a score
+  depends on beside the weights).
 
 A node has one writer at a time (the holder of its lock). A killed writer leaves at most one torn line behind; a
 replayed step appends a second row with a higher attempt. Readers skip the first and let the last attempt win.

@@ -34,7 +34,7 @@ STUCK_SECONDS = 60.0
 # threads must not change at once.
 artifact_made = threading.Lock()
 
-_HIDDEN = ("record/*", "eval_items/*", "eval_key/*")
+_HIDDEN = ("record/*", "eval_items/*", "eval_seconds/*", "eval_key/*")
 
 
 class Unreachable(UserError):

@@ -57,6 +57,22 @@ def _norm(tensor: Tensor) -> Tensor:
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
+@torch.no_grad()
+def routing(model: Decoder) -> dict[str, float]:
+    """Of a mixture of experts, over its layers and the last tokens that went through on this rank: ``router/load_max``,
+    the share of choices on the busiest expert as a multiple of an even share; ``router/balance``, the load-balancing
+    loss (1: even); ``router/unused``, the share of experts that no token chose. Empty without experts.
+    """
+    if not model.experts:
+        return {}
+    loads = torch.stack([one.load for one in model.experts]).double()
+    return {
+        "router/load_max": float(loads.amax(dim=1).mean()) * loads.shape[1],
+        "router/balance": float(torch.stack([one.auxiliary for one in model.experts]).mean()),
+        "router/unused": float((loads == 0).double().mean()),
+    }
+
+
 def utilisation(node: Node, tokens_per_second: float, device: torch.device, world: int) -> dict[str, float]:
     """``mfu``: model FLOP/s over the accelerators' dense bfloat16 peak (PaLM, arXiv 2204.02311, appendix B).
 

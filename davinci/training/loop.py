@@ -25,7 +25,7 @@ from davinci.training import checkpoints as saved
 from davinci.training import heldout, numerics, positions
 from davinci.training.adaptive import Adaptation, Benchmark
 from davinci.training.distributed import ALONE, Ranks, require_rows
-from davinci.training.instruments import Speed, update_ratios, utilisation
+from davinci.training.instruments import Speed, routing, update_ratios, utilisation
 from davinci.training.placement import Placed, place
 from davinci.training.positions import Position
 from davinci.training.reading import Reading
@@ -290,7 +290,7 @@ class _Training:
         decoder = self._placed.decoder
         moved = {} if self._is_skipped else update_ratios(decoder, self._placed.adamw)
         busy = utilisation(self._node, speed, decoder.unembedding.device, self._ranks.world)
-        return moved | busy | self._reading.epochs(step + 1)
+        return moved | routing(decoder) | busy | self._reading.epochs(step + 1)
 
     def _record(self, kind: str, values: Mapping[str, Any], of: _Step | None = None) -> None:
         """Write a row: of the present, or of the moment after the step `of`."""

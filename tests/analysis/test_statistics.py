@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from analysis.pooling import pooling_efficiency
 from analysis.statistics import (
     Estimate,
     Sample,
@@ -14,7 +15,6 @@ from analysis.statistics import (
     contributions,
     estimate,
     holm,
-    pooling_efficiency,
     quantile,
 )
 

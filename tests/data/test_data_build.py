@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from davinci.data.embedded import Licence
 from small_pool import make_recipe
 from tokenizers import Tokenizer
 
 from davinci.config import Pool, parse
 from davinci.data import archives, build, embedded
 from davinci.data.cards import measured_level, read_card
-from davinci.data.embedded import Licence
 from davinci.errors import UserError
 from davinci.store import Store, file_digest
 
@@ -56,7 +56,7 @@ def test_interrupted_build_keeps_finished_sources(tmp_path, monkeypatch):
     def fails_at_sums(folder, *rest):
         if folder.name == "sums@L5":
             raise KeyboardInterrupt
-        real(folder, *rest)
+        return real(folder, *rest)
 
     monkeypatch.setattr(writing, "write_variant", fails_at_sums)
     with pytest.raises(KeyboardInterrupt):

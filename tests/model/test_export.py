@@ -11,8 +11,11 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from davinci.config import Model
+from davinci.config.parsing import parse
+from davinci.errors import UserError
 from davinci.model.decoder import Decoder
-from davinci.model.export import QWEN2_SPLIT, export
+from davinci.model.export import export
+from davinci.model.layouts import QWEN2_SPLIT
 
 TEXTS = [
     "for part in parts:\n    if part in 12:\n        x = 345\n",
@@ -26,7 +29,7 @@ def shape(**changes: Any) -> Model:
         "mlp_intermediate_size": 40, "vocab_size": 300, "max_position_embeddings": 48, "rope_theta": 5000.0,
         "norm_eps": 1e-5, "qkv_bias": True, "tie_embeddings": True, "initializer_range": 0.3, "precision": "float32",
     }  # fmt: skip
-    return Model(**values | changes)
+    return parse(Model, values | changes)
 
 
 def tokenizer(of_qwen2: bool = False) -> Tokenizer:
@@ -52,6 +55,33 @@ CASES = {
     "biases, Qwen2's tokenizer": (shape(), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
     "no biases": (shape(qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
     "untied": (shape(tie_embeddings=False), tokenizer(), "SeedOssForCausalLM"),
+    "QK-norm, a window": (
+        shape(qkv_bias=False, qk_norm={"kind": "rms"}, window={"tokens": 9}),
+        tokenizer(of_qwen2=True),
+        "Qwen3ForCausalLM",
+    ),
+    "biases, a window": (shape(window={"tokens": 9}), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
+    "a window": (shape(qkv_bias=False, window={"tokens": 9}), tokenizer(), "MistralForCausalLM"),
+    "MQA, GeGLU": (
+        shape(qkv_bias=False, attention={"kind": "multi_query"}, mlp={"kind": "geglu"}),
+        tokenizer(),
+        "LlamaForCausalLM",
+    ),
+    "no positions": (shape(qkv_bias=False, positions={"rotary": 0.0}), tokenizer(), "SmolLM3ForCausalLM"),
+    "ReLU squared": (shape(qkv_bias=False, mlp={"kind": "relu2"}), tokenizer(), "ArceeForCausalLM"),
+    "GELU": (shape(qkv_bias=False, mlp={"kind": "gelu"}), tokenizer(), "ArceeForCausalLM"),
+    "LayerNorm, partial RoPE, ReLU squared": (
+        shape(qkv_bias=False, mlp={"kind": "relu2"}, norm={"kind": "layernorm"}, positions={"rotary": 0.5}),
+        tokenizer(),
+        "NemotronForCausalLM",
+    ),
+    "LayerNorm, partial RoPE": (
+        shape(norm={"kind": "layernorm"}, positions={"rotary": 0.5}, hidden_size=32),
+        tokenizer(),
+        "StableLmForCausalLM",
+    ),
+    "nonparametric": (shape(qkv_bias=False, norm={"kind": "nonparametric"}), tokenizer(), "OlmoForCausalLM"),
+    "experts": (shape(qkv_bias=False, experts={"count": 4}), tokenizer(), "MixtralForCausalLM"),
     "wide heads": (shape(head_dim=12, qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
 }
 
@@ -81,3 +111,24 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
         tokens = torch.tensor([ids[:48]])
         with torch.no_grad():
             torch.testing.assert_close(theirs(tokens).logits, decoder(tokens), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"placement": {"kind": "post"}}, "SeedOssForCausalLM comes nearest and lacks post-norm"),
+        (
+            {"experts": {"count": 4}, "norm": {"kind": "layernorm"}},
+            "SeedOssForCausalLM comes nearest and lacks experts, layernorm",
+        ),
+        ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "lacks QK-norm"),
+    ],
+    ids=str,
+)
+def test_what_transformers_does_not_have_is_one_line_and_writes_nothing(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    model = shape(**changes)
+    with pytest.raises(UserError) as error:
+        export(tmp_path / "out", Decoder(model, 300).state_dict(), model, 300, tokenizer())
+    assert message in str(error.value) and not (tmp_path / "out").exists()

@@ -1,0 +1,65 @@
+"""``export``: a checkpoint as a folder that transformers loads."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from davinci.commands.names import RunName, find_run
+from davinci.commands.output import print_json
+from davinci.commands.states import chosen
+from davinci.config import Node
+from davinci.errors import UserError
+from davinci.planning.identity import human_tokens
+from davinci.planning.plan import State, load_plan
+from davinci.store import Store, read_json
+
+
+def run(options: argparse.Namespace, store: Store) -> int:
+    folder = Path(options.folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is there already; name a folder that is new or empty")
+    name = find_run(store, options.run)
+    state, node = _state(name, options, store)
+    architecture = _written(state, node, options.weights, folder, store)
+    found = {"run": name.id, "tokens": state.tokens, "architecture": architecture, "folder": str(folder)}
+    if options.json:
+        print_json(found)
+    else:
+        print(f"{name.id} at {human_tokens(state.tokens)} tokens as {architecture}: {folder}")
+    return 0
+
+
+def _state(name: RunName, options: argparse.Namespace, store: Store) -> tuple[State, Node]:
+    plan = load_plan(store, name.sweep)
+    planned = next((one for one in plan.runs if one.id == name.id), None)
+    if planned is None:
+        raise UserError(f"run {name.id} is no longer in the plan of {name.sweep}")
+    states = chosen(plan, planned, store, options.checkpoint, options.weights)
+    if len(states) != 1:
+        there = ", ".join(str(one.tokens) for one in states)
+        raise UserError(f"--checkpoint {options.checkpoint}: one is exported at a time; there are {there}")
+    return states[0], plan.nodes[states[0].node]
+
+
+def _written(state: State, node: Node, weights: str, folder: Path, store: Store) -> str:
+    """Write the folder in one step; the class of transformers that reads it."""
+    from tokenizers import Tokenizer
+
+    from davinci.model.export import export
+    from davinci.model.weights import AVERAGE, WEIGHTS, load_model
+
+    checkpoint = store.checkpoint(state.node, state.tokens)
+    decoder = load_model(checkpoint, node.model, node.vocab_size, AVERAGE if weights == "average" else WEIGHTS)
+    tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        export(temporary, dict(decoder.named_parameters()), node.model, node.vocab_size, tokenizer, node.end_of_text)
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return str(read_json(folder / "config.json")["architectures"][0])

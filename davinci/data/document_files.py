@@ -1,0 +1,83 @@
+"""Documents between steps: Parquet files of a part each, read and written a batch at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from davinci.data.documents import Document
+from davinci.store import atomic_file
+
+_BATCH_BYTES = 16 << 20
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split_key", pa.string()),
+        ("text", pa.large_string()),
+        ("question", pa.string()),
+        ("fields", pa.string()),  # JSON
+        ("origin", pa.string()),  # JSON
+    ]
+)
+
+
+class PartWriter:
+    """Writes a part a batch at a time, in one step: the file is there once `write_part` has ended well."""
+
+    def __init__(self, file: pq.ParquetWriter) -> None:
+        self._file = file
+        self._rows: list[dict[str, str]] = []
+        self._size = 0
+
+    def add(self, one: Document) -> None:
+        """Write a document."""
+        self._rows.append(_row(one))
+        self._size += len(one.text)
+        if self._size >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        self._file.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+        self._rows, self._size = [], 0
+
+
+@contextmanager
+def write_part(path: Path) -> Iterator[PartWriter]:
+    """A writer of a part; after an error no file is left."""
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as file:
+        writer = PartWriter(file)
+        yield writer
+        writer.flush()
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Write a part in one step. Memory holds one batch."""
+    with write_part(path) as writer:
+        for one in documents:
+            writer.add(one)
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The documents of a part, in order. Memory holds one batch as it was written."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            columns = [column.to_pylist() for column in file.read_row_group(group).columns]
+            for identity, key, text, question, fields, origin in zip(*columns, strict=True):
+                yield Document(identity, key, text, question, json.loads(fields), json.loads(origin))
+
+
+def _row(one: Document) -> dict[str, str]:
+    return {
+        "id": one.id,
+        "split_key": one.split_key,
+        "text": one.text,
+        "question": one.question,
+        "fields": json.dumps(dict(one.fields), sort_keys=True),
+        "origin": json.dumps(dict(one.origin), sort_keys=True),
+    }

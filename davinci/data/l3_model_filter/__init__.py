@@ -1,0 +1,1 @@
+"""Darwin Level L3, filtering by a trained model."""

@@ -1,0 +1,229 @@
+"""Which class of transformers computes what a decoder computes, and how that class names things.
+
+Where several could, the plainest is taken. A combination of variants that no class has is refused, naming what stands
+in the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from davinci.config import Model
+from davinci.errors import UserError
+
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh", "relu2": "relu2", "gelu": "gelu_pytorch_tanh"}
+Weights = dict[str, Tensor]
+
+
+def _as_they_are(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    return dict(weights)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A class of transformers.
+
+    Attributes:
+        model_type, architecture: as ``config.json`` has them.
+        has: variants that it can express beside Qwen2's plain block without biases, by the names of `_variants`.
+        settings: what its configuration says beside the shape.
+        weights: a decoder's weights by this class's names.
+        splits_as_qwen2: transformers gives it Qwen2's own splitting of text, whatever tokenizer.json says.
+    """
+
+    model_type: str
+    architecture: str
+    has: frozenset[str]
+    settings: Callable[[Model], dict[str, Any]] = lambda model: {}
+    weights: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=_as_they_are)
+    splits_as_qwen2: bool = False
+
+
+def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
+    """The layout in which transformers computes the same from the same text.
+
+    Raises:
+        UserError: there is none for this combination of variants.
+    """
+    wanted = _variants(model)
+    is_qwen2s = splits_as_qwen2(tokenizer)
+    possible = [one for one in LAYOUTS if is_qwen2s or not one.splits_as_qwen2]
+    for layout in possible:
+        if wanted <= layout.has and _REQUIRED.get(layout.model_type, frozenset()) <= wanted:
+            return layout
+    nearest = min(possible, key=lambda one: len(wanted - one.has))
+    missing = ", ".join(sorted(wanted - nearest.has)) or "this tokenizer's splitting of text"
+    raise UserError(
+        f"model {model.name}: no class of transformers has {', '.join(sorted(wanted))} together; "
+        f"{nearest.architecture} comes nearest and lacks {missing}"
+    )
+
+
+def splits_as_qwen2(tokenizer: Tokenizer) -> bool:
+    """Whether text is normalised and split as transformers' Qwen2Tokenizer does (its `PRETOKENIZE_REGEX`)."""
+    written = json.loads(tokenizer.to_str())
+    steps = (written["pre_tokenizer"] or {}).get("pretokenizers", [])
+    patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
+    return (written["normalizer"] or {}).get("type") == "NFC" and patterns == [QWEN2_SPLIT]
+
+
+def _variants(model: Model) -> frozenset[str]:
+    """What of a model is not Qwen2's plain block without biases."""
+    found = {
+        "biases": model.qkv_bias,
+        "QK-norm": model.qk_norm.kind == "rms",
+        "a window": model.window.tokens is not None,
+        "no positions": model.rotary_dim == 0,
+        "partial RoPE": 0 < model.rotary_dim < model.head_dim,
+        model.norm.kind: model.norm.kind != "rmsnorm",
+        "nonparametric with an eps other than 1e-5": model.norm.kind == "nonparametric" and model.norm_eps != 1e-5,
+        f"{model.placement.kind}-norm": model.placement.kind != "pre",
+        "a perceptron without gate": not model.mlp.is_gated,
+        "experts": model.experts.count > 0,
+        "shared experts": model.experts.count > 0 and model.experts.shared > 0,
+        "weights of experts that do not sum to 1": model.experts.count > 0 and not model.experts.renormalise,
+        _FREE_HEADS: model.head_dim * model.attention_heads != model.hidden_size,
+    }
+    return frozenset(name for name, is_there in found.items() if is_there)
+
+
+def _window(model: Model) -> dict[str, Any]:
+    return {"sliding_window": model.window.tokens}
+
+
+def _qwen_window(model: Model) -> dict[str, Any]:
+    if model.window.tokens is None:
+        return {"use_sliding_window": False}
+    return {"use_sliding_window": True, "sliding_window": model.window.tokens, "max_window_layers": 0}
+
+
+def _no_biases(model: Model) -> dict[str, Any]:
+    return {"attention_bias": False, "mlp_bias": False}
+
+
+def _partial_rope(model: Model) -> dict[str, Any]:
+    factor = model.positions.rotary
+    return {
+        "partial_rotary_factor": factor,
+        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta, "partial_rotary_factor": factor},
+    }
+
+
+def _nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """Nemotron's norms keep their gain less 1."""
+    is_gain = ("norm.weight", "layernorm.weight")
+    return {name: one - 1 if name.endswith(is_gain) else one for name, one in weights.items()}
+
+
+def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """Mixtral's files have the experts one by one: w1 the gate, w3 what it is multiplied with, w2 the output."""
+    found: Weights = {}
+    for name, one in weights.items():
+        block, _, part = name.partition(".mlp.")
+        if part == "gate_up_proj":
+            for number, both in enumerate(one):
+                gate, up = both.chunk(2)
+                found[f"{block}.block_sparse_moe.experts.{number}.w1.weight"] = gate.contiguous()
+                found[f"{block}.block_sparse_moe.experts.{number}.w3.weight"] = up.contiguous()
+        elif part == "down_proj":
+            for number, down in enumerate(one):
+                found[f"{block}.block_sparse_moe.experts.{number}.w2.weight"] = down.contiguous()
+        elif part:
+            found[f"{block}.block_sparse_moe.{part}"] = one
+        else:
+            found[name] = one
+    return found
+
+
+_FREE_HEADS = "heads other than hidden_size / attention_heads wide"
+# Variants without which a class is not meant.
+_REQUIRED = {
+    "mistral": frozenset({"a window"}),
+    "qwen3": frozenset({"QK-norm"}),
+    "smollm3": frozenset({"no positions"}),
+    "arcee": frozenset({"a perceptron without gate"}),
+    "nemotron": frozenset({"layernorm", "a perceptron without gate"}),
+    "stablelm": frozenset({"layernorm"}),
+    "olmo": frozenset({"nonparametric"}),
+    "mixtral": frozenset({"experts"}),
+}
+LAYOUTS = (
+    Layout("llama", "LlamaForCausalLM", frozenset({_FREE_HEADS}), _no_biases),
+    Layout(
+        "qwen2",
+        "Qwen2ForCausalLM",
+        frozenset({_FREE_HEADS, "biases", "a window"}),
+        _qwen_window,
+        splits_as_qwen2=True,
+    ),
+    Layout(
+        "seed_oss",
+        "SeedOssForCausalLM",
+        frozenset({_FREE_HEADS, "biases"}),
+        lambda model: {
+            "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
+        },
+    ),
+    Layout("mistral", "MistralForCausalLM", frozenset({_FREE_HEADS, "a window"}), _window),
+    Layout(
+        "qwen3",
+        "Qwen3ForCausalLM",
+        frozenset({_FREE_HEADS, "QK-norm", "a window"}),
+        _qwen_window,
+        splits_as_qwen2=True,
+    ),
+    Layout(
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        frozenset({_FREE_HEADS, "no positions"}),
+        lambda model: {**_no_biases(model), "no_rope_layers": [0] * model.layers, "use_sliding_window": False},
+    ),
+    Layout("arcee", "ArceeForCausalLM", frozenset({_FREE_HEADS, "a perceptron without gate"}), _no_biases),
+    Layout(
+        "nemotron",
+        "NemotronForCausalLM",
+        frozenset({_FREE_HEADS, "layernorm", "a perceptron without gate", "partial RoPE"}),
+        lambda model: {**_no_biases(model), **_partial_rope(model), "norm_eps": model.norm_eps},
+        _nemotron,
+    ),
+    Layout(
+        "stablelm",
+        "StableLmForCausalLM",
+        frozenset({"layernorm", "biases", "partial RoPE"}),
+        lambda model: {
+            **_partial_rope(model), "layer_norm_eps": model.norm_eps, "use_qkv_bias": model.qkv_bias,
+            "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
+        },
+    ),
+    Layout(
+        "olmo",
+        "OlmoForCausalLM",
+        frozenset({_FREE_HEADS, "nonparametric"}),
+        lambda model: {"attention_bias": False, "clip_qkv": None},
+    ),
+    Layout(
+        "mixtral",
+        "MixtralForCausalLM",
+        frozenset({_FREE_HEADS, "experts", "a window"}),
+        lambda model: {
+            **_window(model), "num_local_experts": model.experts.count, "num_experts_per_tok": model.experts.chosen,
+            "intermediate_size": model.expert_width, "router_aux_loss_coef": model.experts.balance,
+            "output_router_logits": False, "router_jitter_noise": 0.0,
+        },
+        _mixtral,
+    ),
+)  # fmt: skip
+
+
+def hf_activation(model: Model) -> str:
+    """The perceptron's activation by transformers' name."""
+    return _ACTIVATIONS[model.mlp.kind]

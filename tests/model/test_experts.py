@@ -1,0 +1,89 @@
+"""Experts against a loop over tokens, and the loss that balances them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_variants import SHAPE, VOCAB, tokens_of
+
+from davinci.accounting.flops import train_flops_per_token
+from davinci.accounting.shapes import active_parameters, parameters
+from davinci.config import Model
+from davinci.config.parsing import parse
+from davinci.model.decoder import Decoder
+from davinci.model.experts import Experts
+from davinci.training.instruments import routing
+from davinci.training.step import Objective
+
+
+def model_of(**experts) -> Model:
+    return parse(Model, SHAPE | {"experts": {"count": 5, **experts}})
+
+
+def made(model: Model) -> Experts:
+    layer = Experts(model)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(0, 0.3, generator=generator)
+    return layer.double()
+
+
+@pytest.mark.parametrize("experts", [{}, {"chosen": 1}, {"renormalise": False, "shared": 2, "chosen": 3}], ids=str)
+def test_it_computes_what_a_loop_over_tokens_computes(experts):
+    model = model_of(**experts)
+    layer = made(model)
+    x = torch.randn(2, 7, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    got = layer(x)
+    wanted = torch.zeros_like(x)
+    falls = np.zeros(5)
+    shares = []
+    for row, column in np.ndindex(2, 7):
+        token = x[row, column]
+        probabilities = (layer.gate.weight.float() @ token.float()).softmax(0)
+        chosen = probabilities.argsort(descending=True)[: model.experts.chosen]
+        weights = probabilities[chosen] / (probabilities[chosen].sum() if model.experts.renormalise else 1)
+        for weight, one in zip(weights, chosen, strict=True):
+            gate, up = (layer.gate_up_proj[one] @ token).chunk(2)
+            wanted[row, column] += weight.double() * (layer.down_proj[one] @ (gate * gate.sigmoid() * up))
+            falls[one] += 1 / (14 * model.experts.chosen)
+        if layer.shared_experts is not None:
+            wanted[row, column] += layer.shared_experts(token)
+        shares.append(probabilities.detach().numpy())
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
+    assert float(layer.auxiliary.detach()) == pytest.approx(5 * float(falls @ np.mean(shares, axis=0)), rel=1e-5)
+
+
+def test_gradients_are_those_of_differences():
+    """Of a smooth point: no choice changes within the step."""
+    layer = made(parse(Model, SHAPE | {"experts": {"count": 3}, "hidden_size": 4, "mlp_intermediate_size": 6}))
+    x = torch.randn(1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    inside = (layer.gate_up_proj, layer.down_proj)
+    assert torch.autograd.gradcheck(lambda x, *_: layer(x).sum(), (x, *inside), eps=1e-5, atol=1e-3, rtol=1e-2)
+
+
+def test_the_balance_is_trained_on_and_shown():
+    model = parse(Model, SHAPE | {"experts": {"count": 5, "balance": 0.5}})
+    decoder = Decoder(model, VOCAB)
+    decoder.initialise(1)
+    tokens, share = tokens_of(2, 9), torch.full((2, 8), 1 / 16)
+    total, losses = Objective(decoder)(tokens, share)
+    balance = float(torch.stack([one.auxiliary for one in decoder.experts]).mean().detach())
+    assert float(total.detach()) == pytest.approx(float(losses.mean()) + 0.5 * balance, rel=1e-5)
+    total.backward()
+    assert all(one.gate.weight.grad.abs().sum() > 0 for one in decoder.experts)
+    shown = routing(decoder)
+    assert shown["router/balance"] == pytest.approx(balance) and 1 <= shown["router/load_max"] <= 5
+    assert routing(Decoder(parse(Model, SHAPE), VOCAB)) == {}
+
+
+def test_only_the_active_parameters_cost():
+    """Two of eight experts of half the width each: as dear as one perceptron, but for the router."""
+    dense, sparse = parse(Model, SHAPE), parse(Model, SHAPE | {"experts": {"count": 8}})
+    router = 3 * 24 * 8
+    assert active_parameters(dense, VOCAB) == parameters(dense, VOCAB)
+    assert active_parameters(sparse, VOCAB) == parameters(dense, VOCAB) + router
+    assert parameters(sparse, VOCAB) == parameters(dense, VOCAB) + router + 3 * 6 * 3 * 24 * 20
+    more = train_flops_per_token(sparse, VOCAB, 48) - train_flops_per_token(dense, VOCAB, 48)
+    assert more == 6 * router
