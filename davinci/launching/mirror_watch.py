@@ -26,6 +26,8 @@ REST, LONGEST_REST = 20.0, 600.0
 # Slurm does not answer.
 QUEUE_PERIOD = 30.0
 IDLE, IDLE_UNANSWERED = 60.0, 3600.0
+# How long a mirror that is to stop may take to say goodbye to W&B: nothing is lost where it does not.
+STOP_SECONDS = 15.0
 
 
 class End(Protocol):
@@ -73,7 +75,11 @@ class Seen:
         return self.is_stopped
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._stop.set()
+        if not self._stop.is_set():
+            self._stop.set()
+            hard = threading.Timer(STOP_SECONDS, os._exit, [STOPPED])
+            hard.daemon = True
+            hard.start()
 
     def _is_over(self) -> bool:
         are_trained = all((self._store.node(node) / "done.json").is_file() for node in self._plan.nodes)

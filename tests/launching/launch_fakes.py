@@ -224,6 +224,7 @@ def evaluate(
             chance=one.chance,
             truncated=0,
             outcomes={},
+            seconds=None,
             key=key,
         )
         for name, one in evaluation.benchmarks.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -85,3 +86,40 @@ def test_rows_arrive_while_jobs_train_and_once_though_the_mirror_is_stopped_and_
     assert {run.exit_code for run in server.runs.values()} == {0}
     log = (store.jobs("fake") / "wandb.log").read_text()
     assert "Traceback" not in log and log.endswith("1 of 1 runs are finished and mirrored\n")
+
+
+def test_training_does_not_wait_for_a_mirror_that_hangs_and_a_launch_replaces_it(
+    store: Store, control: Path, until: Until, server: Server
+) -> None:
+    server.hanging = True
+    plan = launch_fakes.make_plan(arms=1, seeds=1, mode="online", cluster=SLURM | {"max_parallel": 1})
+    (control / "b-s0.120.awaits-stop").touch()
+    assert submit(plan, store) == 0
+    (chain,), first = jobs(store).values(), mirror_job(store)
+    until(lambda: state(first) == "RUNNING")
+    assert submit(plan, store) == 0
+    second = mirror_job(store)
+    until(lambda: state(first) == "CANCELLED")
+    (control / "b-s0.120.awaits-stop").unlink()
+    until(lambda: state(chain) == "COMPLETED")
+    assert is_done(store) and not server.runs
+    assert second != first and state(second) in ("PENDING", "RUNNING", "COMPLETING")
+    subprocess.run(["scancel", second], check=True)
+
+
+def test_where_slurm_takes_no_mirror_the_launch_says_how_to_have_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = tmp_path / "tools" / "sbatch"
+    tool.parent.mkdir()
+    tool.write_text(
+        f'#!/bin/sh\ngrep -q "job-name=fake/wandb" "$@" || exec {shutil.which("sbatch")} "$@"\n'
+        "echo 'sbatch: error: no job without an accelerator here' >&2\nexit 1\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    plan = launch_fakes.make_plan(arms=1, seeds=1, mode="online", cluster=SLURM)
+    assert submit(plan, store) == 0
+    assert f"python -m davinci sync fake --watch --store {store.root}" in capsys.readouterr().out
+    wait_for(store)
+    assert is_done(store)
