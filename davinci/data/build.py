@@ -179,9 +179,7 @@ class _Build:
             self._report.line(f"tokenizer of {self._pool.vocab_size:,} tokens trained ({self._report.since})")
             card = card_of(path, END_OF_TEXT, where)
         else:
-            card = bring(
-                self._pool.tokenizer, self._folder, self._store.archives, self._file.root, self._report.line, where
-            )
+            card = bring(self._pool.tokenizer, self._folder, self._places, self._report.line, where)
         if card.vocab_size > self._pool.vocab_size:
             raise UserError(
                 f"{self._file.path}: vocab_size: {self._pool.vocab_size} is smaller than the {card.vocab_size} of "

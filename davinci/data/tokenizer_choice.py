@@ -21,9 +21,7 @@ QWEN2 = "qwen2"
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<end_of_text>", "[SEP]")
 
 
-def bring(
-    choice: str, folder: Path, archives: Path, root: Path, log: Callable[[str], None], where: str
-) -> TokenizerCard:
+def bring(choice: str, folder: Path, places: Places, log: Callable[[str], None], where: str) -> TokenizerCard:
     """Write the pool's ``tokenizer.json`` and return its card.
 
     Args:
@@ -105,3 +103,8 @@ def _stated_end(folder: Path) -> str | None:
     said: Any = read_json(path).get("eos_token") if path.is_file() else None
     found = said.get("content") if isinstance(said, dict) else said
     return None if found is None else str(found)
+
+
+def size_at(path: Path, where: str) -> int:
+    """The vocabulary of a tokenizer's file or folder."""
+    return size_of(read_tokenizer(_found(str(path), path.parent, where)[0]))
