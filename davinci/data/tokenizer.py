@@ -50,6 +50,7 @@ class Encoder:
                 f"{card.digest[:12]}; put that one back, or build the pool again"
             )
         self._tokenizer = read_tokenizer(self.path)
+        self._tokenizer.encode_special_tokens = True  # written in a text, the name of a mark is text
         self.dtype = np.dtype(token_dtype(card.vocab_size))
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
