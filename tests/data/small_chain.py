@@ -34,7 +34,9 @@ def places(folder: Path) -> Places:
     return Places(folder / "step", folder / "cache", folder / "archives", folder)
 
 
-def run_one(operation: DocumentOperation, some: Sequence[Document], folder: Path = Path()) -> tuple[list[Document], Tally]:
+def run_one(
+    operation: DocumentOperation, some: Sequence[Document], folder: Path = Path()
+) -> tuple[list[Document], Tally]:
     tally = Tally()
     return list(operation.run(iter(some), tally, Places(folder, folder, folder, folder))), tally
 

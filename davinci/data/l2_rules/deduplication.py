@@ -21,21 +21,23 @@ _HASH = 16  # bytes of SHA-256: among 10^12 texts two share it with probability 
 Hashes = npt.NDArray[np.bytes_]
 
 
-class Deduplication(CorpusOperation):
-    """Of documents that are the same the first stays: sources in order of name, documents in order of source.
-
-    `prepare` writes the ids of those that go with `write_dropped`.
-    """
+class AcrossDocuments(CorpusOperation):
+    """What comes first stays: sources in order of name, documents in order of source."""
 
     level: ClassVar[Level] = "L2"
-    reason: ClassVar[str]
 
     across: Literal["source", "pool"] = "source"
-    """Whether a document that another source of the pool has goes too."""
+    """Whether what another source of the pool has goes too."""
 
     @property
     def pool_wide(self) -> bool:  # type: ignore[override]  # a constant of other operations
         return self.across == "pool"
+
+
+class Deduplication(AcrossDocuments):
+    """Of documents that are the same the first stays. `prepare` writes who goes with `write_dropped`."""
+
+    reason: ClassVar[str]
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places, source: str) -> Iterator[Document]:
         dropped = set(np.load(_file(places, source), mmap_mode="r").tolist())

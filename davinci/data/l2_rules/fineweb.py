@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import regex
-
 from davinci.config.base import NotNegative, NotNegativeFloat
 from davinci.data.documents import Document
 from davinci.data.l2_rules.document_rule import DocumentRule, Share
@@ -14,7 +12,7 @@ from davinci.data.operations import operation
 
 @operation("fineweb_quality")
 class FineWebQuality(DocumentRule):
-    """Defaults: the paper's, but for short lines and line breaks, which are datatrove's (the paper gives 0.67 alone)."""
+    """Defaults: the paper's; the length of a short line and the share of line breaks are datatrove's."""
 
     min_punctuated_lines: Share = 0.12
     max_short_lines: Share = 0.67

@@ -2,8 +2,8 @@
 
 What the paper leaves open is decided as datatrove decides it, with which FineWeb was made, so that the same documents
 go: punctuation marks are words, but do not count towards a document's length or its mean word length; a line or
-paragraph is a duplicate from its second time on; repeated n-grams are looked for from left to right, and the search goes
-on behind each one found.
+paragraph is a duplicate from its second time on; repeated n-grams are looked for from left to right, and the search
+goes on behind each one found.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import regex
+from pydantic import Field
 
-from davinci.config.base import NotNegative, NotNegativeFloat
+from davinci.config.base import NotNegative, NotNegativeFloat, Positive
 from davinci.data.documents import Document
 from davinci.data.l2_rules.document_rule import DocumentRule, Share
 from davinci.data.l2_rules.words import SIGNS, words_of
@@ -99,9 +100,9 @@ class GopherRepetition(DocumentRule):
     max_duplicate_paragraphs: Share = 0.3
     max_duplicate_line_characters: Share = 0.2
     max_duplicate_paragraph_characters: Share = 0.2
-    max_top_ngram: dict[NotNegative, Share] = {2: 0.2, 3: 0.18, 4: 0.16}
+    max_top_ngram: dict[Positive, Share] = Field(default={2: 0.2, 3: 0.18, 4: 0.16})
     """Characters of the commonest n-gram, all its times together, by n."""
-    max_duplicate_ngrams: dict[NotNegative, Share] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+    max_duplicate_ngrams: dict[Positive, Share] = Field(default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10})
     """Characters of all n-grams that stood before, by n."""
 
     def reason(self, document: Document) -> str | None:

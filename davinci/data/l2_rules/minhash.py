@@ -7,7 +7,6 @@ Texts, n-grams and hash functions are those of datatrove (and, but for the words
 from __future__ import annotations
 
 import functools
-import re
 import unicodedata
 
 import numpy as np
@@ -24,7 +23,6 @@ _BITS = np.uint64(61)
 _SEED = 1
 _BLOCK = 512  # n-grams at a time: what is computed of them stays in the processor's cache
 _NUMBER = regex.compile(r"\p{Nd}+(?:[.,،٫⎖⎗⎘]\p{Nd}+)?")
-_SPACE = re.compile(r"\s+")
 _BLANKS = str.maketrans(SIGNS, " " * len(SIGNS))
 _MARK = regex.compile(r"\p{Mn}+")
 
@@ -35,7 +33,7 @@ def signature(text: str, n: int, hashes: int) -> Integers | None:
     if len(words) < n:
         return None
     grams = map(" ".join, zip(*(words[first:] for first in range(n)), strict=False))
-    hashed = np.fromiter(map(xxhash.xxh64_intdigest, grams), np.uint64, len(words) - n + 1)
+    hashed = np.fromiter(map(xxhash.xxh64_intdigest, map(str.encode, grams)), np.uint64, len(words) - n + 1)
     factors, terms = _functions(hashes)
     least = np.full(hashes, _PRIME)
     for begin in range(0, len(hashed), _BLOCK):
@@ -53,7 +51,7 @@ def signature(text: str, n: int, hashes: int) -> Integers | None:
 def simplified(text: str) -> str:
     """Lower case, numbers as 0, without punctuation, accents and repeated white space."""
     text = _NUMBER.sub("0", text.lower()).translate(_BLANKS)
-    text = _SPACE.sub(" ", text.strip())
+    text = " ".join(text.split())
     return text if text.isascii() else _MARK.sub("", unicodedata.normalize("NFD", text)).strip()
 
 

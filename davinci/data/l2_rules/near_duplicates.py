@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -22,8 +21,8 @@ from davinci.data.operations import Corpus, Places, operation
 from davinci.store import write_json
 
 Integers = npt.NDArray[np.int64]
-# Of one part: the hashes of ids, S16[documents]; the keys of their buckets, uint64[documents, bands], 0 without n-grams;
-# the lowest 16 bits of each hash, uint16[documents, bands x rows], nothing where they are not compared.
+# Of one part: the hashes of ids, S16[documents]; the keys of their buckets, uint64[documents, bands], 0 without
+# n-grams; the lowest 16 bits of each hash, uint16[documents, bands x rows], nothing where they are not compared.
 _Survey = tuple[Hashes, npt.NDArray[np.uint64], npt.NDArray[np.uint16]]
 
 
@@ -33,8 +32,8 @@ class NearDuplicates(Deduplication):
 
     A signature of `bands` x `rows` hashes is cut into bands; two documents of similarity s (Jaccard, of their n-grams
     of words) agree in a band with probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman, Ullman: Mining of Massive
-    Datasets, 3.4). The defaults are FineWeb's (arXiv 2406.17557, section 3.4): 14 x 8 over 5-grams, 0.77 at s = 0.75 and
-    0.92 at 0.8. Without a `threshold` such documents are the same; with one, those whose signatures agree in that share
+    Datasets, 3.4). The defaults are FineWeb's (arXiv 2406.17557, section 3.4): 14 x 8 over 5-grams, 0.77 at s = 0.75
+    and 0.92 at 0.8. Without a `threshold` such documents are the same; with one, those whose signatures agree in that share
     of hashes as well, which keeps apart most of those below it.
 
     Memory holds 16 + 8 `bands` bytes a document, and 2 `bands` x `rows` more with a threshold.
@@ -107,9 +106,13 @@ def _survey(operation: NearDuplicates, documents: Iterator[Document]) -> _Survey
     for one in documents:
         ids.append(hash_of(one.id))
         least = signature(one.text, operation.words, count)
-        bands = [] if least is None else least.reshape(operation.bands, operation.rows)
-        keys.append([xxhash.xxh64_intdigest(band.tobytes()) or 1 for band in bands] or [0] * operation.bands)
-        hashes.append(nothing if least is None else least.astype(np.uint16))
+        if least is None:
+            keys.append([0] * operation.bands)
+            hashes.append(nothing)
+        else:
+            bands = least.reshape(operation.bands, operation.rows)
+            keys.append([xxhash.xxh64_intdigest(band.tobytes()) or 1 for band in bands])
+            hashes.append(least.astype(np.uint16))
     compared = hashes if operation.threshold is not None else []
     return (
         as_hashes(ids),

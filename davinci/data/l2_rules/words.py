@@ -1,7 +1,7 @@
 """Words and sentences as the published rules count them.
 
-Gopher, FineWeb and C4 count words and sentences; datatrove, with which FineWeb was made, takes spaCy's English tokenizer
-and sentencizer. The same rules stand here, written for one thing only, counting: text falls apart at white space, and
+Gopher, FineWeb and C4 count words and sentences; datatrove, with which FineWeb was made, takes spaCy's English
+tokenizer and sentencizer. The same rules stand here, written for one thing only, counting: text falls apart at white space, and
 what a piece of text becomes (punctuation off both ends, contractions, what stands between letters) is remembered, since
 most pieces have been seen before. Emoticons are no words of their own here; see docs/data_operations.md for how often
 words differ.
@@ -48,36 +48,41 @@ _ADDRESS = regex.compile(
 )
 
 
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 def _either(words: str) -> str:
     """An alternation of words, each as it is and with a capital."""
     return "|".join(f"{word}|{word.title()}" for word in words.split())
 
 
+_PERSONS = "i you we they who what when where why how there these those"
 _CONTRACTIONS = [
     regex.compile(pattern)
     for pattern in (
         rf"({_either('ca could do does did had may might must need ought sha should wo would')})(n['’]?t)(['’]?ve)?",
         rf"({_either('ai are is was were have has dare')})(n['’]?t)",
         r"([iI])(['’]?m)(a)?",
-        rf"({_either('i you he she it we they who what when where why how there that this these those')})(['’]?(?:ll|d))(['’]?ve)?",
-        rf"({_either('i you we they who what when where why how there these those')})(['’]?ve)",
-        rf"({_either('you we they who what when where why how there these those')})(['’]?re)",
+        rf"({_either(f'he she it that this {_PERSONS}')})(['’]?(?:ll|d))(['’]?ve)?",
+        rf"({_either(_PERSONS)})(['’]?ve)",
+        rf"({_either(_PERSONS)})(['’]?re)",
         rf"({_either('he she it who what when where why how there that this')})(['’]?s)",
         rf"({_either('could might must should would')})(['’]?ve)",
         r"(1[0-2]|[1-9])([ap]m|[ap]\.m\.)",
         rf"({_either('can')})(not)|({_either('gon')})(na)|({_either('got')})(ta)|({_either('let')})(['’]s)|([cC]['’]m)(on)|(y['’]?)(all)",
     )
 ]
-_NOT_CONTRACTED = frozenset("Ill ill Its its Hell hell Shell shell Shed shed were Were Well well".split())
-_ABBREVIATIONS = frozenset(
-    (
-        "Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul. Jun. Kan. Kans. Ky. "
-        "La. Mar. Mass. Mich. Minn. Miss. Mt. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. S.C. Sep. "
-        "Sept. Tenn. Va. Wash. Wis. 'd a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. i.e. I.e. I.E. Inc. Jr. "
-        "Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. p.m. Ph.D. Prof. Rep. Rev. Sen. St. vs. v.s. "
-        "and/or w/o ma'am Ma'am o'clock O'clock o’clock C++ 'em 'll 'nuff 'S 's ‘S ‘s 're 'Cause 'cause 'cos 'Cos 'coz 'Coz "
-        "'cuz 'Cuz 'bout lovin' havin' doin' goin' nothin' somethin' ol' ''"
-    ).split()
+_NOT_CONTRACTED = _set("Ill ill Its its Hell hell Shell shell Shed shed were Were Well well")
+_ABBREVIATIONS = _set(
+    """
+    Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. Jul. Jun. Kan. Kans.
+    Ky. La. Mar. Mass. Mich. Minn. Miss. Mt. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. S.C.
+    Sep. Sept. Tenn. Va. Wash. Wis. 'd a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. i.e. I.e. I.E.
+    Inc. Jr. Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. p.m. Ph.D. Prof. Rep. Rev. Sen. St. vs. v.s. and/or w/o ma'am Ma'am
+    o'clock O'clock o’clock C++ 'em 'll 'nuff 'S 's ‘S ‘s 're 'Cause 'cause 'cos 'Cos 'coz 'Coz 'cuz 'Cuz 'bout lovin'
+    havin' doin' goin' nothin' somethin' ol' ''
+    """
 ) | {f"{letter}." for letter in "abcdefghijklmnopqrstuvwxyzäöü"}
 
 _EMOTICON = regex.compile(
@@ -151,7 +156,9 @@ def _split(piece: str) -> tuple[str, ...]:
         if suffix:
             after.append(piece[end:])
         piece = piece[begin:end]
-    middle: tuple[str, ...] = (_whole(piece) or ((piece,) if _ADDRESS.fullmatch(piece) else _between(piece))) if piece else ()
+    middle: tuple[str, ...] = (
+        (_whole(piece) or ((piece,) if _ADDRESS.fullmatch(piece) else _between(piece))) if piece else ()
+    )
     return _joined([*before, *middle, *reversed(after)])
 
 
@@ -161,7 +168,11 @@ def _joined(words: list[str]) -> tuple[str, ...]:
     while at < len(words) - 1:
         for length in (3, 2):
             whole = "".join(words[at : at + length])
-            if at + length <= len(words) and len(whole) <= 4 and (_EMOTICON.fullmatch(whole) or whole in _ABBREVIATIONS):
+            if (
+                at + length <= len(words)
+                and len(whole) <= 4
+                and (_EMOTICON.fullmatch(whole) or whole in _ABBREVIATIONS)
+            ):
                 words[at : at + length] = [whole]
                 break
         at += 1
