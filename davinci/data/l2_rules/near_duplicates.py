@@ -33,8 +33,8 @@ class NearDuplicates(Deduplication):
     A signature of `bands` x `rows` hashes is cut into bands; two documents of similarity s (Jaccard, of their n-grams
     of words) agree in a band with probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman, Ullman: Mining of Massive
     Datasets, 3.4). The defaults are FineWeb's (arXiv 2406.17557, section 3.4): 14 x 8 over 5-grams, 0.77 at s = 0.75
-    and 0.92 at 0.8. Without a `threshold` such documents are the same; with one, those whose signatures agree in that share
-    of hashes as well, which keeps apart most of those below it.
+    and 0.92 at 0.8. Without a `threshold` such documents are the same; with one, those whose signatures agree in that
+    share of hashes as well, which keeps apart most of those below it.
 
     Memory holds 16 + 8 `bands` bytes a document, and 2 `bands` x `rows` more with a threshold.
     """

@@ -1,10 +1,9 @@
 """Words and sentences as the published rules count them.
 
 Gopher, FineWeb and C4 count words and sentences; datatrove, with which FineWeb was made, takes spaCy's English
-tokenizer and sentencizer. The same rules stand here, written for one thing only, counting: text falls apart at white space, and
-what a piece of text becomes (punctuation off both ends, contractions, what stands between letters) is remembered, since
-most pieces have been seen before. Emoticons are no words of their own here; see docs/data_operations.md for how often
-words differ.
+tokenizer and sentencizer. The same rules stand here, written for one thing only, counting: text falls apart at white
+space, and what a piece of text becomes (punctuation off both ends, contractions, what stands between letters) is
+remembered, since most pieces have been seen before. docs/data_operations.md says how often words differ.
 """
 
 from __future__ import annotations
