@@ -20,7 +20,9 @@ from davinci.data.tally import Tally
 from davinci.errors import UserError
 
 Patterns = Annotated[
-    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda one: [one] if isinstance(one, str) else one)
+    tuple[str, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda one: (one,) if isinstance(one, str) else tuple(one) if isinstance(one, list) else one),
 ]
 
 
