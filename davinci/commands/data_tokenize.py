@@ -49,6 +49,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
 
 
 def _new_pool(options: argparse.Namespace) -> str:
+    name, source = _source_name(options), _source(options)
     if options.tokenizer is None:
         raise UserError(f"--tokenizer: pool {options.pool} is new; qwen2, PATH or train:SIZE say which it has")
     tokenizer, size = _tokenizer(options.tokenizer, options.pool)
@@ -56,7 +57,7 @@ def _new_pool(options: argparse.Namespace) -> str:
         "name": options.pool,
         "tokenizer": tokenizer,
         "vocab_size": size,
-        "sources": {_source_name(options): _source(options)},
+        "sources": {name: source},
     }
     return f"{_HEADER}.\n{_yaml(whole)}"
 

@@ -163,7 +163,17 @@ class _Build:
         if said.get("key") != self._tokenizer_key() or "card" not in said:
             return None
         card = parse(TokenizerCard, said["card"], where=lambda key: str(record))
-        return card if card.digest == file_digest(path) else None
+        if card.digest != file_digest(path):
+            return None
+        self._require_room(card)
+        return card
+
+    def _require_room(self, card: TokenizerCard) -> None:
+        if card.vocab_size > self._pool.vocab_size:
+            raise UserError(
+                f"{self._file.path}: vocab_size: {self._pool.vocab_size} is smaller than the {card.vocab_size} of "
+                f"tokenizer {self._pool.tokenizer}"
+            )
 
     def _tokenizer(self) -> TokenizerCard:
         """Train the tokenizer on the training documents of the level that is measured, or take the one named."""
@@ -180,11 +190,7 @@ class _Build:
             card = card_of(path, END_OF_TEXT, where)
         else:
             card = bring(self._pool.tokenizer, self._folder, self._places, self._report.line, where)
-        if card.vocab_size > self._pool.vocab_size:
-            raise UserError(
-                f"{self._file.path}: vocab_size: {self._pool.vocab_size} is smaller than the {card.vocab_size} of "
-                f"tokenizer {self._pool.tokenizer}"
-            )
+        self._require_room(card)
         write_json(self._folder / "tokenizer.recipe.json", {"key": self._tokenizer_key(), "card": card.model_dump()})
         return card
 

@@ -40,10 +40,11 @@ def bring(choice: str, folder: Path, places: Places, log: Callable[[str], None],
         write_qwen2(target, places.archives, log)
         return card_of(target, END_OF_TEXT, where)
     source, end = _found(choice, places.root, where)
+    card = card_of(source, end, where)  # before the pool's is replaced
     content = source.read_bytes()
     with atomic_file(target) as temporary:
         temporary.write_bytes(content)
-    return card_of(target, end, where)
+    return card.model_copy(update={"file": FILE})
 
 
 def key_of(choice: str, places: Places, where: str) -> str:
