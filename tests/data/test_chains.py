@@ -233,10 +233,9 @@ def test_the_documentations_pool_is_built(tmp_path):
     text = (REPOSITORY / "docs/data.md").read_text()
     example = text.partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "mine.yaml").write_text(example)
-    prose = "The people of the valley {} say that the river {} rises before it falls in the spring of the year."
-    body = [
-        {"body": " ".join(prose.format(one, other) for other in range(8)), "url": f"http://h/{one}"} for one in range(80)
-    ]
+    random = Random(0)
+    words = ["".join(random.choices("aeiourstlnmd", k=random.randint(2, 8))) for _ in range(300)]
+    body = [{"body": " ".join(random.choices(words, k=60)) + ".", "url": f"http://h/{one}"} for one in range(80)]
     write_rows(tmp_path / "corpus/a.jsonl", [*body, body[0]])
     store = Store(tmp_path / "store")
     build(read_pool(tmp_path / "mine.yaml"), store, lambda line: None, ONE)
