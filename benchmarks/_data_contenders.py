@@ -194,7 +194,7 @@ def their_near(options: dict[str, Any]) -> dict[str, Step]:
 
 
 def datasketch_near(options: dict[str, Any]) -> dict[str, Step]:
-    """datasketch as its documentation has it: an index of 128 hashes, asked before a document enters; words by blanks."""
+    """datasketch as its documentation has it: an index of 128 hashes, asked before a document enters."""
     from datasketch import MinHash, MinHashLSH
 
     def step(texts: Texts) -> tuple[Texts, dict[str, str]]:

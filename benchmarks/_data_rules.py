@@ -172,9 +172,7 @@ def _measured(answer: dict[str, Any], similarity: dict[str, float]) -> tuple[flo
 def _by_level(name: str, answer: dict[str, Any], similarity: dict[str, float]) -> None:
     kept = set(answer["kept"])
     shares = []
-    for low, high in zip(
-        (0, 0.55, 0.65, 0.725, 0.8, 0.875, 0.925), (0.55, 0.65, 0.725, 0.8, 0.875, 0.925, 1.01), strict=True
-    ):
+    for low, high in itertools.pairwise((0, 0.55, 0.65, 0.725, 0.8, 0.875, 0.925, 1.01)):
         some = [one for one, level in similarity.items() if low <= level < high]
         if some:
             mean = sum(similarity[one] for one in some) / len(some)
@@ -219,10 +217,9 @@ def page(text: str, seed: int) -> str:
         for block in text.strip("\n").split("\n\n")
     )
     return (
-        f"<!DOCTYPE html><html><head><title>Page {seed}</title><script>var page={seed};</script>"
-        f'<style>p{{margin:0}}</style></head><body><header><nav class="menu"><ul>{links}</ul></nav></header><main><article>{body}</article></main>'
-        f'<aside class="sidebar"><ul>{links}</ul></aside><footer><p>Copyright {2000 + seed % 25} All rights reserved</p>'
-        "</footer></body></html>"
+        f"<!DOCTYPE html><html><head><title>Page {seed}</title><script>var page={seed};</script></head>"
+        f'<body><header><nav class="menu"><ul>{links}</ul></nav></header><main><article>{body}</article></main>'
+        f'<aside class="sidebar"><ul>{links}</ul></aside><footer><p>Copyright {2000 + seed % 25}</p></footer></body>'
     )
 
 

@@ -231,7 +231,10 @@ def test_length() -> None:
 def test_personal_information_is_replaced_and_counted() -> None:
     # Test numbers and addresses that their issuers publish; keys put together here.
     card, key = "4111 1111 1111 1111", "AKIA" + "A1B2" * 4
-    text = f"Mail jane.doe+x@mail.example.com or call +44 20 7946 0958, (212) 555-0147; {card}; 8.8.8.8, 10.0.0.1; {key} v1.2.3.4567"
+    text = (
+        f"Mail jane.doe+x@mail.example.com or call +44 20 7946 0958, (212) 555-0147; {card}; 8.8.8.8, 10.0.0.1; "
+        f"{key} v1.2.3.4567"
+    )
     (one,), tally = run_one(PersonalInformation(), documents(text))
     assert one.text == "Mail <email> or call <phone>, <phone>; <card>; <ip>, 10.0.0.1; <key> v1.2.3.4567"
     assert tally.counted == {
