@@ -15,6 +15,7 @@ from davinci.store import Store
 EXAMPLES = """\
 examples:
   python -m davinci data build embedded           build the pool that carries its own text
+  python -m davinci data tokenize web/*.parquet --tokenizer qwen2 --pool mine   your own text as a pool
   python -m davinci status qa_ratio_stage2_2      arms x seeds: waiting, running, done, failed, blocked
   python -m davinci logs qa-30-s0 -f              follow what a run's jobs print
   python -m davinci cancel qa_ratio_stage2_2/QA-30%/0   stop one run; without /ARM/SEED the sweep
