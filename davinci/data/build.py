@@ -276,8 +276,8 @@ class _Build:
 
 
 def _write(task: list[tuple[Variant | TokenVariant, TokenizerCard, list[dict[str, Any]], str | None, int]]) -> None:
-    for one, tokenizer, steps, documents, workers in task:
-        one.write(tokenizer, steps, documents, workers)
+    for one, tokenizer, steps, documents, count in task:
+        one.write(tokenizer, steps, documents, count)
 
 
 def _measured(chain: Chain) -> Level:
