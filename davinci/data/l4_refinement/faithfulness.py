@@ -82,6 +82,8 @@ def names(text: str) -> Iterator[str]:
     """Capitalised words inside sentences, and identifiers."""
     for found in _IDENTIFIER.finditer(text):
         word = found[0]
+        if not word.strip("_"):
+            continue
         if "_" in word or "." in word or re.search(r"[a-z][A-Z]", word):
             yield from word.split(".") if "." in word else (word,)
         elif word[0].isupper() and len(word) > 1 and not _starts_sentence(text, found.start()):
