@@ -199,6 +199,20 @@ def _parser() -> argparse.ArgumentParser:
     data = parsers.add_parser("data", help="pools of text").add_subparsers(required=True, metavar="ACTION")
     build = _Commands(data).add("build", "build a pool: text, tokenizer, shards, benchmark items", module="data_build")
     build.add_argument("pool", metavar="POOL")
+    learn = _Commands(data).add(
+        "train-classifier",
+        "train a classifier of documents on labels, for the operation `classifier`",
+        "LABELS.jsonl has rows of text and label, with id where several are one document. Documents are split in three: "
+        "to train, to calibrate, and to report precision, recall, AUC and calibration error on.",
+        module="data_train_classifier",
+    )
+    learn.add_argument("labels", metavar="LABELS.jsonl")
+    learn.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the classifier goes")
+    learn.add_argument(
+        "--at-least", type=float, metavar="X", help="labels are numbers: those from X on are `high`, the others `low`"
+    )
+    learn.add_argument("--strength", type=float, default=10.0, help="inverse strength of the L2 penalty (default: 10)")
+    learn.add_argument("--json", action="store_true", help="the report as one JSON object")
 
     sync = commands.add(
         "sync",

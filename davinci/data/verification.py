@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -97,7 +98,7 @@ def equalities(text: str) -> Iterator[tuple[str, str]]:
     for line in re.split(r"\n|(?<=[\w)])[.;,](?=\s|$)", text):
         parts = [_side(part, place) for place, part in enumerate(line.split("="))]
         if len(parts) > 1 and not re.search(r"[<>!:=]=|=[=>]", line):
-            for left, right in zip(parts, parts[1:], strict=False):
+            for left, right in itertools.pairwise(parts):
                 if left[1] and right[0]:
                     yield left[1], right[0]
 

@@ -1,6 +1,6 @@
-"""A small OpenAI-compatible server on a folder that transformers saved: python tests/data/model_server.py FOLDER --port 8123.
+"""A small OpenAI-compatible server on a folder that transformers saved: model_server.py FOLDER --port 8123.
 
-One request at a time, on the processor: enough to try operations that ask a model with a real one, not to serve a crowd.
+One request at a time, on the processor: enough to try operations that ask a model with a real one, not to serve many.
 """
 
 import argparse
@@ -30,7 +30,11 @@ class Model:
         prompt = self.tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True, return_tensors="pt")
         prompt = prompt if self.torch.is_tensor(prompt) else prompt["input_ids"]
         limit, heat = int(body.get("max_tokens", 256)), float(body.get("temperature", 0))
-        how = {"do_sample": True, "temperature": heat, "top_p": float(body.get("top_p", 1))} if heat else {"do_sample": False}
+        how = (
+            {"do_sample": True, "temperature": heat, "top_p": float(body.get("top_p", 1))}
+            if heat
+            else {"do_sample": False}
+        )
         with self.lock, self.torch.no_grad():
             self.torch.manual_seed(int(body.get("seed", 0)))
             pad = self.tokenizer.eos_token_id

@@ -18,8 +18,8 @@ _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _QUOTED = re.compile(r'"([^"\n]{1,200})"|“([^”\n]{1,200})”|`([^`\n]{1,200})`|(?<!\w)\'([^\'\n]{1,200})\'(?!\w)')
-_SENTENCE_ENDS = frozenset(".!?:;\n•*-–—(\"“#")
-_COUNTED = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_SENTENCE_ENDS = frozenset('.!?:;\n•*-–—("“#')
+_COUNTED = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _VALUES = {word: str(value) for value, word in enumerate(_COUNTED)}
 
 NEW_NUMBERS, NEW_NAMES, NEW_QUOTES = "new numbers", "new names", "new quotations"

@@ -85,9 +85,7 @@ class CompletedByLlm(AsksModel):
         if self.verifier == "arithmetic":
             return arithmetic_fault(answer, self.least) or _wrong_end(answer)
         if self.verifier == "code":
-            return runs_as_written(
-                answer, setting="completed_by_llm.verifier", seconds=self.seconds, least=self.least
-            )
+            return runs_as_written(answer, setting="completed_by_llm.verifier", seconds=self.seconds, least=self.least)
         return None
 
 

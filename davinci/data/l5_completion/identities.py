@@ -11,7 +11,9 @@ from davinci.data.l5_completion.steps import decimal, worked_out
 from davinci.data.verification import NotArithmetic, node_value
 
 # Functions (and methods without arguments) that give what they take in another form.
-KEEP_THE_VALUE = frozenset(("apart", "cancel", "collect", "expand", "factor", "horner", "ratsimp", "simplify", "together"))
+KEEP_THE_VALUE = frozenset(
+    ("apart", "cancel", "collect", "expand", "factor", "horner", "ratsimp", "simplify", "together")
+)
 _POINTS = ((2, 3, 5, 7), (3, 5, 2, 11), (5, 2, 7, 3), (7, 11, 3, 2), (-3, 4, -2, 9))
 _ENOUGH = 3
 _SYMBOL = re.compile(r"[a-zA-Z]\d?")

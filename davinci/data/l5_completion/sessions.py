@@ -102,9 +102,7 @@ def _grounds(node: ast.AST, history: dict[str, list[int] | None]) -> list[int] |
     return sorted(found)
 
 
-def _follow(
-    statement: ast.stmt, place: int, history: dict[str, list[int] | None], simple: bool, gives: bool
-) -> None:
+def _follow(statement: ast.stmt, place: int, history: dict[str, list[int] | None], simple: bool, gives: bool) -> None:
     """Note what a statement does to the names in it; `gives` says that it has a result to show."""
     match statement:
         case ast.Import() | ast.ImportFrom():

@@ -1,1 +1,3 @@
 """Darwin Level L6, the paper's frontier: context from linked documents, as an example."""
+
+from davinci.data.l6_context import linked as linked

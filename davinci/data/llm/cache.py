@@ -7,6 +7,7 @@ crash is no answer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -68,8 +69,6 @@ class AnswerCache:
         with path.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n"):
-                    try:
+                    with contextlib.suppress(ValueError, KeyError, TypeError):  # written over: it is asked again
                         self._places[bytes.fromhex(json.loads(line)["key"])] = (path, place)
-                    except (ValueError, KeyError, TypeError):
-                        pass  # cut short, or written over: it is asked again
                 place += len(line)

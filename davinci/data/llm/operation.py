@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import os
 from abc import abstractmethod
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,6 +19,7 @@ from davinci.data.llm.cache import AnswerCache, key_of
 from davinci.data.llm.client import Answer, Client, ServerGone
 from davinci.data.llm.prompts import Prompt, read_prompt
 from davinci.data.operations import DocumentOperation, Places
+from davinci.data.ordered import in_order
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 
@@ -118,18 +118,10 @@ class AsksModel(DocumentOperation):
             first_wait=self.first_wait_s,
         )
         done = 0
-        waiting: deque[tuple[Document, Future[Asked]]] = deque()
-        pool = ThreadPoolExecutor(self.concurrency)
+        asked = in_order(lambda document: self._ask(document, prompt, client, cache), documents, self.concurrency)
         try:
-            for document in documents:
-                waiting.append((document, pool.submit(self._ask, document, prompt, client, cache)))
-                if len(waiting) >= 4 * self.concurrency:
-                    first, asked = waiting.popleft()
-                    yield from self._conclude(first, asked.result(), tally)
-                    done += 1
-            while waiting:
-                first, asked = waiting.popleft()
-                yield from self._conclude(first, asked.result(), tally)
+            for document, one in asked:
+                yield from self._conclude(document, one, tally)
                 done += 1
         except ServerGone as error:
             raise UserError(
@@ -139,7 +131,7 @@ class AsksModel(DocumentOperation):
         finally:
             tally.count("requests repeated", client.retries)
             client.close()
-            pool.shutdown(cancel_futures=True)
+            asked.close()
 
     def _ask(self, document: Document, prompt: Prompt, client: Client, cache: AnswerCache) -> Asked:
         """Ask until enough answers are accepted (in a thread of the pool)."""

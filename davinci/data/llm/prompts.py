@@ -77,7 +77,9 @@ def read_prompt(name: str) -> Prompt:
     path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = [one.stem for one in FOLDER.glob("*.yaml")]
-        raise UserError(f"no prompt {name!r}: a name of conf/prompts, or the path of a .yaml file" + nearest(name, known))
+        raise UserError(
+            f"no prompt {name!r}: a name of conf/prompts, or the path of a .yaml file" + nearest(name, known)
+        )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,0 +1,135 @@
+"""Contextual completion: what a document points to, quoted in front of it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+
+from davinci.config.base import Positive
+from davinci.data.documents import HELDOUT_FRACTION, Document
+from davinci.data.operations import Corpus, CorpusOperation, Places, operation
+from davinci.data.tally import Tally
+from davinci.store import read_json, write_json
+
+# What points to another document: a Markdown link, an address, a wiki link, a dotted name; and lists after "See also".
+_LINK = re.compile(r"\]\(([^)\s]+)\)|(https?://[^\s)>\]]+)|\[\[([^\]|]+)(?:\|[^\]]*)?\]\]|\b([A-Za-z_]\w*(?:\.\w+)+)\b")
+_SEE_ALSO = re.compile(r"See also:?\s+([\w.(), \n]+)", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z_][\w.]*")
+_SENTENCE_END = re.compile(r"[.!?:](?=\s|$)")
+
+
+@operation("linked_context")
+class LinkedContext(CorpusOperation):
+    """Puts an excerpt of each document that a document points to in front of it, under the same id.
+
+    A link is resolved inside the source: to the document with that id or address (``origin["url"]``), with that dotted
+    name behind the last colon of its id, or the only one whose name ends so. Excerpts are quoted as they stand, cut at
+    the end of a sentence. Held-out documents are quoted nowhere but in documents that are held out with them; that asks
+    for the same `heldout_fraction` as the source's.
+    """
+
+    level = "L6"
+
+    most: Positive = 2
+    """Documents quoted in one."""
+    excerpt: Positive = 400
+    """Characters of each, at most."""
+    heldout_fraction: float = Field(default=HELDOUT_FRACTION, ge=0, lt=1)
+
+    def prepare(self, corpus: Corpus, places: Places) -> None:
+        found = corpus.map(_pointed_to)
+        for source, parts in found.items():
+            wanted = frozenset().union(*parts)
+            excerpts = corpus.map(functools.partial(_excerpts, wanted=wanted, length=self.excerpt))[source]
+            rows = [row for part in excerpts for row in part]
+            names = Counter(name for row in rows for name in row["names"])
+            keys = {name: row["id"] for row in rows for name in row["names"] if names[name] == 1}
+            write_json(
+                _index(places.step, source),
+                {
+                    "keys": keys,
+                    "texts": {
+                        row["id"]: [row["key"], row["text"]] for row in rows if row["id"] in frozenset(keys.values())
+                    },
+                },
+            )
+
+    def run(self, documents: Iterator[Document], tally: Tally, places: Places, source: str) -> Iterator[Document]:
+        index = read_json(_index(places.step, source))
+        for document in documents:
+            quoted = [] if document.question else self._quoted(document, index, tally)
+            tally.count("documents with context" if quoted else "documents without links")
+            yield replace(document, text="\n\n".join([*quoted, document.text])) if quoted else document
+
+    def _quoted(self, document: Document, index: dict[str, dict[str, list[str]]], tally: Tally) -> list[str]:
+        chosen: dict[str, str] = {}
+        for link in _links(document.text):
+            target = str(index["keys"].get(link, ""))
+            if not target or target == document.id or target in chosen:
+                continue
+            key, text = index["texts"][target]
+            hidden = Document(target, key, "").is_heldout(self.heldout_fraction)
+            if hidden and key != document.split_key:
+                tally.count("links to held-out documents")
+                continue
+            chosen[target] = f"Context, {link}: “{text}”"
+            if len(chosen) == self.most:
+                break
+        tally.count("excerpts", len(chosen))
+        return list(chosen.values())
+
+
+def _index(step: Path, source: str) -> Path:
+    return step / f"{source}.links.json"
+
+
+def _links(text: str) -> list[str]:
+    """What a text points to, in order, each once."""
+    found = [next(group for group in match.groups() if group).rstrip(".,;:") for match in _LINK.finditer(text)]
+    for listed in _SEE_ALSO.findall(text):
+        found += _NAME.findall(listed)
+    return list(dict.fromkeys(one.rstrip(".") for one in found))
+
+
+def _pointed_to(documents: Iterator[Document]) -> set[str]:
+    return {link for document in documents for link in _links(document.text)}
+
+
+def _excerpts(documents: Iterator[Document], wanted: frozenset[str], length: int) -> list[dict[str, object]]:
+    """Of each document that is pointed to by one of its names: the names, id, split key and excerpt."""
+    rows = []
+    for document in documents:
+        names = sorted(_names(document) & wanted)
+        if names:
+            rows.append(
+                {
+                    "names": names,
+                    "id": document.id,
+                    "key": document.split_key,
+                    "text": _cut(document.text, length),
+                }
+            )
+    return rows
+
+
+def _names(document: Document) -> set[str]:
+    """Everything that points to a document."""
+    dotted = document.id.rpartition(":")[2]
+    ends = {dotted.split(".", cut)[-1] for cut in range(1, dotted.count(".") + 1)} if _NAME.fullmatch(dotted) else set()
+    url = str(document.origin.get("url", ""))
+    return {document.id, dotted, *ends, *([url] if url else [])}
+
+
+def _cut(text: str, length: int) -> str:
+    """The beginning of a text, on one line, to the end of a sentence where there is one."""
+    flat = " ".join(text.split())
+    if len(flat) <= length:
+        return flat
+    ends = [match.end() for match in _SENTENCE_END.finditer(flat[: length + 1]) if match.end() <= length]
+    return flat[: ends[-1]] if ends else flat[:length].rpartition(" ")[0] + " …"
