@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     learn = _Commands(data).add(
         "train-classifier",
         "train a classifier of documents on labels, for the operation `classifier`",
-        "LABELS.jsonl has rows of text and label, with id where several are one document. Documents are split in three: "
+        "LABELS.jsonl has rows of text and label, with id where several are one document. They are split in three: "
         "to train, to calibrate, and to report precision, recall, AUC and calibration error on.",
         module="data_train_classifier",
     )

@@ -6,8 +6,9 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -22,6 +23,16 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)|(https?://[^\s)>\]]+)|\[\[([^\]|]+)(?:\|[^\
 _SEE_ALSO = re.compile(r"See also:?\s+([\w.(), \n]+)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 _SENTENCE_END = re.compile(r"[.!?:](?=\s|$)")
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A document that is pointed to, by which of its names, and what is quoted of it."""
+
+    names: tuple[str, ...]
+    id: str
+    split_key: str
+    excerpt: str
 
 
 @operation("linked_context")
@@ -44,21 +55,14 @@ class LinkedContext(CorpusOperation):
 
     def prepare(self, corpus: Corpus, places: Places) -> None:
         found = corpus.map(_pointed_to)
-        for source, parts in found.items():
-            wanted = frozenset().union(*parts)
-            excerpts = corpus.map(functools.partial(_excerpts, wanted=wanted, length=self.excerpt))[source]
-            rows = [row for part in excerpts for row in part]
-            names = Counter(name for row in rows for name in row["names"])
-            keys = {name: row["id"] for row in rows for name in row["names"] if names[name] == 1}
-            write_json(
-                _index(places.step, source),
-                {
-                    "keys": keys,
-                    "texts": {
-                        row["id"]: [row["key"], row["text"]] for row in rows if row["id"] in frozenset(keys.values())
-                    },
-                },
-            )
+        wanted = frozenset(link for parts in found.values() for part in parts for link in part)
+        for source, parts in corpus.map(functools.partial(_targets, wanted=wanted, length=self.excerpt)).items():
+            targets = [target for part in parts for target in part]
+            times = Counter(name for target in targets for name in target.names)
+            links = {name: target.id for target in targets for name in target.names if times[name] == 1}
+            reached = frozenset(links.values())
+            texts = {target.id: [target.split_key, target.excerpt] for target in targets if target.id in reached}
+            write_json(_index(places.step, source), {"links": links, "texts": texts})
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places, source: str) -> Iterator[Document]:
         index = read_json(_index(places.step, source))
@@ -67,10 +71,10 @@ class LinkedContext(CorpusOperation):
             tally.count("documents with context" if quoted else "documents without links")
             yield replace(document, text="\n\n".join([*quoted, document.text])) if quoted else document
 
-    def _quoted(self, document: Document, index: dict[str, dict[str, list[str]]], tally: Tally) -> list[str]:
+    def _quoted(self, document: Document, index: dict[str, Any], tally: Tally) -> list[str]:
         chosen: dict[str, str] = {}
         for link in _links(document.text):
-            target = str(index["keys"].get(link, ""))
+            target = index["links"].get(link, "")
             if not target or target == document.id or target in chosen:
                 continue
             key, text = index["texts"][target]
@@ -101,21 +105,13 @@ def _pointed_to(documents: Iterator[Document]) -> set[str]:
     return {link for document in documents for link in _links(document.text)}
 
 
-def _excerpts(documents: Iterator[Document], wanted: frozenset[str], length: int) -> list[dict[str, object]]:
-    """Of each document that is pointed to by one of its names: the names, id, split key and excerpt."""
-    rows = []
-    for document in documents:
-        names = sorted(_names(document) & wanted)
-        if names:
-            rows.append(
-                {
-                    "names": names,
-                    "id": document.id,
-                    "key": document.split_key,
-                    "text": _cut(document.text, length),
-                }
-            )
-    return rows
+def _targets(documents: Iterator[Document], wanted: frozenset[str], length: int) -> list[_Target]:
+    """The documents that are pointed to."""
+    return [
+        _Target(tuple(names), document.id, document.split_key, _cut(document.text, length))
+        for document in documents
+        if (names := sorted(_names(document) & wanted))
+    ]
 
 
 def _names(document: Document) -> set[str]:
