@@ -33,6 +33,7 @@ from training import POOL, SHAPES, Shape, node_of
 from davinci.accounting.shapes import parameters
 from davinci.data.build import build
 from davinci.data.cards import PoolCard, read_card
+from davinci.data.pool_files import find_pool
 from davinci.evaluation.embedded import make_tasks
 from davinci.evaluation.suite import EMBEDDED_TASKS, task_config, task_files
 from davinci.model.export import export
@@ -192,7 +193,7 @@ def main() -> None:
     store = Store(given.store)
     card = read_card(store, POOL)
     if card is None:
-        build(POOL, store, print)
+        build(find_pool(POOL), store, print)
         card = read_card(store, POOL)
     assert card is not None
     make_tasks(store, POOL)

@@ -33,6 +33,7 @@ from planning import sweep_lines
 
 from davinci.data.build import build
 from davinci.data.cards import read_card
+from davinci.data.pool_files import find_pool
 from davinci.evaluation.embedded import make_tasks
 from davinci.launching.launch import write_jobs
 from davinci.launching.manifests import record
@@ -264,7 +265,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # What the launcher sets for its workers.
     store = Store(given.store)
     if read_card(store, POOL) is None:
-        build(POOL, store, print)
+        build(find_pool(POOL), store, print)
     make_tasks(store, POOL)
     pools = store.root / "pools"
     rows = []

@@ -31,6 +31,7 @@ from davinci.composition.conf import Conf
 from davinci.composition.expand import expand
 from davinci.data.build import build
 from davinci.data.cards import PoolCard, read_card
+from davinci.data.pool_files import find_pool
 from davinci.evaluation.embedded import make_tasks
 from davinci.planning.build import build_plans
 from davinci.planning.plan import Plan
@@ -127,7 +128,7 @@ def main() -> None:
     runs, large = 200 * seeds, 200 * many
     store = Store(given.store)
     if read_card(store, POOL) is None:
-        build(POOL, store, print)
+        build(find_pool(POOL), store, print)
     make_tasks(store, POOL)
     card = read_card(store, POOL)
     assert card is not None

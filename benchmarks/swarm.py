@@ -27,6 +27,7 @@ from rich.table import Table
 
 from davinci.data.build import build
 from davinci.data.cards import read_card
+from davinci.data.pool_files import find_pool
 from davinci.evaluation.embedded import make_tasks
 from davinci.store import Store, read_json
 
@@ -110,7 +111,7 @@ def main() -> None:
     given = parser.parse_args()
     pool = Store(given.store)
     if read_card(pool, POOL) is None:
-        build(POOL, pool, print)
+        build(find_pool(POOL), pool, print)
     make_tasks(pool, POOL)
     with tempfile.TemporaryDirectory(prefix="davinci-swarm-") as temporary:
         folder = (given.folder or Path(temporary)).absolute()

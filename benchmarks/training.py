@@ -35,6 +35,7 @@ from davinci.config import Model, Node, parse
 from davinci.data.batches import Batches
 from davinci.data.build import build
 from davinci.data.cards import PoolCard, read_card
+from davinci.data.pool_files import find_pool
 from davinci.model.decoder import Decoder
 from davinci.store import Store
 
@@ -260,7 +261,7 @@ def main() -> None:
     store = Store(given.store)
     card = read_card(store, POOL)
     if card is None:
-        build(POOL, store, print)
+        build(find_pool(POOL), store, print)
         card = read_card(store, POOL)
     assert card is not None
     here = Path(sys.executable)

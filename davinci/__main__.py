@@ -198,7 +198,23 @@ def _parser() -> argparse.ArgumentParser:
 
     data = parsers.add_parser("data", help="pools of text").add_subparsers(required=True, metavar="ACTION")
     build = _Commands(data).add("build", "build a pool: text, tokenizer, shards, benchmark items", module="data_build")
-    build.add_argument("pool", metavar="POOL")
+    build.add_argument("pool", metavar="POOL", help="a file of conf/pool, or the path of one")
+    build.add_argument(
+        "--depth",
+        action="append",
+        default=[],
+        choices=[f"l{level}" for level in range(10)],
+        metavar="l0..l9",
+        help="only the sources at that Darwin Level; may be given several times",
+    )
+    build.add_argument(
+        "--source", action="append", default=[], metavar="NAME", help="only that source; may be given several times"
+    )
+    build.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    build.add_argument("--strict", action="store_true", help="stop at the first thing that cannot be read")
+    build.add_argument(
+        "--config-dir", action="append", default=[], metavar="DIR", help="look for pool/POOL.yaml there too"
+    )
     learn = _Commands(data).add(
         "train-classifier",
         "train a classifier of documents on labels, for the operation `classifier`",

@@ -2,7 +2,9 @@
 
 STORE/
   archives/                     package archives the embedded pool is built from
-  pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/
+  pools/<pool>/                 card.json, tokenizer.json, <source>@<depth>/, tasks/,
+                                build/ (documents between the steps of a chain, and what steps decided)
+  cache/                        what operations keep by content: answers of models
   nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/,
                                 realised.json (what an adaptive stage came to)
   external/<name>-<digest>/     another's model as evaluated: model.json, records.jsonl, evaluations/
@@ -59,6 +61,10 @@ class Store:
     @property
     def archives(self) -> Path:
         return self.root / "archives"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
 
     def pool(self, name: str) -> Path:
         return self.root / "pools" / checked_name(name, "pool")

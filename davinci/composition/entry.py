@@ -158,19 +158,23 @@ class _Apply:
             more = ", …" if len(missing) > 3 else ""
             raise UserError(
                 f"pool {self._first.pool.name}: {len(missing)} sources are not on this machine "
-                f"({', '.join(missing[:3])}{more}): the plan can be read (plan_only=true) but not launched"
+                f"({', '.join(missing[:3])}{more}): the plan can be read (plan_only=true) but not launched; a pool "
+                f"whose file says how it is made is built by: python -m davinci data build {self._first.pool.name}"
             )
 
     def _build_pools(self) -> bool:
-        """Make the pools this project can make itself, and their benchmarks; whether one was made."""
-        from davinci.data.build import BUILDERS, build
+        """Make this program's own small pools, and their benchmarks; whether one was made."""
+        from davinci.data.build import build
+        from davinci.data.pool_files import own_small_pool
         from davinci.evaluation.embedded import make_tasks
 
         made = False
-        for name in sorted({arm.config.pool.name for sweep in self._expanded.sweeps for arm in sweep.arms}):
-            if name in BUILDERS:
+        pools = {arm.config.pool.name: arm.config.pool for sweep in self._expanded.sweeps for arm in sweep.arms}
+        for name, pool in sorted(pools.items()):
+            file = own_small_pool(pool)
+            if file is not None:
                 if read_card(self._store, name) is None:
-                    build(name, self._store, print)
+                    build(file, self._store, print)
                     made = True
                 make_tasks(self._store, name)
         return made

@@ -14,7 +14,7 @@ from davinci.config.model import Model, Optimizer
 from davinci.config.node import Node, SourceUse
 from davinci.config.parsing import parse
 from davinci.config.placement import Cluster, Execution, Tracking
-from davinci.config.pool import PROPORTION_TOLERANCE, Depth, Level, Mixture, Pool, Source
+from davinci.config.pool import PROPORTION_TOLERANCE, Depth, Level, Licence, Mixture, Pool, Source
 from davinci.config.run import Run, Scale
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "LearningRate",
     "LearningRatePiece",
     "Level",
+    "Licence",
     "Mixture",
     "MixtureStep",
     "Model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -13,8 +13,19 @@ Level = Literal["L0", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9"]
 PROPORTION_TOLERANCE = 1e-9
 
 
+class Licence(Frozen):
+    """Of a source: SPDX identifier, what else a reader should know, and its files (relative to the pool's file)."""
+
+    spdx: str
+    note: str = ""
+    files: tuple[str, ...] = ()
+
+
 class Source(Frozen):
     """One dataset of a pool.
+
+    `chain` is how it is made, where this program makes it: operations as `davinci.data.operations.read_chain` reads
+    them; `heldout_fraction` of its split keys are held out. A plan takes the built content's digest, not these.
 
     `depths` are the Darwin Levels it exists at, shallow to deep. `tokens` is its size where the pool is not on this
     machine (a built pool's card knows better). `substages` are the substages whose mixtures draw on it (see
@@ -26,10 +37,20 @@ class Source(Frozen):
     tokens: Positive | None = None
     substages: tuple[str, ...] | None = None
     max_epochs: PositiveFloat | None = None
+    chain: tuple[str | dict[str, Any], ...] = ()
+    licence: Licence | None = None
+    heldout_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.03
+
+    @field_validator("licence", mode="before")
+    @classmethod
+    def _named(cls, licence: Any) -> Any:
+        return {"spdx": licence} if isinstance(licence, str) else licence
 
 
 class Pool(Frozen):
     """The sources a run may draw on. `name` is also its folder in the store; `vocab_size` is its tokenizer's.
+
+    `tokenizer` is a name or a file; the pool's own name says that one is trained on the pool.
 
     A run that sees a source more than `max_epochs` times (the source's own, if it has one) is refused when planned, or
     ends where a mixture that moves as it trains has exhausted one; 1 allows no repetition, null any.

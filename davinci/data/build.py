@@ -1,279 +1,236 @@
-"""Builds a pool: archives -> documents at each Darwin Level -> tokenizer -> shards -> card.
+"""Builds a pool in the store: documents by its chains, tokenizer, shards, card.
 
-Deterministic: two builds anywhere have the same digests. Resumable: a source that is already there, made from the same
-recipe, is kept; each folder and file appears in one rename. Offline once the archives are in the store.
+Every part and step is written in one piece and named by what it is a function of, so that a build that was interrupted,
+or whose pool file or inputs changed, does only what is left to do. Equal inputs give equal shards, whatever the number
+of workers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import multiprocessing
-import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from davinci.data import embedded, model_filter
-from davinci.data.archives import Archive, obtain
-from davinci.data.cards import measured_level, read_card
-from davinci.data.documents import Document
-from davinci.data.embedded import Licence, Recipe, Source
-from davinci.data.rules import clean
+from davinci.config import Level, Licence
+from davinci.data.cards import TokenizerCard, measured_level, read_card
+from davinci.data.keys import digest
+from davinci.data.making import Making
+from davinci.data.operations import Places
+from davinci.data.pool_files import Chain, PoolFile
+from davinci.data.reporting import Log, Report
+from davinci.data.tokenizer_training import train
+from davinci.data.variants import Variant
+from davinci.data.workers import Workers, workers
 from davinci.errors import UserError, nearest
 from davinci.store import Store, file_digest, read_json, write_json
 
-BUILDERS: dict[str, Callable[[], Recipe]] = {"embedded": embedded.recipe}
-Log = Callable[[str], None]
-_WORKERS = 2
-# The modules whose text decides what a pool holds: a change to one of them makes a built pool stale.
-_RECIPE_FILES = (
-    *("archives.txt", "arithmetic.py", "documents.py", "embedded.py", "extraction.py", "markup.py"),
-    *("model_filter.py", "python_source.py", "questions.py", "rules.py", "tokenizer.py", "writing.py"),
-)
+VERSION = 1  # of what is written for equal documents
+_LARGE = 256 << 20  # bytes of documents, compressed, that more than one process encodes
 
 
-def build(pool: str, store: Store, log: Log) -> None:
-    """Build `pool` in the store, or see that it is there; `log` gets a line a step.
+@dataclass(frozen=True)
+class Request:
+    """What of a pool to build (empty: all of its sources, all of their depths), with how many processes (0: one a
+    core). `strict` ends at the first thing that cannot be read."""
+
+    depths: Sequence[Level] = ()
+    sources: Sequence[str] = ()
+    workers: int = 0
+    strict: bool = False
+
+
+def build(file: PoolFile, store: Store, log: Log, request: Request | None = None) -> None:
+    """Build a pool in the store, or see that it is there; `log` gets a line a step.
 
     Raises:
-        UserError: the program cannot make this pool, or an archive cannot be had.
+        UserError: a mistake in the pool's file; an input that is missing, damaged or empty.
     """
-    if pool not in BUILDERS:
-        raise UserError(f"pool {pool!r} cannot be built here" + nearest(pool, BUILDERS))
-    build_recipe(BUILDERS[pool](), store, log)
+    _Build(file, store, Report(log), request or Request()).run()
 
 
-def build_recipe(recipe: Recipe, store: Store, log: Log, workers: int = _WORKERS) -> None:
-    """Build the pool that `recipe` describes, with up to `workers` processes."""
-    folder = store.pool(recipe.name)
-    key = _recipe_key()
-    if is_current(recipe, store, key):
-        log(f"pool {recipe.name} is there: {folder}")
-        return
-    store.require_writable()
-    start = time.monotonic()
-    archives = obtain(list(recipe.pins), store, log)
-    log(f"{len(archives)} archives verified; reading their text")
-    made, licences = _make_documents(recipe, archives, workers)
-    log(f"{sum(len(one) for part in made.values() for one in part.documents.values()):,} documents ({_since(start)})")
-    told = _filter_by_model(recipe, made)
-    log(f"domains told apart on documents the model has not seen: {told} ({_since(start)})")
-    tokenizer = _tokenizer(recipe, folder, key, made)
-    tokenizer_digest = file_digest(tokenizer)
-    log(f"tokenizer of {recipe.vocab_size} tokens trained ({_since(start)})")
-    cards = {
-        name: {
-            "domain": source.domain,
-            "licence": _source_licence(source, licences),
-            "archive": {one: _archive_card(archives[one]) for one in source.archives},
-            "variants": _variants(name, source, folder, tokenizer, f"{key} {tokenizer_digest}", made[name], log),
-        }
-        for name, source in recipe.sources.items()
-    }
-    tokenizer_card = {"file": tokenizer.name, "digest": tokenizer_digest, "vocab_size": recipe.vocab_size}
-    write_json(folder / "card.json", {"name": recipe.name, "tokenizer": tokenizer_card, "sources": cards})
-    write_json(folder / "recipe.json", {"key": key})
-    log(f"pool {recipe.name} built in {_since(start)}: {folder}")
+class _Build:
+    def __init__(self, file: PoolFile, store: Store, report: Report, request: Request) -> None:
+        self._file, self._pool, self._store, self._report, self._request = file, file.pool, store, report, request
+        self._folder = store.pool(self._pool.name)
+        asked = self._asked()
+        places = Places(self._folder, store.cache, store.archives, file.root)
+        # All sources: a tokenizer, or a filter over the whole pool, is a function of those not asked for too.
+        self._chains = file.chains(tuple(self._pool.sources), places)
+        self._places = places
+        self._making = Making(self._chains, self._folder / "build", places, request.strict)
+        self._variants = {place: self._variant(*place) for place in asked}
 
+    def run(self) -> None:
+        if self._is_current() and not self._request.strict:
+            self._report.line(f"pool {self._pool.name} is there: {self._folder}")
+            return
+        self._store.require_writable()
+        asked = dict.fromkeys(name for name, _ in self._variants)
+        for name in asked:
+            self._chains[name].reader.obtain(self._places, self._report.line)
+        licences = {name: self._licence(self._chains[name]) for name in asked}
+        with workers(self._request.workers or len(os.sched_getaffinity(0))) as hands:
+            wanted: dict[str, set[int]] = {}
+            for name, depth in self._variants:
+                wanted.setdefault(name, set()).add(self._chains[name].ends[depth])
+            if self._trains and not self._has_tokenizer():
+                for name, chain in self._chains.items():
+                    wanted.setdefault(name, set()).add(chain.ends[_measured(chain)])
+            self._making.make(wanted, hands, self._report)
+            tokenizer = self._tokenizer()
+            self._write_variants(tokenizer, hands)
+        self._write_card(tokenizer, licences)
+        self._making.remove_stale()
+        self._report.line(f"pool {self._pool.name} built in {self._report.since}: {self._folder}")
 
-def is_current(recipe: Recipe, store: Store, key: str) -> bool:
-    """Whether the pool in the store was made by this recipe and all its shard files have their size."""
-    folder = store.pool(recipe.name)
-    if not (folder / "recipe.json").is_file() or read_json(folder / "recipe.json") != {"key": key}:
-        return False
-    try:
-        card = read_card(store, recipe.name)
-    except UserError:  # damaged
-        return False
-    if card is None or not (folder / card.tokenizer.file).is_file() or set(card.sources) != set(recipe.sources):
-        return False
-    sizes = {
-        folder / f"{name}@{depth}" / file: 2 * tokens
-        for name, source in card.sources.items()
-        for depth, one in source.variants.items()
-        for file, tokens in (("train.bin", one.tokens), ("heldout.bin", one.heldout_tokens))
-    }
-    return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+    @property
+    def _trains(self) -> bool:
+        """Whether the tokenizer is trained on the pool itself."""
+        return self._pool.tokenizer == self._pool.name
 
+    def _asked(self) -> list[tuple[str, Level]]:
+        """The sources and depths to build."""
+        sources, depths = self._pool.sources, self._request.depths
+        for name in self._request.sources:
+            if name not in sources:
+                raise UserError(f"--source {name}: pool {self._pool.name} has no such source" + nearest(name, sources))
+        chosen = self._request.sources or list(sources)
+        held = sorted({depth for name in chosen for depth in sources[name].depths})
+        for depth in depths:
+            if depth not in held:
+                raise UserError(f"--depth {depth.lower()}: pool {self._pool.name} holds {', '.join(held).lower()}")
+        return [(name, depth) for name in chosen for depth in sources[name].depths if not depths or depth in depths]
 
-@dataclass
-class Made:
-    """A source's documents by depth, how many its rules dropped for each reason, and what the model says of it."""
+    def _variant(self, name: str, depth: Level) -> Variant:
+        chain = self._chains[name]
+        files = self._making.files(name, chain.ends[depth])
+        key = digest([VERSION, [one.name for one in files], chain.heldout_fraction])
+        return Variant(self._folder / f"{name}@{depth}", tuple(files), chain.heldout_fraction, key)
 
-    documents: dict[str, list[Document]]
-    dropped: Counter[str] = field(default_factory=Counter)
-    judged: dict[str, Any] = field(default_factory=dict)
-
-
-def _make_documents(
-    recipe: Recipe, archives: dict[str, Archive], workers: int
-) -> tuple[dict[str, Made], dict[str, dict[str, str]]]:
-    """Documents of every source and the licence of every archive; archives are read in parallel."""
-    tasks = {
-        name: (
-            archives[name],
-            recipe.licences[name],
-            [(one, source) for one, source in recipe.sources.items() if name in source.archives],
+    def _is_current(self) -> bool:
+        """Whether everything asked for is written, and in the card."""
+        try:
+            card = read_card(self._store, self._pool.name)
+        except UserError:  # damaged, or of another version
+            return False
+        if card is None or not self._has_tokenizer() or card.tokenizer.digest != self._tokenizer_record()["digest"]:
+            return False
+        listed = {(name, depth): one for name, source in card.sources.items() for depth, one in source.variants.items()}
+        return all(
+            place in listed and one.read(card.tokenizer) == listed[place] for place, one in self._variants.items()
         )
-        for name in sorted(archives, key=lambda name: -archives[name].path.stat().st_size)
-    }
-    parts: dict[str, tuple[dict[str, Made], dict[str, str]]] = {}
-    if workers > 1 and len(archives) > 1:
-        # Not forked: a tokenizer's threads may be running in this process.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(archives)), mp_context=context) as pool:
-            running = {name: pool.submit(_read_archive, *task) for name, task in tasks.items()}
-            parts = {name: future.result() for name, future in running.items()}
-    else:
-        parts = {name: _read_archive(*task) for name, task in tasks.items()}
-    made: dict[str, Made] = {}
-    for name, source in recipe.sources.items():
-        pieces = [parts[archive][0][name] for archive in source.archives]
-        if source.generate is not None:
-            pieces.append(Made({source.depths[0]: source.generate()}))
-        made[name] = Made(
-            {
-                depth: [one for piece in pieces for one in piece.documents[depth]]
-                for depth in source.depths
-                if depth != "L3"  # for later: it takes the documents of every source to make it
-            },
-            sum((piece.dropped for piece in pieces), Counter[str]()),
-        )
-    return made, {name: licence for name, (_, licence) in parts.items()}
 
+    # The tokenizer.
 
-def _read_archive(
-    archive: Archive, licence: Licence, sources: list[tuple[str, Source]]
-) -> tuple[dict[str, Made], dict[str, str]]:
-    """What one archive gives to each of `sources`, and its licence (run in a worker process)."""
-    made: dict[str, Made] = {}
-    for name, source in sources:
-        assert source.extract is not None  # a source with archives has one
-        documents = source.extract(archive)
-        if source.rule is None:
-            made[name] = Made({source.depths[0]: documents})
-        else:
-            kept, dropped = clean(documents, source.rule, source.trim)
-            made[name] = Made({"L1": documents, "L2": kept}, dropped)
-    return made, _read_licence(archive, licence)
+    def _tokenizer_key(self) -> str:
+        """What the tokenizer is a function of."""
+        if not self._trains:
+            return file_digest(self._tokenizer_source())
+        texts = [
+            [name, chain.domain, chain.heldout_fraction, self._making.keys.of_parts(name, chain.ends[_measured(chain)])]
+            for name, chain in self._chains.items()
+        ]
+        return digest([VERSION, self._pool.vocab_size, importlib.metadata.version("tokenizers"), texts])
 
-
-def _filter_by_model(recipe: Recipe, made: dict[str, Made]) -> str:
-    """Add Level 3 to every source that has it; return how well the model tells the domains apart, for the log.
-
-    The model neither sees nor drops held-out documents: Level 3 is measured on those of Level 2.
-    """
-    sources = {name: source for name, source in recipe.sources.items() if "L3" in source.depths}
-    training = {
-        name: [one for one in made[name].documents["L2"] if not one.is_heldout(source.heldout_fraction)]
-        for name, source in sources.items()
-    }
-    judged, quality = model_filter.judge({name: (source.domain, training[name]) for name, source in sources.items()})
-    for name, source in sources.items():
-        dropped, said = model_filter.drop_least_typical(source.domain, training[name], judged[name])
-        made[name].documents["L3"] = [one for one in made[name].documents["L2"] if one.id not in dropped]
-        made[name].judged = said | {"classifier": vars(quality[source.domain])}
-    return "; ".join(f"{name} precision {one.precision:.3f} recall {one.recall:.3f}" for name, one in quality.items())
-
-
-def _tokenizer(recipe: Recipe, folder: Path, key: str, made: dict[str, Made]) -> Path:
-    """Train the tokenizer on the training documents of the level that is measured, unless this recipe's is there."""
-    from davinci.data import tokenizer
-
-    path, record = folder / "tokenizer.json", folder / "tokenizer.recipe.json"
-    if path.is_file() and record.is_file() and read_json(record) == {"key": key, "digest": file_digest(path)}:
-        return path
-    documents: dict[str, list[Document]] = {}
-    for name, source in recipe.sources.items():
-        documents.setdefault(source.domain, []).extend(
-            one
-            for one in made[name].documents[measured_level(source.depths)]
-            if not one.is_heldout(source.heldout_fraction)
-        )
-    tokenizer.train(documents, recipe.vocab_size, path)
-    write_json(record, {"key": key, "digest": file_digest(path)})
-    return path
-
-
-def _variants(
-    name: str, source: Source, folder: Path, tokenizer: Path, key: str, made: Made, log: Log
-) -> dict[str, dict[str, Any]]:
-    """Write (or keep) each depth of a source; return their cards."""
-    from davinci.data.tokenizer import Encoder
-    from davinci.data.writing import read_variant, write_variant
-
-    documents = made.documents
-    encoder: Encoder | None = None
-    cards: dict[str, dict[str, Any]] = {}
-    for depth in source.depths:
-        place = folder / f"{name}@{depth}"
-        card = read_variant(place, key)
-        if card is None:
-            encoder = encoder or Encoder(tokenizer)
-            encoder.add(
-                part for one in documents[depth] for part in (one.question, one.text.removeprefix(one.question))
+    def _tokenizer_source(self) -> Any:
+        path = self._file.root / self._pool.tokenizer
+        if not path.is_file():
+            raise UserError(
+                f"{self._file.path}: tokenizer: no file {path}; accepted are a tokenizer.json of the tokenizers "
+                f"library, and {self._pool.name} for one trained on the pool"
             )
-            chain = _chain(source, depth, made)
-            write_variant(place, documents[depth], source.heldout_fraction, encoder, key, chain)
-            card = read_variant(place, key)
+        return path
+
+    def _tokenizer_record(self) -> dict[str, str]:
+        path = self._folder / "tokenizer.recipe.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def _has_tokenizer(self) -> bool:
+        path = self._folder / "tokenizer.json"
+        record = {"key": self._tokenizer_key(), "digest": file_digest(path)} if path.is_file() else None
+        return record is not None and record == self._tokenizer_record()
+
+    def _tokenizer(self) -> TokenizerCard:
+        """Train the tokenizer on the training documents of the level that is measured, or take the one named."""
+        path = self._folder / "tokenizer.json"
+        if not self._has_tokenizer():
+            documents: dict[str, list[Any]] = {}
+            for name, chain in self._chains.items():
+                documents.setdefault(chain.domain, []).extend(
+                    one
+                    for one in self._making.documents(name, _measured(chain))
+                    if not one.is_heldout(chain.heldout_fraction)
+                )
+            train(documents, self._pool.vocab_size, path)
+            write_json(
+                self._folder / "tokenizer.recipe.json", {"key": self._tokenizer_key(), "digest": file_digest(path)}
+            )
+            self._report.line(f"tokenizer of {self._pool.vocab_size:,} tokens trained ({self._report.since})")
+        return TokenizerCard(file=path.name, digest=file_digest(path), vocab_size=self._pool.vocab_size)
+
+    # Shards and card.
+
+    def _write_variants(self, tokenizer: TokenizerCard, hands: Workers) -> None:
+        """Write the shards that are not there: small ones at the same time, a large one with all hands."""
+        left = {place: one for place, one in self._variants.items() if one.read(tokenizer) is None}
+        small = [place for place, one in left.items() if one.size < _LARGE]
+        small.sort(key=lambda place: -left[place].size)
+        if left:
+            with self._report.bar("sources tokenised", len(left)) as done:
+                tasks = [(left[place], tokenizer, *self._known(*place), 1) for place in small]
+                hands.map(Variant.write, tasks, done)
+                for place in left.keys() - set(small):
+                    left[place].write(tokenizer, *self._known(*place), hands.count)
+                    done()
+        for one in left.values():
+            card = one.read(tokenizer)
             assert card is not None  # just written
-            log(f"{place.name}: {card['documents']:,} documents, {card['tokens']:,} tokens")
-        cards[depth] = card
-    return cards
+            self._report.line(f"{one.folder.name}: {card.documents:,} documents, {card.tokens:,} tokens")
+
+    def _known(self, name: str, depth: Level) -> tuple[list[dict[str, Any]], str]:
+        """What the card says of a depth beside its sizes: the operations that lead to it, each with what it did, and
+        which documents it holds."""
+        steps = []
+        for place, tally in enumerate(self._making.tallies(name, depth)):
+            step = self._chains[name].operations[place].described() | tally.to_json()
+            report = self._making.decided(name, place)
+            steps.append(step | ({"report": report} if report else {}))
+        return steps, self._making.documents_digest(name, depth)
+
+    def _write_card(self, tokenizer: TokenizerCard, licences: dict[str, dict[str, Any]]) -> None:
+        """The card of all that is there now, whatever this build was asked for."""
+        before = {}
+        if (self._folder / "card.json").is_file():
+            before = read_json(self._folder / "card.json")["sources"]
+        sources = {}
+        for name, chain in self._chains.items():
+            found = {depth: self._variant(name, depth).read(tokenizer) for depth in chain.ends}
+            variants = {depth: card.model_dump(mode="json") for depth, card in found.items() if card is not None}
+            if variants:
+                provenance = chain.reader.provenance(list(chain.parts))
+                sources[name] = {
+                    "domain": chain.domain,
+                    "licence": licences[name] if name in licences else before[name]["licence"],
+                    "archive": provenance.pop("archive", {}),
+                    "provenance": {"reader": chain.reader.described(), **provenance},
+                    "variants": variants,
+                }
+        card = {"name": self._pool.name, "tokenizer": tokenizer.model_dump(), "sources": sources}
+        write_json(self._folder / "card.json", card)
+
+    def _licence(self, chain: Chain) -> dict[str, Any]:
+        """What the card says of a source's licence; its files are there, or the text cannot be used."""
+        stated = self._pool.sources[chain.source].licence or Licence(spdx="NOASSERTION", note="no licence is stated")
+        files = dict(chain.reader.licences(self._places))
+        for name in stated.files:
+            path = self._file.root / name
+            if not path.is_file():
+                raise UserError(f"{self._file.path}: sources.{chain.source}.licence.files: no file {path}")
+            files[name] = {"file": name, "sha256": file_digest(path)}
+        return {"spdx": stated.spdx, "note": stated.note, "files": files}
 
 
-def _chain(source: Source, depth: str, made: Made) -> list[dict[str, Any]]:
-    """The operations that led to `depth`, each with the documents it left and those it dropped."""
-    chain: list[dict[str, Any]] = []
-    for level in source.depths[: source.depths.index(depth) + 1]:
-        step: dict[str, Any] = {"level": level, "documents": len(made.documents[level])}
-        if level == "L2":
-            reasons = {reason: count for reason, count in sorted(made.dropped.items()) if reason != "paragraphs"}
-            step |= {"operation": "rules", "dropped": reasons}
-            step |= {"dropped_paragraphs": made.dropped["paragraphs"]} if source.trim else {}
-        elif level == "L3":
-            step |= {"operation": "typical of its domain, by naive Bayes over words"} | made.judged
-        else:
-            step |= {"operation": source.operation}
-        chain.append(step)
-    return chain
-
-
-def _read_licence(archive: Archive, licence: Licence) -> dict[str, str]:
-    found = dict(archive.members(lambda name: name == licence.file))
-    if licence.file not in found:
-        raise UserError(f"{archive.path}: has no licence file {licence.file}; its text cannot be used")
-    digest = hashlib.sha256(found[licence.file]).hexdigest()
-    return {"spdx": licence.spdx, "file": licence.file, "sha256": digest, "note": licence.note}
-
-
-def _source_licence(source: Source, licences: dict[str, dict[str, str]]) -> dict[str, Any]:
-    if not source.archives:
-        return {"spdx": "Apache-2.0", "note": "made by this program", "files": {}}
-    chosen = {name: licences[name] for name in source.archives}
-    return {
-        "spdx": " AND ".join(sorted({one["spdx"] for one in chosen.values()})),
-        "note": " ".join(one["note"] for one in chosen.values() if one["note"]),
-        "files": {name: {"file": one["file"], "sha256": one["sha256"]} for name, one in chosen.items()},
-    }
-
-
-def _archive_card(archive: Archive) -> dict[str, str]:
-    return {"version": archive.pin.version, "kind": archive.pin.kind, "sha256": archive.pin.sha256}
-
-
-def _recipe_key() -> str:
-    """Digest of everything that decides a pool's content."""
-    here = Path(__file__).parent
-    digest = hashlib.sha256(f"tokenizers {importlib.metadata.version('tokenizers')}\n".encode())
-    for name in _RECIPE_FILES:
-        digest.update(f"{name} {file_digest(here / name)}\n".encode())
-    return digest.hexdigest()
-
-
-def _since(start: float) -> str:
-    return f"{time.monotonic() - start:.1f} s"
+def _measured(chain: Chain) -> Level:
+    return measured_level(chain.ends)  # type: ignore[return-value]

@@ -4,22 +4,50 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from davinci.config import Frozen, parse
 from davinci.store import Store, read_json
 
+Split = Literal["train", "heldout"]
+TokenType = Literal["uint16", "uint32", "int32", "int64"]
+BYTES: dict[TokenType, int] = {"uint16": 2, "uint32": 4, "int32": 4, "int64": 8}
+
 
 class TokenizerCard(Frozen):
-    """The pool's tokenizer: file name in the pool's folder, SHA-256 and size."""
+    """The pool's tokenizer: file name in the pool's folder, SHA-256 and size, and the token that ends a text."""
 
     file: str
     digest: str
     vocab_size: int
+    end_of_text: int = 0
+
+
+class Extent(Frozen):
+    """A stretch of a split's tokens: `tokens` of them from byte `byte` of a file of `size` bytes.
+
+    `file` is a shard in the variant's folder, or by its absolute path another program's file, read where it lies.
+    """
+
+    file: str
+    tokens: int
+    size: int
+    byte: int = 0
 
 
 class VariantCard(Frozen):
-    """One source at one Darwin Level. Sizes count the training split; `digest` covers every shard file."""
+    """One source at one Darwin Level.
+
+    Sizes count the training split. `digest` covers everything in it, in which order, and not how it is cut into files.
+    `extents` and `heldout_extents` are the files of each split in their order; without them it is one, ``train.bin``,
+    ``heldout.bin``. Tokens are little-endian `dtype`, written with the tokenizer of digest `tokenizer` (null: by another
+    program).
+
+    `documents_digest` is of the set of its documents' ids, whatever their texts: equal where two levels hold the same
+    documents. Null in the cards of pools built before it was written.
+    """
 
     digest: str
     tokens: int
@@ -29,14 +57,28 @@ class VariantCard(Frozen):
     heldout_documents: int
     heldout_bytes: int
     chain: tuple[dict[str, Any], ...]
+    documents_digest: str | None = None
+    tokenizer: str | None = None
+    dtype: TokenType = "uint16"
+    extents: tuple[Extent, ...] = ()
+    heldout_extents: tuple[Extent, ...] = ()
+
+    def files(self, split: Split) -> tuple[Extent, ...]:
+        """Where the tokens of a split are."""
+        given, tokens = (self.extents, self.tokens) if split == "train" else (self.heldout_extents, self.heldout_tokens)
+        return given or (Extent(file=f"{split}.bin", tokens=tokens, size=tokens * BYTES[self.dtype]),)
 
 
 class SourceCard(Frozen):
-    """One source: where it came from, under which licence, and its variants by level."""
+    """One source: where it came from, under which licence, and its variants by level.
+
+    `archive` are the package archives read, `provenance` is what else its reader says of where the text came from.
+    """
 
     domain: str
     licence: dict[str, Any]
     archive: dict[str, Any]
+    provenance: Annotated[dict[str, Any], Field(default={})]
     variants: dict[str, VariantCard]
 
 

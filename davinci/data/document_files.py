@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,36 +26,50 @@ SCHEMA = pa.schema(
 )
 
 
-def write_documents(path: Path, documents: Iterable[Document]) -> int:
-    """Write a part in one step; returns how many documents it holds. Memory holds one batch."""
-    count = 0
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-        rows: list[dict[str, str]] = []
-        size = 0
+class PartWriter:
+    """Writes a part a batch at a time, in one step: the file is there once `write_part` has ended well."""
+
+    def __init__(self, file: pq.ParquetWriter) -> None:
+        self._file = file
+        self._rows: list[dict[str, str]] = []
+        self._size = 0
+
+    def add(self, one: Document) -> None:
+        """Write a document."""
+        self._rows.append(_row(one))
+        self._size += len(one.text)
+        if self._size >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        self._file.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+        self._rows, self._size = [], 0
+
+
+@contextmanager
+def write_part(path: Path) -> Iterator[PartWriter]:
+    """A writer of a part; after an error no file is left."""
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as file:
+        writer = PartWriter(file)
+        yield writer
+        writer.flush()
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Write a part in one step. Memory holds one batch."""
+    with write_part(path) as writer:
         for one in documents:
-            rows.append(_row(one))
-            size += len(one.text)
-            count += 1
-            if size >= _BATCH_BYTES:
-                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-                rows, size = [], 0
-        writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-    return count
+            writer.add(one)
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of a part, in order."""
+    """The documents of a part, in order. Memory holds one batch as it was written."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                yield Document(
-                    row["id"],
-                    row["split_key"],
-                    row["text"],
-                    row["question"],
-                    json.loads(row["fields"]),
-                    json.loads(row["origin"]),
-                )
+        for group in range(file.num_row_groups):
+            columns = [column.to_pylist() for column in file.read_row_group(group).columns]
+            for identity, key, text, question, fields, origin in zip(*columns, strict=True):
+                yield Document(identity, key, text, question, json.loads(fields), json.loads(origin))
 
 
 def _row(one: Document) -> dict[str, str]:

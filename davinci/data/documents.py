@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-HELDOUT_FRACTION = 0.03
-
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -33,7 +31,7 @@ class Document:
         return _place(self.split_key) < int(fraction * 2**64)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1 << 16)
 def _place(split_key: str) -> int:
     """Where a split key falls in range(2**64): decided by its name alone."""
     return int.from_bytes(hashlib.sha256(b"heldout\0" + split_key.encode()).digest()[:8], "big")

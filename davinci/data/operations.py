@@ -16,7 +16,10 @@ pydantic models: their fields are their parameters. A name with a colon, ``packa
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
+import inspect
+import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,27 +63,43 @@ class Operation(Frozen, ABC):
     neutral: ClassVar[frozenset[str]] = frozenset()
 
     def described(self) -> dict[str, Any]:
-        """What decides the output, as plain data: name, version, level and parameters."""
+        """What decides the output, as plain data: name, version, level and parameters; of a user's own its code too."""
         parameters = self.model_dump(mode="json", exclude=set(self.neutral))
-        return {"operation": self.name, "level": self.level, "version": self.version, "parameters": parameters}
+        known = {"operation": self.name, "level": self.level, "version": self.version, "parameters": parameters}
+        return known | ({"code": _code_digest(type(self))} if ":" in self.name else {})
 
 
 class Reader(Operation):
-    """The first operation of a chain (L0): where documents come from.
+    """The first operation of a chain (L0, or of the level a generator's text has): where documents come from.
 
-    A reader cuts what it reads into parts that workers read at the same time. A part is plain data (JSON), the same on
-    every machine, and in the order in which documents are stored.
+    A reader cuts what it reads into parts that workers read at the same time. A part is plain data (JSON), and parts
+    come in the order in which documents are stored.
     """
 
     level: ClassVar[Level] = "L0"
 
     @abstractmethod
     def parts(self, places: Places) -> list[dict[str, Any]]:
-        """The parts there are; each with what decides its content (a digest, or size and time of a file)."""
+        """The parts there are; each with what decides its content (a digest, or size and time of a file).
+
+        Raises:
+            UserError: there is nothing to read.
+        """
 
     @abstractmethod
     def read(self, part: Mapping[str, Any], places: Places, tally: Tally) -> Iterator[Document]:
-        """The documents of one part. What cannot be read is counted with `tally.drop`, with its place."""
+        """The documents of one part. What cannot be read is counted with `tally.unreadable`, with its place."""
+
+    def obtain(self, places: Places, log: Callable[[str], None]) -> None:
+        """Bring what is not on this machine yet; called before a part is read. Most readers have nothing to bring."""
+
+    def licences(self, places: Places) -> dict[str, dict[str, str]]:
+        """Licence files that come with what is read: ``{name: {file, sha256}}``; called after `obtain`."""
+        return {}
+
+    def provenance(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """What the card says of where the text came from."""
+        return {"parts": len(parts)}
 
 
 class DocumentOperation(Operation):
@@ -110,7 +129,10 @@ class CorpusOperation(Operation):
 
     @abstractmethod
     def prepare(self, corpus: Corpus, places: Places) -> None:
-        """Decide, and write what was decided into `places.step` (no pickles). Any number of passes over the corpus."""
+        """Decide, and write what was decided into `places.step` (no pickles). Any number of passes over the corpus.
+
+        What it writes as ``report.json`` there stands in the card beside the step's counts.
+        """
 
     @abstractmethod
     def run(self, documents: Iterator[Document], tally: Tally, places: Places, source: str) -> Iterator[Document]:
@@ -120,11 +142,17 @@ class CorpusOperation(Operation):
 class Corpus(Protocol):
     """What a `CorpusOperation` decides on."""
 
-    domains: Mapping[str, str]
-    """Source to domain, in order of name."""
+    @property
+    def domains(self) -> Mapping[str, str]:
+        """Source to domain, in order of name."""
 
-    def map(self, survey: Callable[[Iterator[Document]], Result]) -> dict[str, list[Result]]:
-        """`survey` (picklable) of each part of each source, computed by worker processes, in order of part."""
+    @property
+    def heldout_fractions(self) -> Mapping[str, float]:
+        """Source to the fraction that `Document.is_heldout` takes: what is measured on is nobody's to learn from."""
+
+    def map(self, survey: Callable[..., Result], *of_source: Mapping[str, Any]) -> dict[str, list[Result]]:
+        """`survey` (picklable) of the documents of each part of each source, computed by worker processes, in order of
+        part. Further arguments are what `of_source` hold for the source."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +179,11 @@ def operation(name: str) -> Callable[[Kind], Kind]:
 
 @functools.cache
 def registered() -> Mapping[str, type[Operation]]:
-    """Every operation of this program by name, level after level."""
-    for module in LEVELS.values():
-        importlib.import_module(module)
+    """Every operation of this program by name, level after level: whatever stands in a module of a level's folder."""
+    for name in LEVELS.values():
+        folder = importlib.import_module(name)
+        for module in pkgutil.iter_modules(folder.__path__, f"{name}."):
+            importlib.import_module(module.name)
     return dict(sorted(_REGISTERED.items(), key=lambda item: (item[1].level, item[0])))
 
 
@@ -217,6 +247,12 @@ def _users_own(name: str, where: str) -> type[Operation]:
         raise UserError(f"{where}: {name} is no Operation with a level of L0 to L9 (davinci.data.operations)")
     kind.name = name
     return kind
+
+
+@functools.cache
+def _code_digest(kind: type[Operation]) -> str:
+    """Of the module that a user's own operation stands in, so that a change to it takes effect."""
+    return hashlib.sha256(inspect.getsource(inspect.getmodule(kind) or kind).encode()).hexdigest()
 
 
 def up_to(chain: list[Operation], depth: Level) -> list[Operation]:

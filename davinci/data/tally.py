@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from davinci.data.documents import Document
+from davinci.errors import UserError
 
 SAMPLES = 5  # of each reason
+UNREADABLE = "unreadable: "  # begins the reason of what a reader could not read
 _EXCERPT = 400  # characters of a sample
 
 
@@ -19,9 +21,11 @@ class Tally:
 
     `dropped` counts documents by reason, `counted` whatever else a step did (paragraphs trimmed, answers from the
     cache). The samples of a reason are those documents whose ids hash lowest: the same ones however a source was cut.
+    Under `strict` the first thing that cannot be read ends the work.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
+        self._strict = strict
         self.documents_in = self.documents_out = self.bytes_in = self.bytes_out = 0
         self.dropped: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
@@ -37,6 +41,16 @@ class Tally:
             **({"origin": dict(document.origin)} if document.origin else {}),
         }
         self._keep(reason, (place, document.id, sample))
+
+    def unreadable(self, place: str, problem: str, text: str = "") -> None:
+        """Something at `place` (``file:line``) is no document; `text` is how it begins.
+
+        Raises:
+            UserError: under `strict`.
+        """
+        if self._strict:
+            raise UserError(f"{place}: {problem} (--strict)")
+        self.drop(Document(place, place, text), f"{UNREADABLE}{problem}")
 
     def count(self, what: str, number: int = 1) -> None:
         """Something else happened, `number` times."""

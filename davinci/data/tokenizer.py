@@ -1,105 +1,170 @@
-"""The pool's tokenizer: byte-level BPE, digits one by one, trained on the pool itself."""
+"""A pool's tokenizer: texts to token ids, and the bytes that each id stands for."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+import numpy.typing as npt
+from tokenizers import Tokenizer
 
-from davinci.data.documents import Document
+from davinci.data.cards import TokenizerCard
 from davinci.errors import UserError
-from davinci.store import atomic_file
+from davinci.store import file_digest
 
 END_OF_TEXT = "<|endoftext|>"
-END_OF_TEXT_ID = 0
-_SAMPLE_CHARACTERS = 1_200_000  # of each domain
-_LONGEST_EXCERPT = 4_000
+TokenType = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 _BATCH_CHARACTERS = 4_000_000
-
-
-def train(documents: dict[str, list[Document]], vocab_size: int, path: Path) -> None:
-    """Train on equal samples of each domain's documents and write `path`. Same documents, same bytes."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    sample = [text for domain in sorted(documents) for text in _sample(documents[domain])]
-    tokenizer.train_from_iterator(sample, trainer)
-    if tokenizer.get_vocab_size() != vocab_size:
-        raise UserError(f"the pool's text yields only {tokenizer.get_vocab_size()} of {vocab_size} tokens")
-    with atomic_file(path) as temporary:
-        tokenizer.save(str(temporary))
-
-
-def _sample(documents: Iterable[Document]) -> Iterator[str]:
-    """Beginnings of documents, in an order that has nothing to do with content, up to the sample's size."""
-    left = _SAMPLE_CHARACTERS
-    for one in sorted(documents, key=lambda one: hashlib.sha256(f"{one.split_key}\0{one.id}".encode()).digest()):
-        yield one.text[: min(_LONGEST_EXCERPT, left)]
-        left -= min(_LONGEST_EXCERPT, len(one.text))
-        if left <= 0:
-            return
-
-
-# Between two newlines before a letter: the tokenizer never joins what stands on both sides of such a place, so that
-# paragraphs can be encoded apart. (Before a digit or a blank it would.)
-_SEAM = re.compile(r"(?<=\n)(?=\n[A-Za-z])")
-
-
-def _pieces(text: str) -> list[str]:
-    return _SEAM.split(text)
+# A text longer than this is encoded in pieces: an encoding takes some hundred bytes a token.
+_LONG = 1_000_000
+# Between a letter or digit and a blank or line break. Tokenizers that split a text into words split it there.
+_SEAM = re.compile(r"(?<=[^\W_])(?=[ \n])")
+_PROBES = ("a", "Zu 1", "été", "x's 42", " b\n", "\n\nc  d", "  e", "\n 7", " \n\n\nf", "語")
 
 
 class Encoder:
-    """Encodes texts paragraph by paragraph, each different paragraph once."""
+    """A pool's tokenizer.
 
-    def __init__(self, path: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(path))
-        self._known: dict[str, np.ndarray[tuple[int], np.dtype[np.uint16]]] = {}
+    Args:
+        card: says how a text ends and how large the vocabulary is.
+        folder: the pool's, which holds the card's file.
 
-    def add(self, texts: Iterable[str]) -> None:
-        """Encode those of `texts` that are not known yet."""
+    Raises:
+        UserError: the file is missing, no tokenizer, or not the one that the card means.
+    """
+
+    def __init__(self, card: TokenizerCard, folder: Path) -> None:
+        self.path = folder / card.file
+        self.card = card
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: missing; build the pool again")
+        if file_digest(self.path) != card.digest:
+            raise UserError(
+                f"{self.path}: SHA-256 {file_digest(self.path)[:12]}, but the pool's shards are of tokenizer "
+                f"{card.digest[:12]}; put that one back, or build the pool again"
+            )
+        self._tokenizer = read_tokenizer(self.path)
+        self.dtype = np.dtype(token_dtype(card.vocab_size))
+
+    def encode(self, texts: Sequence[str]) -> list[TokenType]:
+        """The tokens of each text, uint16[n] (uint32 where the vocabulary does not fit), without an end of text."""
+        pieces = [self._pieces(text) for text in texts]
+        known: dict[str, TokenType] = {}
         batch: list[str] = []
         size = 0
-        for piece in dict.fromkeys(piece for text in texts for piece in _pieces(text)):
-            if piece not in self._known:
-                batch.append(piece)
-                size += len(piece)
-            if size > _BATCH_CHARACTERS:
-                self._encode(batch)
+        for piece in dict.fromkeys(chain.from_iterable(pieces)):
+            batch.append(piece)
+            size += len(piece)
+            if size >= _BATCH_CHARACTERS:
+                known.update(self._encode(batch))
                 batch, size = [], 0
-        self._encode(batch)
+        known.update(self._encode(batch))
+        return [known[one[0]] if len(one) == 1 else np.concatenate([known[piece] for piece in one]) for one in pieces]
 
-    def __getitem__(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
-        """The tokens of an added text, uint16[n]."""
-        pieces = [self._known[piece] for piece in _pieces(text)]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    def decode(self, tokens: npt.NDArray[np.integer[Any]]) -> str:
+        """The text of tokens, the end of text left out."""
+        return str(self._tokenizer.decode(tokens.tolist(), skip_special_tokens=True))
 
-    def _encode(self, batch: Sequence[str]) -> None:
-        encodings = self._tokenizer.encode_batch_fast(list(batch), add_special_tokens=False)
+    def _encode(self, batch: list[str]) -> Iterator[tuple[str, TokenType]]:
+        encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         for text, encoding in zip(batch, encodings, strict=True):
-            self._known[text] = np.array(encoding.ids, dtype=np.uint16)
+            yield text, np.array(encoding.ids, dtype=self.dtype)
+
+    def _pieces(self, text: str) -> list[str]:
+        """A text, or what it is cut into at places that no token reaches across."""
+        if len(text) <= _LONG or not self._splits_at_seams:
+            return [text]
+        cuts = [0]
+        while len(text) - cuts[-1] > _LONG:
+            seam = _SEAM.search(text, cuts[-1] + _LONG // 2)
+            if seam is None:
+                break
+            cuts.append(seam.start())
+        return [text[begin:end] for begin, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+
+    @cached_property
+    def _splits_at_seams(self) -> bool:
+        """Whether what stands on both sides of a seam can be encoded apart, by trial.
+
+        A tokenizer without a pre-tokenizer may join words, one that puts a blank before a text does so to each piece.
+        """
+
+        def ids(text: str) -> list[int]:
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+        return self._tokenizer.pre_tokenizer is not None and all(
+            ids(first + second) == ids(first) + ids(second)
+            for first in _PROBES
+            for second in _PROBES
+            if _SEAM.search(first[-1] + second[0])
+        )
 
 
-def token_bytes(path: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Bytes of text that each token stands for, int64[vocab]; 0 for the end of text.
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a JSON file of the `tokenizers` library.
 
-    In a byte-level vocabulary each character of a token's name is one byte.
+    Raises:
+        UserError: it is none.
     """
-    vocabulary: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
-    sizes = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
-    for token, index in vocabulary.items():
-        sizes[index] = 0 if token == END_OF_TEXT else len(token)
-    return sizes
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except Exception as error:  # the library raises nothing more special
+        raise UserError(f"{path}: no tokenizer of the tokenizers library ({str(error)[:120]})") from None
+
+
+def token_dtype(vocab_size: int) -> str:
+    """What shards of a vocabulary are written in: ``uint16`` where every id fits, else ``uint32``."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def spelled(path: Path) -> list[bytes]:
+    """The bytes of text that each token stands for, by id; none for tokens that mark something.
+
+    Of a byte-level vocabulary, in which each character of a token's name is one byte: printable ones themselves, the
+    others the characters from 256 on in order (Radford et al. 2019, GPT-2); or of SentencePiece's, in which ``▁`` is a
+    blank and ``<0x0A>`` a byte.
+
+    Raises:
+        UserError: the vocabulary is of neither kind.
+    """
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    names = whole["model"].get("vocab")
+    if isinstance(names, list):  # Unigram: [name, score]
+        names = {name: index for index, (name, _) in enumerate(names)}
+    marks = {one["id"]: one["content"] for one in whole["added_tokens"]}
+    if not isinstance(names, dict):
+        raise UserError(f"{path}: a tokenizer without a vocabulary; accepted are byte-level BPE and SentencePiece's")
+    found = [b""] * (1 + max([*names.values(), *marks], default=-1))
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    is_byte_level = _names_bytes(whole["decoder"])
+    if not is_byte_level and not any("▁" in name for name in names):
+        raise UserError(f"{path}: its tokens do not say their bytes; accepted are byte-level BPE and SentencePiece's")
+    for name, index in names.items():
+        if is_byte_level:
+            found[index] = bytes(byte_of[character] for character in name if character in byte_of)
+        else:
+            byte = re.fullmatch(r"<0x([0-9A-F]{2})>", name)
+            found[index] = bytes.fromhex(byte[1]) if byte else name.replace("▁", " ").encode()
+    for one in whole["added_tokens"]:
+        found[one["id"]] = b"" if one["special"] else one["content"].encode()
+    return found
+
+
+def _names_bytes(decoder: dict[str, Any] | None) -> bool:
+    steps = [decoder, *decoder.get("decoders", [])] if decoder else []
+    return any(step["type"] == "ByteLevel" for step in steps)
+
+
+def token_bytes(path: Path) -> npt.NDArray[np.int64]:
+    """How many bytes of text each token stands for, int64[vocab]; 0 for the end of text."""
+    return np.array([len(one) for one in spelled(path)], dtype=np.int64)

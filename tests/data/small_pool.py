@@ -7,10 +7,11 @@ import zipfile
 from functools import partial
 from random import Random
 
-from davinci.data import extraction, questions, rules
 from davinci.data.archives import Pin
 from davinci.data.arithmetic import arithmetic
 from davinci.data.embedded import Licence, Recipe, Source
+
+from davinci.data import extraction, questions, rules
 from davinci.store import Store
 
 WORDS = [

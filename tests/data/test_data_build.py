@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from davinci.data.embedded import Licence
 from small_pool import make_recipe
 from tokenizers import Tokenizer
 
 from davinci.config import Pool, parse
 from davinci.data import archives, build, embedded
 from davinci.data.cards import measured_level, read_card
-from davinci.data.embedded import Licence
 from davinci.errors import UserError
 from davinci.store import Store, file_digest
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from davinci.data.archives import Archive
 from small_pool import module, pin, source_archive
 
 from davinci.data import extraction, questions, rules
-from davinci.data.archives import Archive
 
 
 def archive(tmp_path, name, files):

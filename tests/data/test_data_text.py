@@ -3,14 +3,14 @@
 import re
 
 import pytest
-
-from davinci.data import rules
 from davinci.data.arithmetic import _THINGS as THINGS
 from davinci.data.arithmetic import HELDOUT_FRACTION, arithmetic
-from davinci.data.documents import Document
 from davinci.data.markup import normalise, rst_to_text
 from davinci.data.python_source import docstrings
 from davinci.data.questions import _doctests, _purposes, asked
+
+from davinci.data import rules
+from davinci.data.documents import Document
 from davinci.data.tokenizer import _SEAM
 
 PAGE = """

@@ -4,12 +4,12 @@ from random import Random
 
 import numpy as np
 import pytest
+from davinci.data.model_filter import Judged, drop_least_typical, half, judge
 from hypothesis import given
 from hypothesis import strategies as st
 
 from davinci.data import model_filter
 from davinci.data.documents import Document
-from davinci.data.model_filter import Judged, drop_least_typical, half, judge
 
 VERSES = ["and", "the", "king", "of", "the", "land", "said", "unto", "his", "people", "go", "ye"]
 PROGRAMS = ["def", "return", "self", "import", "class", "number", "for", "if", "in", "none"]

@@ -1,3 +1,1 @@
 """Darwin Level L6, the paper's frontier: context from linked documents, as an example."""
-
-from davinci.data.l6_context import linked as linked

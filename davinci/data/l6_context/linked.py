@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from davinci.config.base import Positive
-from davinci.data.documents import HELDOUT_FRACTION, Document
+from davinci.data.documents import Document
 from davinci.data.operations import Corpus, CorpusOperation, Places, operation
 from davinci.data.tally import Tally
 from davinci.store import read_json, write_json
@@ -41,8 +39,7 @@ class LinkedContext(CorpusOperation):
 
     A link is resolved inside the source: to the document with that id or address (``origin["url"]``), with that dotted
     name behind the last colon of its id, or the only one whose name ends so. Excerpts are quoted as they stand, cut at
-    the end of a sentence. Held-out documents are quoted nowhere but in documents that are held out with them; that asks
-    for the same `heldout_fraction` as the source's.
+    the end of a sentence. Held-out documents are quoted nowhere but in documents that are held out with them.
     """
 
     level = "L6"
@@ -51,7 +48,6 @@ class LinkedContext(CorpusOperation):
     """Documents quoted in one."""
     excerpt: Positive = 400
     """Characters of each, at most."""
-    heldout_fraction: float = Field(default=HELDOUT_FRACTION, ge=0, lt=1)
 
     def prepare(self, corpus: Corpus, places: Places) -> None:
         found = corpus.map(_pointed_to)
@@ -62,7 +58,8 @@ class LinkedContext(CorpusOperation):
             links = {name: target.id for target in targets for name in target.names if times[name] == 1}
             reached = frozenset(links.values())
             texts = {target.id: [target.split_key, target.excerpt] for target in targets if target.id in reached}
-            write_json(_index(places.step, source), {"links": links, "texts": texts})
+            fraction = corpus.heldout_fractions[source]
+            write_json(_index(places.step, source), {"links": links, "texts": texts, "heldout_fraction": fraction})
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places, source: str) -> Iterator[Document]:
         index = read_json(_index(places.step, source))
@@ -78,7 +75,7 @@ class LinkedContext(CorpusOperation):
             if not target or target == document.id or target in chosen:
                 continue
             key, text = index["texts"][target]
-            hidden = Document(target, key, "").is_heldout(self.heldout_fraction)
+            hidden = Document(target, key, "").is_heldout(index["heldout_fraction"])
             if hidden and key != document.split_key:
                 tally.count("links to held-out documents")
                 continue

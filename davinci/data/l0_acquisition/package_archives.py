@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from davinci.errors import UserError
-from davinci.store import Store, atomic_file, file_digest
+from davinci.store import atomic_file, file_digest
 
-PINS = Path(__file__).with_name("archives.txt")
 _PIN = re.compile(
     r"(?P<name>[\w.-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<kind>source|wheel)"
 )
@@ -35,7 +34,7 @@ _PIP_OPTIONS = {
 
 @dataclass(frozen=True)
 class Pin:
-    """One archive as `archives.txt` pins it. `kind` is ``source`` or ``wheel``."""
+    """One archive as a file of pins has it. `kind` is ``source`` or ``wheel``."""
 
     name: str
     version: str
@@ -54,12 +53,12 @@ class Archive:
         """(name, content) of the regular files whose name is `wanted`, in order of name.
 
         Names are relative to the top folder of a source distribution, and as stored in a wheel. Nothing is written to
-        disk. The archive is read once a process.
+        disk.
         """
         return sorted((name, content) for name, content in _contents(self).items() if wanted(name))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def _contents(archive: Archive) -> dict[str, bytes]:
     """All regular files of an archive by name; one too large to be text is left out."""
     if archive.pin.kind == "wheel":
@@ -76,10 +75,18 @@ def _contents(archive: Archive) -> dict[str, bytes]:
     return contents
 
 
-def read_pins(path: Path = PINS) -> list[Pin]:
-    """Parse a pin file (see `archives.txt`)."""
+def read_pins(path: Path) -> list[Pin]:
+    """Parse a file of pins: pip's requirements format, with a comment that says which kind of archive is meant.
+
+    Raises:
+        UserError: it cannot be read, or a line is no pin.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"pins: {path} cannot be read ({error})") from None
     pins = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _PIN.fullmatch(line)
@@ -89,35 +96,46 @@ def read_pins(path: Path = PINS) -> list[Pin]:
     return pins
 
 
-def obtain(pins: list[Pin], store: Store, log: Callable[[str], None]) -> dict[str, Archive]:
-    """Return the pinned archives by name, downloading those that the store lacks.
+def obtain(pins: list[Pin], folder: Path, log: Callable[[str], None]) -> dict[str, Archive]:
+    """Return the pinned archives by name, downloading those that `folder` lacks.
 
-    A file of the store is an archive if its SHA-256 is pinned, whatever its name; pip is called only for missing ones.
+    A file there is an archive if its SHA-256 is pinned, whatever its name; pip is called only for missing ones.
 
     Raises:
         UserError: pip could not obtain an archive, or obtained other bytes.
     """
-    found = _present(pins, store)
+    found = present(pins, folder)
     missing = [pin for pin in pins if pin.name not in found]
     if missing:
         log(f"downloading {len(missing)} of {len(pins)} package archives with pip")
-        store.archives.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download.", dir=store.archives) as folder:
-            _download(missing, Path(folder))
-            for file in sorted(Path(folder).glob("*/*")):
-                with atomic_file(store.archives / file.name) as temporary:
-                    file.replace(temporary)
-        found = _present(pins, store)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download.", dir=folder) as temporary:
+            _download(missing, Path(temporary))
+            for file in sorted(Path(temporary).glob("*/*")):
+                with atomic_file(folder / file.name) as target:
+                    file.replace(target)
+        found = present(pins, folder)
         for pin in missing:
             if pin.name not in found:
                 raise UserError(f"pip obtained no {pin.kind} archive of {pin.name}=={pin.version} with the pinned hash")
     return found
 
 
-def _present(pins: list[Pin], store: Store) -> dict[str, Archive]:
-    files = sorted(path for path in store.archives.glob("*") if path.is_file() and not path.name.startswith("."))
-    by_digest = {file_digest(path): path for path in files}
-    return {pin.name: Archive(pin, by_digest[pin.sha256]) for pin in pins if pin.sha256 in by_digest}
+def present(pins: list[Pin], folder: Path) -> dict[str, Archive]:
+    """Those of the pinned archives that are in `folder`."""
+    files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    found = {}
+    for pin in pins:
+        likely = sorted(files, key=lambda path: (not path.name.lower().startswith(pin.name.lower()), path))
+        path = next((one for one in likely if _digest(one, one.stat().st_mtime_ns) == pin.sha256), None)
+        if path is not None:
+            found[pin.name] = Archive(pin, path)
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, modified: int) -> str:
+    return file_digest(path)
 
 
 def _setuptools_is_recent() -> bool:

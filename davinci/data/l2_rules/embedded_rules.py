@@ -1,51 +1,51 @@
-"""Darwin Level L2: rules that drop what no reader would miss, each drop counted by its reason.
+"""Rules that drop what no reader would miss, each drop counted by its reason.
 
 The thresholds follow the kind of rule that Gopher (arXiv 2112.11446, A.1.1) and C4 (arXiv 1910.10683, 2.2) use, set for
-these texts.
+the embedded pool's texts.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import ClassVar, Literal
 
+from davinci.config import Level
 from davinci.data.documents import Document
-
-Rule = Callable[[str], str | None]
-"""A document's text to the reason it is dropped for, or None."""
+from davinci.data.operations import DocumentOperation, operation
+from davinci.data.tally import Tally
 
 _WORD = re.compile(r"[^\W\d_]+")
 _SYMBOL = re.compile(r"[^\w\s.,;:!?'\"“”‘’()—–-]")
 
 
-def clean(
-    documents: list[Document], rule: Rule, trim: Callable[[str], tuple[str, int]] | None
-) -> tuple[list[Document], Counter[str]]:
-    """Apply a trim of paragraphs (if any), a rule, then drop exact duplicates (the first by order stays).
+@operation("prose_paragraphs")
+class ProseParagraphs(DocumentOperation):
+    """Paragraphs that are sentences stay; headings, code and lists of names go."""
 
-    Returns the documents kept and how many were dropped for each reason; ``paragraphs`` counts the paragraphs trimmed.
-    """
-    kept: list[Document] = []
-    dropped: Counter[str] = Counter()
-    seen: set[bytes] = set()
-    for document in documents:
-        text = document.text
-        if trim is not None:
-            text, trimmed = trim(text)
-            dropped["paragraphs"] += trimmed
-        reason = rule(text)
+    level: ClassVar[Level] = "L2"
+
+    def apply(self, document: Document, tally: Tally) -> Iterator[Document]:
+        text, trimmed = prose_paragraphs(document.text)
+        tally.count("paragraphs trimmed", trimmed)
+        yield document if text == document.text else replace(document, text=text)
+
+
+@operation("plain_rules")
+class PlainRules(DocumentOperation):
+    """A few rules for a `kind` of text: English prose, technical text, or Python programs."""
+
+    level: ClassVar[Level] = "L2"
+    kind: Literal["prose", "technical", "python"]
+
+    def apply(self, document: Document, tally: Tally) -> Iterator[Document]:
+        reason = _RULES[self.kind](document.text)
         if reason is None:
-            digest = hashlib.sha256(text.encode()).digest()
-            reason = "exact duplicate" if digest in seen else None
-            seen.add(digest)
-        if reason is None:
-            kept.append(document if text == document.text else replace(document, text=text))
+            yield document
         else:
-            dropped[reason] += 1
-    return kept, dropped
+            tally.drop(document, reason)
 
 
 def prose_paragraphs(text: str) -> tuple[str, int]:
@@ -106,3 +106,6 @@ def _repetition(text: str) -> str | None:
     lines = [line.strip() for line in text.split("\n") if len(line.strip()) > 20]
     repeated = sum(len(line) * (count - 1) for line, count in Counter(lines).items())
     return "repeated lines" if repeated > 0.3 * max(1, sum(map(len, lines))) else None
+
+
+_RULES: dict[str, Callable[[str], str | None]] = {"prose": prose, "technical": technical, "python": python_code}

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
+
+from davinci.config import Level
+from davinci.data.documents import Document
+from davinci.data.l1_normalisation.plain_text import normalise
+from davinci.data.operations import DocumentOperation, operation
+from davinci.data.tally import Tally
 
 _ADORNMENT = re.compile(r"([=\-~`^\"'#*+:.<>_])\1{2,}")
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]+)`|`([^`\n][^`]*)`__?|``(.+?)``|`([^`\n]+)`", re.DOTALL)
@@ -67,13 +75,15 @@ _VERSION_TITLES = {
 }
 
 
-def normalise(text: str) -> str:
-    """NFC, newlines as ``\\n``, no byte-order mark, no control characters but tab and newline, no trailing blanks."""
-    text = unicodedata.normalize("NFC", text.removeprefix("\ufeff")).replace("\r\n", "\n").replace("\r", "\n")
-    text = text.replace("\u00a0", " ")
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
-    text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
-    return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n") + "\n"
+@operation("rst_to_text")
+class RstToText(DocumentOperation):
+    """Markup goes; a docstring gets what it documents (``origin["signature"]``) as a title."""
+
+    level: ClassVar[Level] = "L1"
+
+    def apply(self, document: Document, tally: Tally) -> Iterator[Document]:
+        text, title = rst_to_text(document.text), document.origin.get("signature")
+        yield replace(document, text=text if title is None else normalise(f"{title}\n\n{text}"))
 
 
 def rst_to_text(source: str) -> str:

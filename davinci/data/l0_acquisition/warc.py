@@ -1,0 +1,92 @@
+"""Pages of web archives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from davinci.config import Positive
+from davinci.data.documents import Document
+from davinci.data.l0_acquisition.files import Patterns
+from davinci.data.l0_acquisition.paths import files_of, find, grouped
+from davinci.data.l0_acquisition.text import decoded
+from davinci.data.operations import Places, Reader, operation
+from davinci.data.tally import Tally
+from davinci.errors import UserError
+
+_CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
+
+
+@operation("warc")
+class Warc(Reader):
+    """A document a successful response of the WARC files that match `paths` (``.warc``, ``.warc.gz``), as it was sent:
+    HTML is made text at Level L1.
+
+    Only responses of `types` are read; one whose body has more than `largest` bytes is dropped. The origin holds url,
+    date and content type, and the charset that the server stated where the body is not UTF-8. All that comes from one
+    host is held out together. Needs warcio (``pip install davinci[warc]``).
+    """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"part_bytes"})
+    paths: Patterns
+    types: tuple[str, ...] = ("text/html", "application/xhtml+xml", "text/plain")
+    largest: Positive = 1 << 30
+    part_bytes: Positive = 128 << 20
+
+    def parts(self, places: Places) -> list[dict[str, Any]]:
+        try:
+            import warcio  # noqa: F401
+        except ImportError:
+            raise UserError("warc: needs warcio; pip install 'davinci[warc]'") from None
+        return grouped(find(self.paths, places.root), self.part_bytes)
+
+    def provenance(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        return files_of(parts)
+
+    def read(self, part: Mapping[str, Any], places: Places, tally: Tally) -> Iterator[Document]:
+        for one in part["files"]:
+            yield from self._read(one["path"], one["name"], tally)
+
+    def _read(self, path: str, name: str, tally: Tally) -> Iterator[Document]:
+        import zlib
+
+        from warcio.archiveiterator import ArchiveIterator
+        from warcio.exceptions import ArchiveLoadFailed
+
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                records = ArchiveIterator(file)
+                for record in records:
+                    if record.rec_type != "response" or record.http_headers is None:
+                        continue
+                    kind = record.http_headers.get_header("Content-Type") or ""
+                    if not record.http_headers.get_statuscode().startswith("2"):
+                        tally.count("responses without success")
+                    elif kind.partition(";")[0].strip().lower() not in self.types:
+                        tally.count("responses of other types")
+                    else:
+                        yield from self._document(record, kind, name, tally)
+        except (OSError, EOFError, zlib.error, ArchiveLoadFailed) as error:
+            raise UserError(
+                f"{path}: no WARC file, damaged, or cut short ({' '.join(str(error).split())[:200]})"
+            ) from None
+
+    def _document(self, record: Any, kind: str, name: str, tally: Tally) -> Iterator[Document]:
+        about = record.rec_headers
+        identity = (about.get_header("WARC-Record-ID") or "").strip("<>")
+        url, date = about.get_header("WARC-Target-URI") or "", about.get_header("WARC-Date") or ""
+        content = record.content_stream().read(self.largest + 1)
+        body, notes = decoded(content)
+        charset = _CHARSET.search(kind)
+        if notes and charset:
+            notes["charset"] = charset[1]
+        origin = {"file": name, "url": url, "date": date, "type": kind.partition(";")[0].strip(), **notes}
+        host = re.sub(r"^\w+://([^/:]*).*", r"\1", url)
+        document = Document(identity or f"{name} {url}", host or identity, body, origin=origin)
+        if len(content) > self.largest:
+            tally.drop(document, f"larger than {self.largest} bytes")
+        elif body.strip():
+            yield document
+        else:
+            tally.count("empty responses")

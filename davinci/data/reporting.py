@@ -1,0 +1,39 @@
+"""What a build says while it works: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Log = Callable[[str], None]
+
+
+class Report:
+    """Lines for `log`, and a bar while something is done often."""
+
+    def __init__(self, log: Log, is_terminal: bool | None = None) -> None:
+        self.line = log
+        self._start = time.monotonic()
+        self._console = Console() if (sys.stdout.isatty() if is_terminal is None else is_terminal) else None
+
+    @property
+    def since(self) -> str:
+        """Seconds since the build began."""
+        return f"{time.monotonic() - self._start:.1f} s"
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        """Yields what to call as each of `total` things is done."""
+        if self._console is None:
+            yield lambda: None
+            self.line(f"{title}: {total} done ({self.since})")
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda: progress.advance(task)
