@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from davinci.config import Level, parse
 from davinci.config.base import Frozen
@@ -67,6 +67,14 @@ class Operation(Frozen, ABC):
         parameters = self.model_dump(mode="json", exclude=set(self.neutral))
         known = {"operation": self.name, "level": self.level, "version": self.version, "parameters": parameters}
         return known | ({"code": _code_digest(type(self))} if ":" in self.name else {})
+
+    def placed(self, root: Path) -> Self:
+        """This operation with its relative paths from `root`, where it has such.
+
+        Raises:
+            UserError: what a path names is not there, or is not what it should be.
+        """
+        return self
 
 
 class Reader(Operation):

@@ -61,7 +61,7 @@ class PoolFile:
         where = f"{self.path}: sources.{name}"
         if not source.chain:
             raise UserError(f"{where}.chain: missing; a source that is built here says how")
-        operations = read_chain(source.chain, f"{where}.chain")
+        operations = [one.placed(places.root) for one in read_chain(source.chain, f"{where}.chain")]
         reached = depths_of(operations)
         for depth in source.depths:
             if depth not in reached:

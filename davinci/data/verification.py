@@ -21,7 +21,9 @@ LARGEST = 10**24
 MOST_DIGITS = 30
 _FENCED = re.compile(r"```(?:python|py|pycon)?\n(.*?)```", re.DOTALL)
 _NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
-_FINAL = re.compile(rf"(?:answer(?:\s+is)?|####|\\boxed\{{)\s*:?\s*\**\s*\$?({_NUMBER})", re.IGNORECASE)
+_FINAL = re.compile(
+    rf"(?:answer(?:\s+is)?|####|\\boxed\{{)\s*:?\s*\**\s*\$?({_NUMBER})(?!,?\d|\.\d|\s*[-+*/=×÷^(])", re.IGNORECASE
+)
 
 
 class NotArithmetic(ValueError):

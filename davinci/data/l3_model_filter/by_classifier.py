@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 
@@ -51,12 +51,15 @@ class ByClassifier(DocumentOperation):
     def described(self) -> dict[str, Any]:
         folder = Path(self.model)
         classifier = classifier_model.load(folder)
-        self._column(classifier)
         return {
             **super().described(),
             "classifier": classifier_model.digest_of(folder),
             "report": classifier.about.get("report"),
         }
+
+    def placed(self, root: Path) -> Self:
+        self._column(classifier_model.load(root / self.model))
+        return self.model_copy(update={"model": str(root / self.model)})
 
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
         return self._judge([document], tally)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from davinci.data.l3_model_filter.classifier_model import Classifier, Floats, calibrated, features
+from davinci.data.l3_model_filter.classifier_model import FEATURES, Classifier, Floats, calibrated, features
 from davinci.errors import UserError
 
 SHARES = {"train": 0.7, "calibration": 0.15, "heldout": 0.15}
@@ -108,23 +109,22 @@ def train(rows: Sequence[Labelled], strength: float = 10.0) -> Classifier:
                 raise UserError(
                     f"label {label!r}: {counts[label]} documents in the split {name}; at least {LEAST} are needed"
                 )
+    texts = {name: features([row.text for row in part]) for name, part in parts.items()}
+    seen = np.unique(texts["train"].indices)  # what is seen nowhere has no weight
     fitted = LogisticRegression(C=strength, max_iter=1000, class_weight="balanced")
-    fitted.fit(features([row.text for row in parts["train"]]), [row.label for row in parts["train"]])
-    raw = _raw(fitted, parts["calibration"])
-    truth = [row.label for row in parts["calibration"]]
-    calibration = np.array(
-        [_platt(raw[:, row], [one == label for one in truth]) for row, label in enumerate(_rows(labels))]
-    )
-    classifier = Classifier(
-        tuple(labels), fitted.coef_.astype(np.float32), fitted.intercept_.astype(np.float64), calibration, {}
-    )
-    heldout = parts["heldout"]
-    probabilities = calibrated(classifier.raw([row.text for row in heldout]), calibration)
+    fitted.fit(texts["train"][:, seen], [row.label for row in parts["train"]])
+    coefficients = np.zeros((len(_rows(labels)), FEATURES), dtype=np.float32)
+    coefficients[:, seen] = fitted.coef_
+    intercepts = fitted.intercept_.astype(np.float64)
+    raw = texts["calibration"] @ coefficients.T + intercepts
+    truth = np.array([row.label for row in parts["calibration"]])
+    calibration = np.array([_platt(raw[:, row], truth == label) for row, label in enumerate(_rows(labels))])
+    probabilities = calibrated(texts["heldout"] @ coefficients.T + intercepts, calibration)
     about = {
         "documents": {name: dict(sorted(Counter(row.label for row in part).items())) for name, part in parts.items()},
-        "report": report(labels, probabilities, [row.label for row in heldout]),
+        "report": report(labels, probabilities, [row.label for row in parts["heldout"]]),
     }
-    return Classifier(classifier.labels, classifier.coefficients, classifier.intercepts, calibration, about)
+    return Classifier(tuple(labels), coefficients, intercepts, calibration, about)
 
 
 def _rows(labels: Sequence[str]) -> Sequence[str]:
@@ -132,16 +132,10 @@ def _rows(labels: Sequence[str]) -> Sequence[str]:
     return labels[1:] if len(labels) == 2 else labels
 
 
-def _raw(fitted: Any, part: Sequence[Labelled]) -> Floats:
-    raw = np.asarray(fitted.decision_function(features([row.text for row in part])), dtype=np.float64)
-    return raw[:, None] if raw.ndim == 1 else raw
-
-
-def _platt(raw: Floats, positive: Sequence[bool]) -> tuple[float, float]:
+def _platt(raw: Floats, truth: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """Slope and offset of the sigmoid that fits best, with Platt's smoothed targets."""
     from scipy.optimize import minimize
 
-    truth = np.array(positive)
     high, low = (truth.sum() + 1) / (truth.sum() + 2), 1 / ((~truth).sum() + 2)
     target = np.where(truth, high, low)
 

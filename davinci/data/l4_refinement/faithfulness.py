@@ -13,8 +13,7 @@ from pydantic import model_validator
 
 from davinci.config.base import Frozen, NotNegativeFloat, PositiveFloat
 
-_NUMBER = re.compile(r"\d+(?:[,.]\d+)*")
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _QUOTED = re.compile(r'"([^"\n]{1,200})"|“([^”\n]{1,200})”|`([^`\n]{1,200})`|(?<!\w)\'([^\'\n]{1,200})\'(?!\w)')
@@ -51,10 +50,10 @@ def unfaithful(original: str, refined: str, limits: Limits) -> str | None:
     word inside a sentence or an identifier (``snake_case``, ``camelCase``, ``dotted.name``); it is new where the
     original has no such word in any case of its letters. A quotation is new where the original has no such text.
     """
-    length = len(refined.split()) / max(1, len(original.split()))
-    if length < limits.shortest:
+    length, refined_length = len(original.split()), len(refined.split())
+    if refined_length < limits.shortest * length:
         return TOO_SHORT
-    if length > limits.longest:
+    if refined_length > limits.longest * length:
         return TOO_LONG
     stated = numbers(original)
     kept = numbers(refined)
@@ -75,7 +74,7 @@ def unfaithful(original: str, refined: str, limits: Limits) -> str | None:
 
 def numbers(text: str) -> set[str]:
     """The different numbers of a text, written alike: no grouped thousands, no zeros in front or behind the point."""
-    return {_plain(found) for found in _NUMBER.findall(text)} | set(re.findall(r"\d+", text))
+    return {_plain(found) for found in _NUMBER.findall(text)}
 
 
 def names(text: str) -> Iterator[str]:
@@ -96,8 +95,7 @@ def _starts_sentence(text: str, place: int) -> bool:
 
 
 def _plain(number: str) -> str:
-    number = number.replace(",", "") if _GROUPED.fullmatch(number) else number
-    whole, point, rest = number.partition(".")
+    whole, point, rest = number.replace(",", "").partition(".")
     rest = rest.rstrip("0") if "." not in rest else rest
     return (whole.lstrip("0") or "0") + (point + rest if rest else "")
 

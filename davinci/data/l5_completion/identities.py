@@ -20,6 +20,10 @@ _SYMBOL = re.compile(r"[a-zA-Z]\d?")
 _NO_SYMBOLS = frozenset("IENSOQC")  # names of SymPy's own
 
 
+class Refuted(ValueError):
+    """The two expressions differ at a point."""
+
+
 def checked(source: str, result: str, known: Mapping[str, str]) -> str | None:
     """A sentence that checks `result` of `source` at a point, or None where nothing can be checked.
 
@@ -30,6 +34,9 @@ def checked(source: str, result: str, known: Mapping[str, str]) -> str | None:
 
     The two are polynomials or quotients of them in at most four symbols; they agree at three points or more, of which
     the first is shown (as Schwartz and Zippel: J. ACM 27(4), 1980, p. 701, different polynomials rarely do).
+
+    Raises:
+        Refuted: they differ at one.
     """
     try:
         before = _argument(ast.parse(source.strip(), mode="eval").body)
@@ -51,7 +58,7 @@ def checked(source: str, result: str, known: Mapping[str, str]) -> str | None:
         except NotArithmetic:
             continue
         if sides[0] != sides[1]:
-            return None
+            raise Refuted(f"{source} does not give {result} at {point}")
         agreed.append(values)
     return _sentence(texts, agreed[0]) if len(agreed) >= _ENOUGH and texts[0] != texts[1] else None
 

@@ -69,7 +69,10 @@ def _made(one: sessions.Result, text: str) -> tuple[str, str, bool]:
     if not one.grounds and (forms := worked_out(one.source)) is not None:
         sentence = " = ".join(forms) + "."
         return "arithmetic", sentence, arithmetic_fault(sentence) is None and _same(forms[-1], one.result)
-    check = identities.checked(one.source, one.result, one.known)
+    try:
+        check = identities.checked(one.source, one.result, one.known)
+    except identities.Refuted:
+        return "algebra", "", False
     if check is not None:
         sentence = f"{one.sentence} {check}"
         return "algebra", sentence, arithmetic_fault(check) is None and sessions.supported(text, one)

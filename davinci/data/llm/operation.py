@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat
 from davinci.data.documents import Document
@@ -54,7 +54,7 @@ class AsksModel(DocumentOperation):
     """
 
     neutral: ClassVar[frozenset[str]] = frozenset(
-        {"endpoint", "key_variable", "concurrency", "timeout_s", "attempts", "first_wait_s", "price"}
+        {"endpoint", "key_variable", "concurrency", "timeout_s", "attempts", "first_wait_s", "price", "prompt"}
     )
 
     endpoint: str
@@ -76,15 +76,6 @@ class AsksModel(DocumentOperation):
     first_wait_s: PositiveFloat = 0.5
     price: Price | None = None
 
-    @field_validator("prompt")
-    @classmethod
-    def _exists(cls, prompt: str) -> str:
-        try:
-            read_prompt(prompt)
-        except UserError as error:
-            raise ValueError(str(error)) from None
-        return prompt
-
     @property
     def wanted(self) -> int:
         """How many accepted answers are enough."""
@@ -100,7 +91,13 @@ class AsksModel(DocumentOperation):
 
     def described(self) -> dict[str, Any]:
         prompt = read_prompt(self.prompt)
-        return {**super().described(), "prompt": {"version": prompt.version, "digest": prompt.digest}}
+        known = {"name": prompt.name, "version": prompt.version, "digest": prompt.digest}
+        return {**super().described(), "prompt": known}
+
+    def placed(self, root: Path) -> Self:
+        own = self.prompt.endswith(".yaml")
+        read_prompt(prompt := str(root / self.prompt) if own else self.prompt)
+        return self.model_copy(update={"prompt": prompt})
 
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
         raise NotImplementedError("asks about several documents at once: see run")
