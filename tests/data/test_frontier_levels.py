@@ -60,7 +60,8 @@ def test_linked_documents_are_quoted_in_front(tmp_path):
     ]
     texts, tally = quoted(documents, tmp_path, excerpt=30)
     assert texts["m.py:pkg.mod.g"] == (
-        "Context, pkg.mod.f: “The function f doubles.”\n\nContext, h: “Read https://a.org/f first.”\n\n" + documents[1].text
+        "Context, pkg.mod.f: “The function f doubles.”\n\nContext, h: “Read https://a.org/f first.”\n\n"
+        + documents[1].text
     )
     assert texts["m.py:pkg.mod.h"].startswith("Context, https://a.org/f: “The function f doubles.”")
     assert texts["m.py:pkg.mod.f"] == documents[0].text and texts["q"] == documents[3].text
@@ -130,7 +131,7 @@ def pool(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(sys.path)}")
     lines = [
         {"id": f"n{one}", "text": f"Note {one} adds numbers.\n\n>>> {one}*2 + 1\n{2 * one + 1 + (one == 7)}\n"}
-        for one in range(40)
+        for one in range(16)
     ]
     (tmp_path / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     chain = [
@@ -140,8 +141,8 @@ def pool(tmp_path, monkeypatch):
         {"validated_by_running": {"seconds": 20.0}},
         {"users_own_level:Mirrored": {"mark": "<>"}},
     ]
-    source = {"domain": "science", "depths": ["L0", "L5", "L6", "L7", "L8"], "chain": chain, "heldout_fraction": 0.1}
-    made = {"name": "mine", "tokenizer": "mine", "vocab_size": 300, "sources": {"notes": source}}
+    source = {"domain": "science", "depths": ["L0", "L5", "L6", "L7", "L8"], "chain": chain, "heldout_fraction": 0.2}
+    made = {"name": "mine", "tokenizer": "mine", "vocab_size": 258, "sources": {"notes": source}}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(made))
     return path
@@ -153,7 +154,9 @@ def test_a_users_own_level_is_built_like_any_other(pool, tmp_path, capfd):
     assert set(variants) == {"L0", "L5", "L6", "L7", "L8"} and len({one.digest for one in variants.values()}) > 3
     steps = variants["L8"].chain
     own = steps[-1]
-    assert own["level"] == "L8" and own["operation"] == "users_own_level:Mirrored" and own["counted"] == {"mirrored": 39}
+    assert (
+        own["level"] == "L8" and own["operation"] == "users_own_level:Mirrored" and own["counted"] == {"mirrored": 15}
+    )
     assert steps[3]["dropped"] == {"run: wrong": 1} and steps[1]["counted"]["arithmetic: rejected by V(x)"] == 1
     heldout = (tmp_path / "store/pools/mine/notes@L8/heldout.jsonl").read_text().splitlines()
     assert heldout and all(" <> " in json.loads(line)["text"] for line in heldout)

@@ -167,3 +167,31 @@ def test_grades_are_read_counted_and_kept(tmp_path):
     assert [(doc.id, doc.origin.get("grade")) for doc in kept] == [("a", "4"), ("c", None)]
     assert tally.dropped == {"grade below 3": 1} and tally.counted["rejected: broken format"] == 2
     assert tally.counted["graded 4"] == 1 == tally.counted["graded 1"]
+
+
+def test_a_sample_is_graded_and_trained_on(tmp_path, capsys):
+    """From a pool to a model's grades to a classifier, by the commands; held-out documents are not graded."""
+
+    def answer(body, index):
+        return 200, {}, completion("Score: 4" if "maths" in body["messages"][-1]["content"] else "Score: 1")
+
+    write(tmp_path / "notes.jsonl", [{"id": row.key, "text": f"{row.text} {row.label}"} for row in rows(240)])
+    chain = [{"jsonl": {"paths": ["notes.jsonl"]}}]
+    source = {"domain": "general", "depths": ["L0"], "chain": chain}
+    pool = {"name": "notes", "tokenizer": "notes", "vocab_size": 300, "sources": {"notes": source}}
+    (tmp_path / "notes.yaml").write_text(json.dumps(pool))
+    labels, store = tmp_path / "labels.jsonl", ["--store", str(tmp_path / "store")]
+    with StubModel(answer) as server:
+        asked = ["--endpoint", server.endpoint, "--model", "stub", "-o", str(labels), *store, "--depth", "l0"]
+        assert main(["data", "grade", f"{tmp_path}/notes.yaml/notes", "--sample", "200", *asked]) == 0
+        assert len(server.requests) == 200 and "answers 200" in capsys.readouterr().out
+        assert main(["data", "grade", f"{tmp_path}/notes.yaml/notes", "--sample", "100", *asked, "--json"]) == 0
+        assert len(server.requests) == 200  # a part of the larger sample
+        said = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert said["counted"]["answers from the cache"] == 100
+        assert main(["data", "grade", f"{tmp_path}/notes.yaml/nites", *asked]) == 2
+        assert "nearest: notes" in capsys.readouterr().err
+        assert main(["data", "grade", f"{tmp_path}/notes.yaml/notes", "--sample", "200", *asked]) == 0
+    graded = [json.loads(line) for line in labels.read_text().splitlines()]
+    assert len(graded) == 200 and not any(Document("x", row["split_key"], "").is_heldout(0.03) for row in graded)
+    assert main(["data", "train-classifier", str(labels), "-o", str(tmp_path / "c"), "--at-least", "3"]) == 0

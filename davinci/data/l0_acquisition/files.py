@@ -19,9 +19,13 @@ from davinci.data.operations import Places, Reader, operation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 
-Patterns = Annotated[
-    tuple[str, ...], Field(min_length=1), BeforeValidator(lambda one: [one] if isinstance(one, str) else one)
-]
+
+def _several(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+Patterns = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several)]
+"""One pattern or several."""
 
 
 class WholeFiles(Reader):
