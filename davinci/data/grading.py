@@ -47,7 +47,7 @@ def grade(
     chosen = _sample(making.documents(source, depth), number, chain.heldout_fraction)
     tally = Tally()
     with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8") as rows:
-        for one in grader.placed(file.root).run(iter(chosen), tally, places):
+        for one in grader.located(places).run(iter(chosen), tally, places):
             row = {"id": one.id, "split_key": one.split_key, "text": one.text, "label": float(one.origin["grade"])}
             rows.write(json.dumps(row, ensure_ascii=False) + "\n")
     return tally

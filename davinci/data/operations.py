@@ -62,19 +62,19 @@ class Operation(Frozen, ABC):
     version: ClassVar[int] = 1
     neutral: ClassVar[frozenset[str]] = frozenset()
 
+    def located(self, places: Places) -> Self:
+        """The operation with what its parameters name outside the pool found, and so described; most name nothing.
+
+        Raises:
+            UserError: it is not there.
+        """
+        return self
+
     def described(self) -> dict[str, Any]:
         """What decides the output, as plain data: name, version, level and parameters; of a user's own its code too."""
         parameters = self.model_dump(mode="json", exclude=set(self.neutral))
         known = {"operation": self.name, "level": self.level, "version": self.version, "parameters": parameters}
         return known | ({"code": _code_digest(type(self))} if ":" in self.name else {})
-
-    def placed(self, root: Path) -> Self:
-        """This operation with its relative paths from `root`, where it has such.
-
-        Raises:
-            UserError: what a path names is not there, or is not what it should be.
-        """
-        return self
 
 
 class Reader(Operation):

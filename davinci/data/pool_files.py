@@ -61,7 +61,7 @@ class PoolFile:
         where = f"{self.path}: sources.{name}"
         if not source.chain:
             raise UserError(f"{where}.chain: missing; a source that is built here says how")
-        operations = [one.placed(places.root) for one in read_chain(source.chain, f"{where}.chain")]
+        operations = read_chain(source.chain, f"{where}.chain")
         reached = depths_of(operations)
         for depth in source.depths:
             if depth not in reached:
@@ -69,6 +69,7 @@ class PoolFile:
         reader = operations[0]
         assert isinstance(reader, Reader)
         try:
+            operations = [step.located(places) for step in operations]
             parts = reader.parts(places)
         except UserError as error:
             raise UserError(f"{where}.chain: {error}") from None

@@ -172,7 +172,7 @@ def completed(server, folder, documents, prompt, **parameters):
         {"completed_by_llm": {"endpoint": server.endpoint, "model": "stub", "prompt": prompt, "first_wait_s": 0.01}
          | parameters},
         "c",
-    ).placed(folder)  # fmt: skip
+    ).located(Places(*[folder] * 4))  # fmt: skip
     tally = Tally()
     places = Places(folder / "step", folder / "cache", folder, folder)
     return list(one.run(iter(documents), tally, places)), tally
@@ -237,4 +237,4 @@ def test_parameters_that_cannot_be_are_refused():
     with pytest.raises(UserError, match="with output append it is 1"):
         _read_step({"completed_by_llm": base | {"wanted_answers": 2}}, "c")
     with pytest.raises(UserError, match="no prompt 'nothing'"):
-        _read_step({"completed_by_llm": base | {"prompt": "nothing"}}, "c").placed(Path())
+        _read_step({"completed_by_llm": base | {"prompt": "nothing"}}, "c").located(Places(*[Path()] * 4))

@@ -92,7 +92,7 @@ def test_saved_files_hold_no_pickle_and_their_damage_is_found(trained, tmp_path)
 
 
 def step(folder, keep, **more):
-    return _read_step({"classifier": {"model": folder.name, "keep": keep, **more}}, "chain").placed(folder.parent)
+    return _read_step({"classifier": {"model": folder.name, "keep": keep, **more}}, "chain").located(Places(*[folder.parent] * 4))
 
 
 def test_the_operation_keeps_a_label_and_counts_the_rest(trained):
@@ -161,7 +161,7 @@ def test_grades_are_read_counted_and_kept(tmp_path):
     documents = [Document("a", "k", "a proof"), Document("b", "k", "buy now"), Document("c", "k", "she walked")]
     with StubModel(answer) as server:
         base = {"endpoint": server.endpoint, "model": "stub", "first_wait_s": 0.01}
-        one = _read_step({"graded_by_llm": base | {"keep": 3}}, "c").placed(tmp_path)
+        one = _read_step({"graded_by_llm": base | {"keep": 3}}, "c").located(Places(*[tmp_path] * 4))
         tally = Tally()
         kept = list(one.run(iter(documents), tally, Places(*[tmp_path] * 4)))
     assert [(doc.id, doc.origin.get("grade")) for doc in kept] == [("a", "4"), ("c", None)]

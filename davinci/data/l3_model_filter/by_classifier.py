@@ -57,9 +57,10 @@ class ByClassifier(DocumentOperation):
             "report": classifier.about.get("report"),
         }
 
-    def placed(self, root: Path) -> Self:
-        self._column(classifier_model.load(root / self.model))
-        return self.model_copy(update={"model": str(root / self.model)})
+    def located(self, places: Places) -> Self:
+        folder = places.root / self.model
+        self._column(classifier_model.load(folder))
+        return self.model_copy(update={"model": str(folder)})
 
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
         return self._judge([document], tally)

@@ -94,9 +94,9 @@ class AsksModel(DocumentOperation):
         known = {"name": prompt.name, "version": prompt.version, "digest": prompt.digest}
         return {**super().described(), "prompt": known}
 
-    def placed(self, root: Path) -> Self:
+    def located(self, places: Places) -> Self:
         own = self.prompt.endswith(".yaml")
-        read_prompt(prompt := str(root / self.prompt) if own else self.prompt)
+        read_prompt(prompt := str(places.root / self.prompt) if own else self.prompt)
         return self.model_copy(update={"prompt": prompt})
 
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
