@@ -10,7 +10,8 @@ from davinci.__main__ import main
 from davinci.data.cards import read_card
 from davinci.data.documents import Document
 from davinci.data.l6_context.linked import _cut, _links
-from davinci.data.operations import Places, _read_step
+from davinci.data.operations import Places, _read_step, depths_of, read_chain
+from davinci.data.pool_files import find_pool
 from davinci.data.tally import Tally
 from davinci.store import Store
 
@@ -25,6 +26,12 @@ def test_links_are_addresses_wiki_names_dotted_names_and_see_also():
 def test_excerpts_end_with_a_sentence_where_they_can():
     assert _cut("One two. Three four five.\nSix", 21) == "One two."
     assert _cut("One two three", 99) == "One two three" and _cut("one two three", 9) == "one two …"
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded_refined"])
+def test_the_pools_of_the_repository_reach_their_depths(name):
+    for source in find_pool(name).pool.sources.values():
+        assert set(source.depths) <= set(depths_of(read_chain(source.chain, name)))
 
 
 class OneSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ class Result:
     result: str
     grounds: tuple[str, ...]
     known: dict[str, str] = field(default_factory=dict)
-    """Names to the expressions last assigned to them, where nothing happened to them since."""
+    """Names in `source` to the expressions last assigned to them, where nothing happened to them since."""
 
     @property
     def sentence(self) -> str:
@@ -60,7 +61,7 @@ def results(text: str) -> Iterator[Result]:
             if grounds is not None and _can_be_said(body[0].value, example.source, result):
                 said = tuple(lines[place] for place in grounds)
                 if sum(map(len, said)) <= LONGEST_GROUNDS:
-                    yield Result(source, result, said, _known(history, lines))
+                    yield Result(source, result, said, _known(body[0], history, lines))
         for statement in body:
             _follow(statement, len(lines) - 1, history, simple, bool(example.want))
 
@@ -148,10 +149,11 @@ def _can_be_said(value: ast.expr, source: str, result: str) -> bool:
     )
 
 
-def _known(history: dict[str, list[int] | None], lines: list[str]) -> dict[str, str]:
-    """Names whose last statement assigns one expression to them."""
+def _known(node: ast.AST, history: dict[str, list[int] | None], lines: list[str]) -> dict[str, str]:
+    """The names in `node` whose last statement assigns one expression to them, and what."""
     known = {}
-    for name, made in history.items():
+    for name in _names_of(node):
+        made = history.get(name)
         if made and (match := re.fullmatch(rf"{re.escape(name)}\s*=\s*([^=].*)", lines[made[-1]])):
             known[name] = match[1]
     return known
@@ -165,14 +167,15 @@ def _names(source: str) -> set[str]:
     return _names_of(ast.parse(source))
 
 
-def _assigned(source: str) -> set[str]:
+@functools.lru_cache(maxsize=4096)
+def _assigned(source: str) -> frozenset[str]:
     """The names that a statement binds."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return set()
+        return frozenset()
     bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return bound | {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return frozenset(bound) | {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
 def _is_import(source: str) -> bool:
