@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from stub_model import StubModel, completion, says
 
+from davinci.__main__ import main
+from davinci.data.cards import read_card
 from davinci.data.documents import Document
 from davinci.data.llm.cache import AnswerCache, key_of
 from davinci.data.llm.prompts import read_prompt
 from davinci.data.operations import Places, _read_step
 from davinci.data.tally import Tally
 from davinci.errors import UserError
+from davinci.store import Store
 
 DOCUMENTS = [
     Document(f"d{one}", "k", f"The graph of case {one} has {one + 20} nodes and is drawn.\n") for one in range(12)
@@ -87,6 +90,38 @@ def test_a_dead_server_stops_in_one_line_and_the_next_build_goes_on(tmp_path):
     with says(refined) as server:
         out, counted, _ = run(step(server.endpoint), DOCUMENTS, tmp_path)
     assert len(out) == 12 and counted["answers from the cache"] == 5 and len(server.requests) == 7
+
+
+def test_a_build_stops_with_its_server_and_the_next_goes_on(tmp_path, capsys):
+    """By the command, from a pool's file to its card."""
+    lines = [json.dumps({"id": one.id, "text": one.text}) for one in DOCUMENTS]
+    (tmp_path / "notes.jsonl").write_text("\n".join(lines))
+
+    def build(endpoint):
+        asks = {"endpoint": endpoint, "model": "stub", "prompt": "refine_plain", "attempts": 2, "first_wait_s": 0.01}
+        chain = [{"jsonl": {"paths": ["notes.jsonl"]}}, {"refined_by_llm": asks | {"concurrency": 1}}]
+        source = {"domain": "science", "depths": ["L0", "L4"], "chain": chain, "heldout_fraction": 0.2}
+        pool = {"name": "notes", "tokenizer": "notes", "vocab_size": 258, "sources": {"notes": source}}
+        (tmp_path / "notes.yaml").write_text(json.dumps(pool))
+        store = str(tmp_path / "store")
+        return main(["data", "build", str(tmp_path / "notes.yaml"), "--store", store, "--workers", "1"])
+
+    def dies(body, index):
+        return (200, {}, completion(refined(body))) if index < 5 else (500, {}, {})
+
+    with StubModel(dies) as server:
+        assert build(server.endpoint) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("error: source notes: refined_by_llm: http://127.0.0.1:")
+    assert "the same command goes on from there" in said
+    with says(refined) as server:
+        assert build(server.endpoint) == 0 and len(server.requests) == 7
+    card = read_card(Store(tmp_path / "store"), "notes").sources["notes"].variants
+    step = card["L4"].chain[-1]
+    assert step["counted"]["answers from the cache"] == 5 and step["counted"]["documents accepted"] == 12
+    assert step["prompt"]["name"] == "refine_plain" and "endpoint" not in step["parameters"]
+    assert card["L0"].documents == card["L4"].documents and card["L0"].digest != card["L4"].digest
+    assert card["L0"].documents_digest == card["L4"].documents_digest  # the same documents, deeper
 
 
 def test_a_busy_server_is_asked_again_when_it_says(tmp_path):

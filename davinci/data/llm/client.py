@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LONGEST_WAIT = 60.0  # s, between attempts; what a server asks for with Retry-After may be longer
 _LONGEST_ASKED_WAIT = 600.0
 _CONNECT = 10.0
+_NOBODY = 4  # attempts where no connection was ever had
 _REFUSALS = 10  # in a row from the beginning: it is not the documents
 CUT_OFF = "cut off at max_tokens"
 _PASSING = (408, 409, 425, 429)  # and 5xx: worth another attempt
@@ -92,8 +93,9 @@ class Client:
         import httpx
 
         before = self._answered
-        why, slow = "", False
-        for attempt in range(self._attempts):
+        why, slow, left = "", False, self._attempts
+        attempt = 0
+        while attempt < left:
             if attempt:
                 with self._counting:
                     self.retries += 1
@@ -104,6 +106,8 @@ class Client:
                 why, slow = "no answer in time", True
             except (httpx.TransportError, RuntimeError) as error:  # RuntimeError: closed meanwhile
                 why, slow = str(error) or type(error).__name__, False
+                if self._answered == 0:  # nobody was ever there: no use in being patient
+                    left = min(left, _NOBODY)
             else:
                 if response.status_code == 200:
                     answer = _read(response)
@@ -120,11 +124,12 @@ class Client:
                 slow = False
             if self._stopped.is_set():
                 raise ServerGone(why)
-            if attempt + 1 < self._attempts and self._stopped.wait(wait):
+            attempt += 1
+            if attempt < left and self._stopped.wait(wait):
                 raise ServerGone(why)
         if slow and self._answered > before:  # others were answered meanwhile: it is this request that takes long
             return Answer(None, "no answer in time")
-        raise ServerGone(f"{why}, {self._attempts} attempts")
+        raise ServerGone(f"{why}, {attempt} attempts")
 
     def _refusal(self, response: httpx.Response) -> Answer:
         """A status that another attempt does not change: of one document (too long, for one), or of all."""
