@@ -19,6 +19,7 @@ from davinci.data.operations import Places, Reader, operation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 
+
 def _several(given: Any) -> Any:
     """One pattern as a tuple of it; what follows takes no list."""
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
