@@ -259,6 +259,40 @@ def _parser() -> argparse.ArgumentParser:
     contamination.add_argument("--source", action="append", default=[], metavar="NAME", help="only that source")
     contamination.add_argument("--depth", metavar="l0..l9", help="only that level (default: every one)")
 
+    tokenize = _Commands(data).add(
+        "tokenize",
+        "documents of Parquet or JSONL files as a source of a pool of your own",
+        "Writes conf/pool/POOL.yaml (or adds the source to it), builds it, and says how to train on it.",
+        module="data_tokenize",
+    )
+    tokenize.add_argument("files", nargs="+", metavar="FILES", help="Parquet, or JSON lines (.gz, .zst too)")
+    tokenize.add_argument("--pool", required=True, metavar="NAME", help="of the pool")
+    tokenize.add_argument(
+        "--tokenizer",
+        metavar="qwen2|PATH|train:SIZE",
+        help="Qwen2's, a tokenizer.json or a Hugging Face tokenizer's folder, or one trained on the pool (a new pool)",
+    )
+    tokenize.add_argument("--source", metavar="NAME", help="of the source (default: the first file's)")
+    tokenize.add_argument("--domain", default="general", help="of the source (default: general)")
+    tokenize.add_argument("--text", default="text", metavar="COLUMN", help="that holds the text (default: text)")
+    tokenize.add_argument(
+        "--depth",
+        default="L1",
+        choices=[f"L{level}" for level in range(10)],
+        metavar="L0..L9",
+        help="Darwin Level that the text is at (default: L1)",
+    )
+    tokenize.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    tokenize.add_argument("--config-dir", metavar="DIR", help="write DIR/pool and DIR/mixture instead of conf/")
+
+    verify = _Commands(data).add(
+        "verify",
+        "read every file of a pool and compare its checksum",
+        statuses="1 a file is missing or changed (named), ",
+        module="data_verify",
+    )
+    verify.add_argument("pool", metavar="POOL")
+
     sync = commands.add(
         "sync",
         "send finished runs to W&B",

@@ -31,7 +31,8 @@ class Node(Frozen):
     (null: since it began): not 0 only where the stage before had the same mixture, so that cutting a stage in two
     changes nothing. `watched` are the digests of what the stage's policies watch: of held-out text by domain, of a
     benchmark's task and items as ``benchmark/NAME``; `benchmark` is the suite of that one alone. `max_epochs` is how
-    often a source may be read, where the pool limits it. A node is frozen as JSON in the store.
+    often a source may be read, where the pool limits it. `end_of_text` is the tokenizer's token that closes a
+    document. A node is frozen as JSON in the store.
 
     All tokens are places on the axis of the plan. Where a stage ended early, that axis has a gap up to its planned end,
     and a state holds fewer tokens than its place says (docs/adaptive.md).
@@ -58,6 +59,7 @@ class Node(Frozen):
     watched: Annotated[dict[str, str | None], Field(default={})]
     benchmark: Evaluation | None = None
     max_epochs: Annotated[dict[str, PositiveFloat], Field(default={})]
+    end_of_text: NotNegative = 0
 
     @property
     def steps(self) -> range:

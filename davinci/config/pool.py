@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat
 
@@ -26,7 +26,9 @@ class Source(Frozen):
     """One dataset of a pool.
 
     `chain` is how it is made, where this program makes it: operations as `davinci.data.operations.read_chain` reads
-    them; `heldout_fraction` of its split keys are held out. A plan takes the built content's digest, not these.
+    them; `heldout_fraction` of its split keys are held out. `tokens_from` is, instead of a chain, where another program
+    wrote its tokens, at each of its depths (`davinci.data.token_files`); `heldout_fraction` of its documents are held
+    out. A plan takes the built content's digest, not these.
 
     `depths` are the Darwin Levels it exists at, shallow to deep. `tokens` is its size where the pool is not on this
     machine (a built pool's card knows better). `substages` are the substages whose mixtures draw on it (see
@@ -39,8 +41,17 @@ class Source(Frozen):
     substages: tuple[str, ...] | None = None
     max_epochs: PositiveFloat | None = None
     chain: tuple[str | dict[str, Any], ...] = ()
+    tokens_from: Annotated[dict[Level, dict[str, Any]], Field(default={})]
     licence: Licence | None = None
     heldout_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.03
+
+    @model_validator(mode="after")
+    def _made_in_one_way(self) -> Self:
+        if self.chain and self.tokens_from:
+            raise ValueError("chain and tokens_from: a source has one of the two")
+        if self.tokens_from and set(self.tokens_from) != set(self.depths):
+            raise ValueError(f"tokens_from: is of {', '.join(self.tokens_from)}, depths are {', '.join(self.depths)}")
+        return self
 
     @field_validator("licence", mode="before")
     @classmethod
@@ -53,7 +64,8 @@ class Source(Frozen):
 class Pool(Frozen):
     """The sources a run may draw on. `name` is also its folder in the store; `vocab_size` is its tokenizer's.
 
-    `tokenizer` is a name or a file; the pool's own name says that one is trained on the pool.
+    `tokenizer` is the pool's own name for one trained on the pool, ``qwen2``, a JSON file of the tokenizers library, or
+    a Hugging Face tokenizer's folder.
 
     A run that sees a source more than `max_epochs` times (the source's own, if it has one) is refused when planned, or
     ends where a mixture that moves as it trains has exhausted one; 1 allows no repetition, null any.

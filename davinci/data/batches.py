@@ -114,8 +114,12 @@ def _open(node: Node, store: Store) -> list[Shard]:
     folder = store.pool(node.pool)
     if card is None:
         raise UserError(f"{folder}: pool {node.pool} is not built; run: python -m davinci data build {node.pool}")
+    tokenizer = folder / card.tokenizer.file
     if node.tokenizer_digest not in (None, card.tokenizer.digest):
-        raise UserError(f"{folder / card.tokenizer.file}: not the tokenizer that node {node.id} was planned with")
+        raise UserError(
+            f"{tokenizer}: not the tokenizer that node {node.id} was planned with "
+            f"({card.tokenizer.digest[:12]}, not {node.tokenizer_digest[:12]})"
+        )
     return [_open_source(node, name, card, store) for name in sorted(node.sources)]
 
 
@@ -129,4 +133,10 @@ def _open_source(node: Node, name: str, card: PoolCard, store: Store) -> Shard:
         raise UserError(f"{folder / 'card.json'}: {name} has no depth {use.depth}" + nearest(use.depth, variants))
     if use.digest not in (None, variants[use.depth].digest):
         raise UserError(f"{folder / f'{name}@{use.depth}'}: not the content that node {node.id} was planned with")
+    written = variants[use.depth].tokenizer
+    if written not in (None, card.tokenizer.digest):
+        raise UserError(
+            f"{folder / f'{name}@{use.depth}'}: tokens of tokenizer {written[:12]}, but the pool's is "
+            f"{card.tokenizer.digest[:12]}; build the pool again"
+        )
     return Shard(folder / f"{name}@{use.depth}", "train", variants[use.depth])

@@ -8,20 +8,25 @@ of workers.
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from davinci.config import Level, Licence
+from davinci.config import Level, Licence, parse
 from davinci.data.cards import TokenizerCard, measured_level, read_card
+from davinci.data.documents import Document
 from davinci.data.keys import digest
 from davinci.data.making import Making
 from davinci.data.operations import Places
 from davinci.data.pool_files import Chain, PoolFile
 from davinci.data.reporting import Log, Report
+from davinci.data.token_files import read_tokens_from
+from davinci.data.tokenizer import END_OF_TEXT
+from davinci.data.tokenizer_choice import bring, card_of, key_of
 from davinci.data.tokenizer_training import train
-from davinci.data.variants import Variant
+from davinci.data.variants import TokenVariant, Variant
 from davinci.data.workers import Workers, workers
 from davinci.errors import UserError, nearest
 from davinci.store import Store, file_digest, read_json, write_json
@@ -57,7 +62,7 @@ class _Build:
         asked = self._asked()
         places = Places(self._folder, store.cache, store.archives, file.root)
         # All sources: a tokenizer, or a filter over the whole pool, is a function of those not asked for too.
-        self._chains = file.chains(tuple(self._pool.sources), places)
+        self._chains = file.chains([name for name, one in self._pool.sources.items() if not one.tokens_from], places)
         self._places = places
         self._making = Making(self._chains, self._folder / "build", places, request.strict)
         self._variants = {place: self._variant(*place) for place in asked}
@@ -69,12 +74,14 @@ class _Build:
         self._store.require_writable()
         asked = dict.fromkeys(name for name, _ in self._variants)
         for name in asked:
-            self._chains[name].reader.obtain(self._places, self._report.line)
-        licences = {name: self._licence(self._chains[name]) for name in asked}
+            if name in self._chains:
+                self._chains[name].reader.obtain(self._places, self._report.line)
+        licences = {name: self._licence(name) for name in asked}
         with workers(self._request.workers or len(os.sched_getaffinity(0))) as hands:
             wanted: dict[str, set[int]] = {}
             for name, depth in self._variants:
-                wanted.setdefault(name, set()).add(self._chains[name].ends[depth])
+                if name in self._chains:
+                    wanted.setdefault(name, set()).add(self._chains[name].ends[depth])
             if self._trains and not self._has_tokenizer():
                 for name, chain in self._chains.items():
                     wanted.setdefault(name, set()).add(chain.ends[_measured(chain)])
@@ -103,7 +110,12 @@ class _Build:
                 raise UserError(f"--depth {depth.lower()}: pool {self._pool.name} holds {', '.join(held).lower()}")
         return [(name, depth) for name in chosen for depth in sources[name].depths if not depths or depth in depths]
 
-    def _variant(self, name: str, depth: Level) -> Variant:
+    def _variant(self, name: str, depth: Level) -> Variant | TokenVariant:
+        source = self._pool.sources[name]
+        if source.tokens_from:
+            where = f"{self._file.path}: sources.{name}.tokens_from.{depth}"
+            tokens, fraction = read_tokens_from(source.tokens_from[depth], where), source.heldout_fraction
+            return TokenVariant(self._folder / f"{name}@{depth}", tokens, self._file.root, fraction, where)
         chain = self._chains[name]
         files = self._making.files(name, chain.ends[depth])
         key = digest([VERSION, [one.name for one in files], chain.heldout_fraction])
@@ -115,7 +127,7 @@ class _Build:
             card = read_card(self._store, self._pool.name)
         except UserError:  # damaged, or of another version
             return False
-        if card is None or not self._has_tokenizer() or card.tokenizer.digest != self._tokenizer_record()["digest"]:
+        if card is None or card.tokenizer != self._known_tokenizer():
             return False
         listed = {(name, depth): one for name, source in card.sources.items() for depth, one in source.variants.items()}
         return all(
@@ -127,48 +139,58 @@ class _Build:
     def _tokenizer_key(self) -> str:
         """What the tokenizer is a function of."""
         if not self._trains:
-            return file_digest(self._tokenizer_source())
+            return key_of(self._pool.tokenizer, self._places, f"{self._file.path}: tokenizer")
+        if not self._chains:
+            raise UserError(
+                f"{self._file.path}: tokenizer: {self._pool.tokenizer} would be trained on the pool, which has no "
+                "text; name the one that its tokens were written with"
+            )
         texts = [
             [name, chain.domain, chain.heldout_fraction, self._making.keys.of_parts(name, chain.ends[_measured(chain)])]
             for name, chain in self._chains.items()
         ]
         return digest([VERSION, self._pool.vocab_size, importlib.metadata.version("tokenizers"), texts])
 
-    def _tokenizer_source(self) -> Any:
-        path = self._file.root / self._pool.tokenizer
-        if not path.is_file():
-            raise UserError(
-                f"{self._file.path}: tokenizer: no file {path}; accepted are a tokenizer.json of the tokenizers "
-                f"library, and {self._pool.name} for one trained on the pool"
-            )
-        return path
-
-    def _tokenizer_record(self) -> dict[str, str]:
-        path = self._folder / "tokenizer.recipe.json"
-        return dict(read_json(path)) if path.is_file() else {}
-
     def _has_tokenizer(self) -> bool:
-        path = self._folder / "tokenizer.json"
-        record = {"key": self._tokenizer_key(), "digest": file_digest(path)} if path.is_file() else None
-        return record is not None and record == self._tokenizer_record()
+        return self._known_tokenizer() is not None
+
+    def _known_tokenizer(self) -> TokenizerCard | None:
+        """The card of the tokenizer that is there, if it is this pool's."""
+        record, path = self._folder / "tokenizer.recipe.json", self._folder / "tokenizer.json"
+        if not (record.is_file() and path.is_file()):
+            return None
+        said = read_json(record)
+        if said.get("key") != self._tokenizer_key() or "card" not in said:
+            return None
+        card = parse(TokenizerCard, said["card"], where=lambda key: str(record))
+        return card if card.digest == file_digest(path) else None
 
     def _tokenizer(self) -> TokenizerCard:
         """Train the tokenizer on the training documents of the level that is measured, or take the one named."""
-        path = self._folder / "tokenizer.json"
-        if not self._has_tokenizer():
+        known = self._known_tokenizer()
+        if known is not None:
+            return known
+        path, where = self._folder / "tokenizer.json", f"{self._file.path}: tokenizer"
+        if self._trains:
             documents: dict[str, list[Any]] = {}
             for name, chain in self._chains.items():
-                documents.setdefault(chain.domain, []).extend(
-                    one
-                    for one in self._making.documents(name, _measured(chain))
-                    if not one.is_heldout(chain.heldout_fraction)
-                )
-            train(documents, self._pool.vocab_size, path)
-            write_json(
-                self._folder / "tokenizer.recipe.json", {"key": self._tokenizer_key(), "digest": file_digest(path)}
-            )
+                documents.setdefault(chain.domain, []).append(self._training_documents(name, chain))
+            train({domain: itertools.chain(*some) for domain, some in documents.items()}, self._pool.vocab_size, path)
             self._report.line(f"tokenizer of {self._pool.vocab_size:,} tokens trained ({self._report.since})")
-        return TokenizerCard(file=path.name, digest=file_digest(path), vocab_size=self._pool.vocab_size)
+            card = card_of(path, END_OF_TEXT, where)
+        else:
+            card = bring(self._pool.tokenizer, self._folder, self._places, self._report.line, where)
+        if card.vocab_size > self._pool.vocab_size:
+            raise UserError(
+                f"{self._file.path}: vocab_size: {self._pool.vocab_size} is smaller than the {card.vocab_size} of "
+                f"tokenizer {self._pool.tokenizer}"
+            )
+        write_json(self._folder / "tokenizer.recipe.json", {"key": self._tokenizer_key(), "card": card.model_dump()})
+        return card
+
+    def _training_documents(self, name: str, chain: Chain) -> Iterator[Document]:
+        fraction = chain.heldout_fraction
+        return (one for one in self._making.documents(name, _measured(chain)) if not one.is_heldout(fraction))
 
     # Shards and card.
 
@@ -180,7 +202,7 @@ class _Build:
         if left:
             with self._report.bar("sources tokenised", len(left)) as done:
                 tasks = [(left[place], tokenizer, *self._known(*place), 1) for place in small]
-                hands.map(Variant.write, tasks, done)
+                hands.map(_write, tasks, done)
                 for place in left.keys() - set(small):
                     left[place].write(tokenizer, *self._known(*place), hands.count)
                     done()
@@ -189,9 +211,11 @@ class _Build:
             assert card is not None  # just written
             self._report.line(f"{one.folder.name}: {card.documents:,} documents, {card.tokens:,} tokens")
 
-    def _known(self, name: str, depth: Level) -> tuple[list[dict[str, Any]], str]:
+    def _known(self, name: str, depth: Level) -> tuple[list[dict[str, Any]], str | None]:
         """What the card says of a depth beside its sizes: the operations that lead to it, each with what it did, and
         which documents it holds."""
+        if name not in self._chains:
+            return [{"operation": "tokens_from", "level": depth, "parameters": self._tokens_from(name)[depth]}], None
         steps = []
         for place, tally in enumerate(self._making.tallies(name, depth)):
             step = self._chains[name].operations[place].described() | tally.to_json()
@@ -205,31 +229,44 @@ class _Build:
         if (self._folder / "card.json").is_file():
             before = read_json(self._folder / "card.json")["sources"]
         sources = {}
-        for name, chain in self._chains.items():
-            found = {depth: self._variant(name, depth).read(tokenizer) for depth in chain.ends}
+        for name, source in self._pool.sources.items():
+            found = {depth: self._variant(name, depth).read(tokenizer) for depth in source.depths}
             variants = {depth: card.model_dump(mode="json") for depth, card in found.items() if card is not None}
             if variants:
-                provenance = chain.reader.provenance(list(chain.parts))
+                provenance = self._provenance(name)
                 sources[name] = {
-                    "domain": chain.domain,
+                    "domain": source.domain,
                     "licence": licences[name] if name in licences else before[name]["licence"],
                     "archive": provenance.pop("archive", {}),
-                    "provenance": {"reader": chain.reader.described(), **provenance},
+                    "provenance": provenance,
                     "variants": variants,
                 }
         card = {"name": self._pool.name, "tokenizer": tokenizer.model_dump(), "sources": sources}
         write_json(self._folder / "card.json", card)
 
-    def _licence(self, chain: Chain) -> dict[str, Any]:
+    def _tokens_from(self, name: str) -> dict[Level, dict[str, Any]]:
+        return self._pool.sources[name].tokens_from
+
+    def _provenance(self, name: str) -> dict[str, Any]:
+        if name not in self._chains:
+            return {"tokens_from": self._tokens_from(name)}
+        chain = self._chains[name]
+        return {"reader": chain.reader.described(), **chain.reader.provenance(list(chain.parts))}
+
+    def _licence(self, name: str) -> dict[str, Any]:
         """What the card says of a source's licence; its files are there, or the text cannot be used."""
-        stated = self._pool.sources[chain.source].licence or Licence(spdx="NOASSERTION", note="no licence is stated")
-        files = dict(chain.reader.licences(self._places))
-        for name in stated.files:
-            path = self._file.root / name
+        stated = self._pool.sources[name].licence or Licence(spdx="NOASSERTION", note="no licence is stated")
+        files = dict(self._chains[name].reader.licences(self._places)) if name in self._chains else {}
+        for one in stated.files:
+            path = self._file.root / one
             if not path.is_file():
-                raise UserError(f"{self._file.path}: sources.{chain.source}.licence.files: no file {path}")
-            files[name] = {"file": name, "sha256": file_digest(path)}
+                raise UserError(f"{self._file.path}: sources.{name}.licence.files: no file {path}")
+            files[one] = {"file": one, "sha256": file_digest(path)}
         return {"spdx": stated.spdx, "note": stated.note, "files": files}
+
+
+def _write(variant: Variant | TokenVariant, *arguments: Any) -> None:
+    variant.write(*arguments)
 
 
 def _measured(chain: Chain) -> Level:

@@ -12,6 +12,7 @@ from davinci.config import Frozen, parse
 from davinci.store import Store, read_json
 
 Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
 TokenType = Literal["uint16", "uint32", "int32", "int64"]
 BYTES: dict[TokenType, int] = {"uint16": 2, "uint32": 4, "int32": 4, "int64": 8}
 
@@ -42,8 +43,8 @@ class VariantCard(Frozen):
 
     Sizes count the training split. `digest` covers everything in it, in which order, and not how it is cut into files.
     `extents` and `heldout_extents` are the files of each split in their order; without them it is one, ``train.bin``,
-    ``heldout.bin``. Tokens are little-endian `dtype`, written with the tokenizer of digest `tokenizer` (null: by another
-    program).
+    ``heldout.bin``. Tokens are little-endian `dtype`, written with the tokenizer of digest `tokenizer` (null: by
+    another program).
 
     `documents_digest` is of the set of its documents' ids, whatever their texts: equal where two levels hold the same
     documents. Null in the cards of pools built before it was written.

@@ -62,7 +62,8 @@ class PoolFile:
         if not source.chain:
             raise UserError(f"{where}.chain: missing; a source that is built here says how")
         operations = read_chain(source.chain, f"{where}.chain")
-        reached = depths_of(operations)
+        # Text that is only read is at whatever depth it was brought to elsewhere.
+        reached = depths_of(operations) if len(operations) > 1 else list(source.depths[:1])
         for depth in source.depths:
             if depth not in reached:
                 raise UserError(f"{where}.depths: {depth} is not reached; the chain's levels are {', '.join(reached)}")
@@ -73,7 +74,7 @@ class PoolFile:
             parts = reader.parts(places)
         except UserError as error:
             raise UserError(f"{where}.chain: {error}") from None
-        ends = {depth: len(up_to(operations, depth)) - 1 for depth in source.depths}
+        ends = {depth: max(0, len(up_to(operations, depth)) - 1) for depth in source.depths}
         return Chain(name, source.domain, source.heldout_fraction, tuple(operations), ends, tuple(parts))
 
 
@@ -98,7 +99,7 @@ def own_small_pool(pool: Pool) -> PoolFile | None:
     launch builds without being asked."""
     path = CONF / "pool" / f"{pool.name}.yaml"
     sources = pool.sources.values()
-    is_made = path.is_file() and all(source.chain and source.tokens for source in sources)
+    is_made = path.is_file() and all((source.chain or source.tokens_from) and source.tokens for source in sources)
     return PoolFile(pool, path) if is_made and sum(source.tokens or 0 for source in sources) <= _SMALL else None
 
 

@@ -49,7 +49,7 @@ class SplitWriter:
         return self._index.count
 
     def add(self, tokens: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> None:
-        """Append documents laid end to end: `lengths` int64[n, 2] are the tokens of each one's question and its rest."""
+        """Append documents laid end to end: `lengths` int64[n, 2] are tokens of question and rest."""
         sizes = lengths.sum(axis=1)
         self._index.add(self.tokens + sizes.cumsum() - sizes)
         if self._marks is None and lengths[:, 0].any():
@@ -103,7 +103,7 @@ class _Files:
                 self._finish()
                 self._open()
             part, items = items[: self._left], items[self._left :]
-            data = memoryview(part).cast("B")
+            data = part.view(np.uint8).data
             assert self._file is not None
             self._file.write(data)
             self._digest.update(data)
@@ -145,7 +145,7 @@ class IndexWriter:
         self._head()
 
     def add(self, items: npt.NDArray[np.int64]) -> None:
-        self._file.write(memoryview(np.ascontiguousarray(items, dtype="<u8")).cast("B") if len(items) else b"")
+        self._file.write(np.ascontiguousarray(items, dtype="<u8").view(np.uint8).data)
         self.count += len(items)
 
     def close(self) -> str:
@@ -160,7 +160,7 @@ class IndexWriter:
 
     def _head(self) -> None:
         head = {"descr": "<u8", "fortran_order": False, "shape": (self.count,)}
-        numpy.lib.format.write_array_header_1_0(self._file, head)  # type: ignore[no-untyped-call]
+        numpy.lib.format.write_array_header_1_0(self._file, head)
 
 
 def content_digest(whole: dict[str, str]) -> str:

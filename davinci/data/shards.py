@@ -74,7 +74,7 @@ class Shard:
     def read(self, chunks: npt.NDArray[np.int64], length: int) -> tuple[Tokens, Mask]:
         """Tokens int64[n, length + 1] of sequences, and bool[n, length]: whether target t belongs to a question."""
         starts = np.asarray(chunks, dtype=np.int64) * length
-        tokens = self._tokens.windows(starts, length + 1, np.dtype(np.int64))
+        tokens: Tokens = self._tokens.windows(starts, length + 1, np.dtype(np.int64))
         if self._question is None:
             return tokens, np.zeros((len(chunks), length), dtype=np.bool_)
         return tokens, self._question.windows(starts + 1, length, np.dtype(np.bool_))
@@ -86,7 +86,9 @@ class Shard:
 
     def beginning(self, count: int) -> Tokens:
         """The first `count` tokens, fewer where there are not so many, int64[.]."""
-        return self._tokens.windows(np.zeros(1, dtype=np.int64), min(count, self.tokens), np.dtype(np.int64))[0]
+        start = np.zeros(1, dtype=np.int64)
+        tokens: Tokens = self._tokens.windows(start, min(count, self.tokens), np.dtype(np.int64)).reshape(-1)
+        return tokens
 
 
 class _Row:

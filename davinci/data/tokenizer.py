@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from davinci.data.cards import TokenizerCard
+from davinci.data.cards import TokenizerCard, TokenType
 from davinci.errors import UserError
 from davinci.store import file_digest
 
 END_OF_TEXT = "<|endoftext|>"
-TokenType = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 _BATCH_CHARACTERS = 4_000_000
 # A text longer than this is encoded in pieces: an encoding takes some hundred bytes a token.
 _LONG = 1_000_000
@@ -50,12 +50,13 @@ class Encoder:
                 f"{card.digest[:12]}; put that one back, or build the pool again"
             )
         self._tokenizer = read_tokenizer(self.path)
+        self._tokenizer.encode_special_tokens = True  # written in a text, the name of a mark is text
         self.dtype = np.dtype(token_dtype(card.vocab_size))
 
-    def encode(self, texts: Sequence[str]) -> list[TokenType]:
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of each text, uint16[n] (uint32 where the vocabulary does not fit), without an end of text."""
         pieces = [self._pieces(text) for text in texts]
-        known: dict[str, TokenType] = {}
+        known: dict[str, Ids] = {}
         batch: list[str] = []
         size = 0
         for piece in dict.fromkeys(chain.from_iterable(pieces)):
@@ -71,7 +72,7 @@ class Encoder:
         """The text of tokens, the end of text left out."""
         return str(self._tokenizer.decode(tokens.tolist(), skip_special_tokens=True))
 
-    def _encode(self, batch: list[str]) -> Iterator[tuple[str, TokenType]]:
+    def _encode(self, batch: list[str]) -> Iterator[tuple[str, Ids]]:
         encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         for text, encoding in zip(batch, encodings, strict=True):
             yield text, np.array(encoding.ids, dtype=self.dtype)
@@ -120,7 +121,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise UserError(f"{path}: no tokenizer of the tokenizers library ({str(error)[:120]})") from None
 
 
-def token_dtype(vocab_size: int) -> str:
+def token_dtype(vocab_size: int) -> TokenType:
     """What shards of a vocabulary are written in: ``uint16`` where every id fits, else ``uint32``."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
@@ -128,9 +129,7 @@ def token_dtype(vocab_size: int) -> str:
 def spelled(path: Path) -> list[bytes]:
     """The bytes of text that each token stands for, by id; none for tokens that mark something.
 
-    Of a byte-level vocabulary, in which each character of a token's name is one byte: printable ones themselves, the
-    others the characters from 256 on in order (Radford et al. 2019, GPT-2); or of SentencePiece's, in which ``▁`` is a
-    blank and ``<0x0A>`` a byte.
+    Of a byte-level vocabulary (`byte_names`), or of SentencePiece's, in which ``▁`` is a blank and ``<0x0A>`` a byte.
 
     Raises:
         UserError: the vocabulary is of neither kind.
@@ -143,9 +142,7 @@ def spelled(path: Path) -> list[bytes]:
     if not isinstance(names, dict):
         raise UserError(f"{path}: a tokenizer without a vocabulary; accepted are byte-level BPE and SentencePiece's")
     found = [b""] * (1 + max([*names.values(), *marks], default=-1))
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    byte_of = {name: byte for byte, name in enumerate(byte_names())}
     is_byte_level = _names_bytes(whole["decoder"])
     if not is_byte_level and not any("▁" in name for name in names):
         raise UserError(f"{path}: its tokens do not say their bytes; accepted are byte-level BPE and SentencePiece's")
@@ -163,6 +160,14 @@ def spelled(path: Path) -> list[bytes]:
 def _names_bytes(decoder: dict[str, Any] | None) -> bool:
     steps = [decoder, *decoder.get("decoders", [])] if decoder else []
     return any(step["type"] == "ByteLevel" for step in steps)
+
+
+def byte_names() -> list[str]:
+    """The character that stands for each byte in a byte-level vocabulary: printable ones themselves, the others the
+    characters from 256 on in order (Radford et al. 2019, GPT-2)."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
 def token_bytes(path: Path) -> npt.NDArray[np.int64]:

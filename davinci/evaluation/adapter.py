@@ -30,7 +30,6 @@ from davinci.model.reader import Reader
 from davinci.model.trees import Batch, batches_of, groups_of
 from davinci.store import Store
 
-END_OF_TEXT = 0
 DEFAULT_GENERATION_TOKENS = 256
 # Prompts that are continued together: short ones many, so that the last rows' steps are taken seldom.
 BATCH_PROMPTS = 512
@@ -49,14 +48,22 @@ class DecoderLM(TemplateLM):
 
     Args:
         model: on the device to run on; put into evaluation mode. Its ``max_position_embeddings`` is the context length.
-        tokenizer: its token 0 ends a text.
+        tokenizer: what the model was trained with.
         encoded: token ids of texts by that tokenizer; others are added.
+        end_of_text: its token that ends a text.
 
     `truncated` counts the requests that did not fit and lost their beginning.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, encoded: dict[str, list[int]] | None = None) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        encoded: dict[str, list[int]] | None = None,
+        end_of_text: int = 0,
+    ) -> None:
         super().__init__()
+        self._end_of_text = end_of_text
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_length = model.config.max_position_embeddings
@@ -68,7 +75,7 @@ class DecoderLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return END_OF_TEXT
+        return self._end_of_text
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids of a text; each text is encoded once, since the choices of an item share their context."""
@@ -236,7 +243,7 @@ class DecoderLM(TemplateLM):
             text = decode(tokens)
             return any(one in text for one in until)
 
-        written = generate(self._reader, prompts, limit, stop_tokens={END_OF_TEXT}, stop=stop if until else None)
+        written = generate(self._reader, prompts, limit, stop_tokens={self._end_of_text}, stop=stop if until else None)
         return [_cut(decode(tokens), until) for tokens in written]
 
 
@@ -246,10 +253,16 @@ def load(weights: Sequence[Path], node: Node, store: Store) -> DecoderLM:
 
     model = load_mean(weights, node.model, node.vocab_size)
     file = store.pool(node.pool) / "tokenizer.json"
-    tokenizer, encoded = _tokenizer(file, file_digest_once(file))
+    digest = file_digest_once(file)
+    if node.tokenizer_digest not in (None, digest):
+        raise UserError(
+            f"{file}: tokenizer {digest[:12]}, but node {node.id} was trained with {node.tokenizer_digest[:12]}"
+        )
+    tokenizer, encoded = _tokenizer(file, digest)
     if len(encoded) > KEPT_TEXTS:
         encoded.clear()
-    return DecoderLM(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, encoded)
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    return DecoderLM(model.to(there), tokenizer, encoded, node.end_of_text)
 
 
 @lru_cache(maxsize=1)

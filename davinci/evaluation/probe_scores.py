@@ -20,7 +20,6 @@ from tokenizers import Tokenizer
 from davinci.evaluation.probe_items import Item
 from davinci.model.decoder import Decoder
 
-END_OF_TEXT = 0
 # Tokens of a forward pass, padding included.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 # Targets whose logits are alive at once.
@@ -54,16 +53,20 @@ class ProbeSet:
 
     Args:
         items: in the order of the file.
-        tokenizer: its token 0 ends a text, and stands for an empty context.
+        tokenizer: what the model was trained with.
         longest: tokens that the model can read; longer contexts lose their beginning.
         device: of the model.
+        end_of_text: the tokenizer's token that ends a text, and stands for an empty context.
     """
 
-    def __init__(self, items: Sequence[Item], tokenizer: Tokenizer, longest: int, device: str = "cpu") -> None:
+    def __init__(
+        self, items: Sequence[Item], tokenizer: Tokenizer, longest: int, device: str = "cpu", end_of_text: int = 0
+    ) -> None:
         self._items = items
         self._first = np.cumsum([0, *(len(item.choices) for item in items)])
         self._right = np.array([first + item.answer for first, item in zip(self._first, items, strict=False)])
-        self._batches = _batches(_encoded(items, tokenizer, longest), BATCH_TOKENS[device], torch.device(device))
+        encoded = _encoded(items, tokenizer, longest, end_of_text)
+        self._batches = _batches(encoded, BATCH_TOKENS[device], torch.device(device))
         self.tokens = sum(batch.tokens.numel() for batch in self._batches)
 
     @torch.inference_mode()
@@ -113,7 +116,9 @@ class ProbeSet:
         ]
 
 
-def _encoded(items: Sequence[Item], tokenizer: Tokenizer, longest: int) -> list[tuple[tuple[int, ...], int]]:
+def _encoded(
+    items: Sequence[Item], tokenizer: Tokenizer, longest: int, end_of_text: int
+) -> list[tuple[tuple[int, ...], int]]:
     """Tokens of context and choice, and how many of them belong to the choice, of every choice of every item.
 
     Both are encoded together; where the tokenizer joins the end of one with the start of the other, what differs from
@@ -130,7 +135,7 @@ def _encoded(items: Sequence[Item], tokenizer: Tokenizer, longest: int) -> list[
             whole = next(wholes).ids
             same = next((at for at, (a, b) in enumerate(zip(context, whole, strict=False)) if a != b), len(context))
             targets = len(whole) - min(same, len(whole) - 1)
-            tokens = [END_OF_TEXT, *whole] if targets == len(whole) else whole
+            tokens = [end_of_text, *whole] if targets == len(whole) else whole
             found.append((tuple(tokens[-longest - 1 :]), min(targets, longest)))
     return found
 
@@ -155,7 +160,7 @@ def _batches(choices: Sequence[tuple[tuple[int, ...], int]], size: int, device: 
     while begin < len(order):
         width = len(rows[order[begin]])
         part = order[begin : begin + max(1, size // width)]
-        padded = np.full((len(part), width), END_OF_TEXT, dtype=np.int64)
+        padded = np.zeros((len(part), width), dtype=np.int64)
         for line, index in enumerate(part):
             padded[line, : len(rows[index])] = rows[index]
         wanted = np.array([(line, *one) for line, index in enumerate(part) for one in asked[index]], dtype=np.int64)

@@ -40,5 +40,6 @@ class Probe:
         if device not in self._items:
             items = read_items(probe_file(self.store, self.node.pool, self.key))
             tokenizer = Tokenizer.from_file(str(self.store.pool(self.node.pool) / "tokenizer.json"))
-            self._items[device] = ProbeSet(items, tokenizer, self.node.model.max_position_embeddings, device)
+            longest = self.node.model.max_position_embeddings
+            self._items[device] = ProbeSet(items, tokenizer, longest, device, self.node.end_of_text)
         return [{"suite": self.key, **row} for row in self._items[device].score(model, ranks)]

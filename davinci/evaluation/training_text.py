@@ -6,7 +6,6 @@ Tokens are turned into bytes by table, not by the tokenizer, which takes ten tim
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.data.cards import PoolCard, measured_level
-from davinci.errors import UserError
+from davinci.data.shards import Shard, Tokens
+from davinci.data.tokenizer import spelled
 from davinci.store import Store
 
 # Of each source and level: a pool of trillions of tokens is not read for a few thousand items.
@@ -24,7 +24,6 @@ _PIECE = 1 << 18
 _PAIRS = 1 << 23
 
 Bytes = npt.NDArray[np.uint8]
-Tokens = npt.NDArray[np.uint16]
 
 
 def texts(store: Store, pool: str, card: PoolCard) -> Iterator[Bytes]:
@@ -35,14 +34,15 @@ def texts(store: Store, pool: str, card: PoolCard) -> Iterator[Bytes]:
     Raises:
         UserError: a shard is missing.
     """
-    table, starts, sizes = _token_table(store.pool(pool) / card.tokenizer.file)
+    end = card.tokenizer.end_of_text
+    table, starts, sizes = _token_table(store.pool(pool) / card.tokenizer.file, end)
     for name, source in sorted(card.sources.items()):
         known: set[bytes] = set()
         for level in sorted(source.variants):
-            tokens = _tokens(store, pool, name, level)
+            tokens = _tokens(store, pool, card, name, level)
             if len(source.variants) > 1:
-                tokens = _new(tokens, known)
-            ends = np.flatnonzero(tokens == 0)
+                tokens = _new(tokens, end, known)
+            ends = np.flatnonzero(tokens == end)
             cuts = ends[np.searchsorted(ends, np.arange(_PIECE, len(tokens), _PIECE)) - 1] if len(ends) else ends
             for piece in np.split(tokens, np.unique(cuts) + 1):
                 length = sizes[piece]
@@ -74,7 +74,7 @@ class Frequencies:
         self._size = size = card.tokenizer.vocab_size
         single, pairs = np.zeros(size, dtype=np.int64), np.zeros(_PAIRS, dtype=np.int64)
         for name, source in sorted(card.sources.items()):
-            tokens = _tokens(store, pool, name, measured_level(source.variants)).astype(np.int64)
+            tokens = _tokens(store, pool, card, name, measured_level(source.variants))
             single += np.bincount(tokens, minlength=size)
             pairs += np.bincount(self._places(tokens[:-1], tokens[1:]), minlength=_PAIRS)
         self._known: dict[str, npt.NDArray[np.float64]] = {}
@@ -108,10 +108,10 @@ class Frequencies:
         return np.stack([np.add.reduceat(single, begins), np.add.reduceat(pairs, begins)], axis=1).round(6)
 
 
-def _new(tokens: Tokens, known: set[bytes]) -> Tokens:
-    """The tokens of those documents that are not `known` yet, which they then are."""
+def _new(tokens: Tokens, end: int, known: set[bytes]) -> Tokens:
+    """The tokens of those documents that are not `known` yet, which they then are; `end` closes each."""
     parts = []
-    for part in np.split(tokens, np.flatnonzero(tokens == 0) + 1):
+    for part in np.split(tokens, np.flatnonzero(tokens == end) + 1):
         key = hashlib.sha256(part.tobytes()).digest()
         if key not in known:
             parts.append(part)
@@ -119,27 +119,14 @@ def _new(tokens: Tokens, known: set[bytes]) -> Tokens:
     return np.concatenate(parts) if parts else tokens[:0]
 
 
-def _tokens(store: Store, pool: str, source: str, level: str) -> Tokens:
-    path = store.pool(pool) / f"{source}@{level}" / "train.bin"
-    try:
-        return np.fromfile(path, dtype="<u2", count=TOKENS_READ)
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; build the pool again") from None
+def _tokens(store: Store, pool: str, card: PoolCard, source: str, level: str) -> Tokens:
+    variant = card.sources[source].variants[level]
+    return Shard(store.pool(pool) / f"{source}@{level}", "train", variant).beginning(TOKENS_READ)
 
 
-def _token_table(path: Path) -> tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Bytes of all tokens in a row, and where in it each begins and how many they are; the end of text is a line break.
-
-    In a byte-level vocabulary each character of a token's name is one byte: printable ones themselves, the others the
-    characters from 256 on in order (Radford et al. 2019, GPT-2).
-    """
-    vocabulary: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-    spelled = [b"\n"] * (max(vocabulary.values()) + 1)
-    for token, index in vocabulary.items():
-        if index != 0:
-            spelled[index] = bytes(byte_of[character] for character in token)
-    sizes = np.array([len(one) for one in spelled], dtype=np.int64)
-    return np.frombuffer(b"".join(spelled), dtype=np.uint8), np.cumsum(sizes) - sizes, sizes
+def _token_table(path: Path, end: int) -> tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Bytes of all tokens in a row, and where in it each begins and how many they are; `end` is a line break."""
+    words = spelled(path)
+    words[end] = b"\n"
+    sizes = np.array([len(one) for one in words], dtype=np.int64)
+    return np.frombuffer(b"".join(words), dtype=np.uint8), np.cumsum(sizes) - sizes, sizes

@@ -47,7 +47,7 @@ class Watched:
         def load() -> Any:
             from davinci.evaluation.adapter import DecoderLM
 
-            return DecoderLM(model, self._tokenizer)
+            return DecoderLM(model, self._tokenizer, end_of_text=self.node.end_of_text)
 
         tasks, was_training = self.store.pool(self.node.pool) / "tasks", model.training
         scores, _ = run(load, tasks, self.evaluation, self.store, settings=self._settings, fewshot_seed=FEWSHOT_SEED)

@@ -20,13 +20,19 @@ from torch import Tensor
 from davinci.config import Model
 from davinci.store import write_json
 
-END_OF_TEXT = 0
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
-def export(folder: Path, weights: Mapping[str, Tensor], model: Model, vocab_size: int, tokenizer: Tokenizer) -> None:
+def export(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    model: Model,
+    vocab_size: int,
+    tokenizer: Tokenizer,
+    end_of_text: int = 0,
+) -> None:
     """Write ``config.json``, ``model.safetensors`` and the tokenizer's files into `folder`.
 
     Args:
@@ -34,18 +40,19 @@ def export(folder: Path, weights: Mapping[str, Tensor], model: Model, vocab_size
         weights: parameters by the names of `Decoder` (Qwen2's), float32.
         model: their shape.
         vocab_size: rows of the embedding.
-        tokenizer: its token 0 ends a text, and stands before one that has no other beginning.
+        tokenizer: what the weights were trained with.
+        end_of_text: its token that ends a text, and stands before one that has no other beginning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = {name: one.detach().contiguous() for name, one in weights.items()}
     save_file(plain, folder / "model.safetensors", {"format": "pt"})
-    write_json(folder / "config.json", hf_config(model, vocab_size, layout_of(model, tokenizer)))
+    write_json(folder / "config.json", hf_config(model, vocab_size, layout_of(model, tokenizer), end_of_text))
     write_json(
         folder / "generation_config.json",
-        {"bos_token_id": END_OF_TEXT, "eos_token_id": END_OF_TEXT, "pad_token_id": END_OF_TEXT, "do_sample": False},
+        {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text, "do_sample": False},
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    end = tokenizer.id_to_token(END_OF_TEXT)
+    end = tokenizer.id_to_token(end_of_text)
     write_json(
         folder / "tokenizer_config.json",
         {
@@ -92,7 +99,7 @@ def _splits_as_qwen2(tokenizer: Tokenizer) -> bool:
     return (written["normalizer"] or {}).get("type") == "NFC" and patterns == [QWEN2_SPLIT]
 
 
-def hf_config(model: Model, vocab_size: int, layout: Layout) -> dict[str, Any]:
+def hf_config(model: Model, vocab_size: int, layout: Layout, end_of_text: int) -> dict[str, Any]:
     """What ``config.json`` says, in transformers' words."""
     return {
         "architectures": [layout.architecture],
@@ -112,9 +119,9 @@ def hf_config(model: Model, vocab_size: int, layout: Layout) -> dict[str, Any]:
         "initializer_range": model.initializer_range,
         "tie_word_embeddings": model.tie_embeddings,
         "attention_dropout": 0.0,
-        "bos_token_id": END_OF_TEXT,
-        "eos_token_id": END_OF_TEXT,
-        "pad_token_id": END_OF_TEXT,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "pad_token_id": end_of_text,
         "use_cache": True,
         "torch_dtype": "float32",
         **layout.settings,

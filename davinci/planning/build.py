@@ -268,6 +268,7 @@ def _node(
         tokenizer_digest=history.course.tokenizer_digest,
         vocab_size=history.course.vocab_size,
         checkpoint_every_tokens=config.checkpoint_every_tokens,
+        end_of_text=history.course.end_of_text,
     )
 
 

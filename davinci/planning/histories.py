@@ -82,6 +82,7 @@ class Histories:
                 vocab_size=_vocabulary(config, card),
                 tokenizer_digest=card.tokenizer.digest if card else None,
                 spans=tuple(spans),
+                end_of_text=card.tokenizer.end_of_text if card else 0,
             )
         return self._courses[key]
 

@@ -73,13 +73,15 @@ class StageSpan:
 
 @dataclass(frozen=True)
 class Course:
-    """What a run trains on and how, all but its seeds: the same for every seed of an arm. `model` is as it begins."""
+    """What a run trains on and how, all but its seeds: the same for every seed of an arm. `model` is as it begins.
+    `end_of_text` is the tokenizer's, and so part of its digest."""
 
     model: Model
     optimizer: Optimizer
     vocab_size: int
     tokenizer_digest: str | None
     spans: tuple[StageSpan, ...]
+    end_of_text: int = 0
 
     @cached_property
     def throughout(self) -> dict[str, Any]:
@@ -198,7 +200,9 @@ def history_of_nodes(nodes: Sequence[Node]) -> History:
         if not seeds or seeds[-1][1] != node.data_seed:
             seeds.append((node.begin, node.data_seed))
     last = nodes[-1]
-    course = Course(nodes[0].model, last.optimizer, last.vocab_size, last.tokenizer_digest, tuple(spans))
+    course = Course(
+        nodes[0].model, last.optimizer, last.vocab_size, last.tokenizer_digest, tuple(spans), last.end_of_text
+    )
     return History(course, last.initialisation_seed, tuple(seeds))
 
 

@@ -95,7 +95,7 @@ def place(node: Node, position: Position, ranks: Ranks, execution: Execution) ->
         decoder, kept = Decoder(node.model, node.vocab_size), None
     decoder.to(there)
     prepare(decoder, execution)
-    bare = Objective(decoder, separator_of(node.stage))
+    bare = Objective(decoder, separator_of(node))
     objective = ranks.wrap(bare, (EXAMPLE[0].to(there), EXAMPLE[1].to(there)))
     adamw = optimizer.build(decoder, node.optimizer)
     if position.has_moments and ranks.world > 1:
@@ -144,7 +144,7 @@ def _in_parts(node: Node, position: Position, ranks: Ranks, execution: Execution
 def _split(node: Node, execution: Execution, there: torch.device) -> Objective:
     """A decoder's objective of which every rank has a part, without values."""
     with torch.device("meta"):
-        objective = Objective(Decoder(node.model, node.vocab_size), separator_of(node.stage))
+        objective = Objective(Decoder(node.model, node.vocab_size), separator_of(node))
     prepare(objective.decoder, execution)
     fsdp.shard(objective, objective.decoder.model.layers, there, node.model.precision)
     with there:

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from davinci.config import Stage
-from davinci.data.tokenizer import END_OF_TEXT_ID
+from davinci.config import Node
 from davinci.model.decoder import Decoder
 from davinci.training.distributed import ALONE, Ranks
 from davinci.training.fsdp import synchronised, whole
@@ -68,9 +67,9 @@ def documents_of(tokens: Tensor, separator: int | None) -> Tensor | None:
     return None if separator is None else (tokens == separator).cumsum(dim=1)
 
 
-def separator_of(stage: Stage) -> int | None:
-    """The token that opens a document in a stage that tells documents apart."""
-    return END_OF_TEXT_ID if stage.attention == "documents" else None
+def separator_of(node: Node) -> int | None:
+    """The token that opens a document in a node that tells documents apart."""
+    return node.end_of_text if node.stage.attention == "documents" else None
 
 
 # An input of `Objective` that teaches nothing.

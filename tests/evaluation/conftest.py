@@ -130,9 +130,9 @@ def built_pool(tmp_path_factory: pytest.TempPathFactory) -> Store:
         path = pool / f"{name}@L3" / "heldout.jsonl"
         path.parent.mkdir()
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        write_train(pool, f"{name}@L3", [str(row["text"]) for row in train[name]])
+        tokens = write_train(pool, f"{name}@L3", [str(row["text"]) for row in train[name]])
         variant = {
-            "digest": file_digest(path), "tokens": 1, "documents": 1, "bytes": 1, "heldout_tokens": 1,
+            "digest": file_digest(path), "tokens": tokens, "documents": 1, "bytes": 1, "heldout_tokens": 1,
             "heldout_documents": len(rows), "heldout_bytes": 1, "chain": [],
         }  # fmt: skip
         sources[name] = {"domain": domains[name], "licence": {}, "archive": {}, "variants": {"L3": variant}}
@@ -141,11 +141,12 @@ def built_pool(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def write_train(pool: Path, variant: str, texts: list[str]) -> None:
-    """The training split of a variant of the pool: documents' tokens, each ended by token 0."""
+def write_train(pool: Path, variant: str, texts: list[str]) -> int:
+    """The training split of a variant of the pool: documents' tokens, each ended by token 0; how many they are."""
     tokenizer = Tokenizer.from_file(str(pool / "tokenizer.json"))
     tokens = [token for text in texts for token in [*tokenizer.encode(text).ids, 0]]
     np.array(tokens, dtype="<u2").tofile(pool / variant / "train.bin")
+    return len(tokens)
 
 
 def train_tokenizer(texts: list[str], path: Path) -> None:

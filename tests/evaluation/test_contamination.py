@@ -62,9 +62,9 @@ def test_the_training_text_is_what_was_written(built_pool: Store) -> None:
 def test_a_document_of_several_levels_is_read_once() -> None:
     known: set[bytes] = set()
     first, second = (np.array(one, dtype=np.uint16) for one in ([5, 6, 0, 7, 0, 8], [7, 0, 5, 6, 0, 6, 0, 8, 9]))
-    assert _new(first, known).tolist() == first.tolist()
-    assert _new(second, known).tolist() == [6, 0, 8, 9]
-    assert _new(second, known).tolist() == []
+    assert _new(first, 0, known).tolist() == first.tolist()
+    assert _new(second, 0, known).tolist() == [6, 0, 8, 9]
+    assert _new(second, 0, known).tolist() == []
 
 
 def test_frequencies_are_counts(built_pool: Store) -> None:

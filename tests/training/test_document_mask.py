@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from training_nodes import LENGTH, boundary, tiny_model, tiny_node, tiny_stage
 
-from davinci.data.tokenizer import END_OF_TEXT_ID
 from davinci.model.decoder import Decoder
 from davinci.store import Store
 from davinci.tracking.records import read
@@ -21,6 +20,7 @@ from davinci.training.loop import Stopped, train
 from davinci.training.step import Objective, documents_of
 
 VOCAB = 40
+SEPARATOR = 0
 
 
 def decoder(**changes: Any) -> Decoder:
@@ -40,7 +40,7 @@ def rows(*lengths: tuple[int, ...], seed: int = 0) -> torch.Tensor:
         place = 0
         for part in parts:
             if part > 0:
-                made[row, place] = END_OF_TEXT_ID
+                made[row, place] = SEPARATOR
             place += abs(part)
     return made
 
@@ -56,7 +56,7 @@ def test_logits_are_those_of_each_document_alone(kv_heads: int, cuts: list[int],
     parts = [end - begin for begin, end in pairwise(edges)]
     tokens = rows((parts[0] if opened else -parts[0], *parts[1:]), seed=seed)
     with torch.inference_mode():
-        packed = model.logits(model.hidden(tokens, documents=documents_of(tokens, END_OF_TEXT_ID)))
+        packed = model.logits(model.hidden(tokens, documents=documents_of(tokens, SEPARATOR)))
         alone = torch.cat([model(part) for part in tokens.split(parts, dim=1)], dim=1)
     assert torch.allclose(packed, alone, atol=1e-5, rtol=1e-5)
 
@@ -64,7 +64,7 @@ def test_logits_are_those_of_each_document_alone(kv_heads: int, cuts: list[int],
 def test_without_boundaries_nothing_changes() -> None:
     model, tokens = decoder(), rows((-32,), (-32,))
     with torch.inference_mode():
-        masked = model.hidden(tokens, documents=documents_of(tokens, END_OF_TEXT_ID))
+        masked = model.hidden(tokens, documents=documents_of(tokens, SEPARATOR))
         assert torch.allclose(masked, model.hidden(tokens), atol=1e-5)
     assert documents_of(tokens, None) is None
 
@@ -74,21 +74,21 @@ def test_gradients_reach_only_their_own_document() -> None:
     model, tokens = decoder(), rows((-10, 12, 10))
     found: list[torch.Tensor] = []
     model.model.embed_tokens.register_forward_hook(lambda module, given, out: found.append(out))
-    hidden = model.hidden(tokens, documents=documents_of(tokens, END_OF_TEXT_ID))
+    hidden = model.hidden(tokens, documents=documents_of(tokens, SEPARATOR))
     seen = torch.autograd.grad(hidden[0, 15].sum(), found[0])[0][0].abs().sum(dim=1)
     assert (seen[:10] == 0).all() and (seen[16:] == 0).all() and (seen[10:16] > 0).all()
 
 
 def test_a_separator_opens_the_document_after_it() -> None:
     tokens = torch.tensor([[5, 6, 0, 7, 0, 0, 8]])
-    documents = documents_of(tokens, END_OF_TEXT_ID)
+    documents = documents_of(tokens, SEPARATOR)
     assert documents is not None and documents.tolist() == [[0, 0, 1, 1, 2, 3, 3]]
 
 
 def test_the_loss_is_the_sum_over_documents_alone() -> None:
     model, tokens = decoder(), rows((-9, 11, 13))
     share = torch.full((1, 32), 1 / 32)
-    total, losses = Objective(model, END_OF_TEXT_ID)(tokens, share)
+    total, losses = Objective(model, SEPARATOR)(tokens, share)
     parts = []
     for begin, end in ((0, 9), (9, 20), (20, 32)):
         part = tokens[:, begin : end + 1]
@@ -131,7 +131,7 @@ def test_a_stage_trains_measures_and_resumes_so(store: Store) -> None:
     model.load_state_dict(weights["masked"])
     told = [row for row in read(store.records("masked")) if row["kind"] == "heldout"]
     assert {row["domain"]: row["loss"] for row in told} == {
-        domain: heldout.measure(Objective(model, END_OF_TEXT_ID), one)["loss"] for domain, one in held.items()
+        domain: heldout.measure(Objective(model, SEPARATOR), one)["loss"] for domain, one in held.items()
     }
-    assert any((one.tokens[:, :-1] == END_OF_TEXT_ID).any() for one in held.values())
+    assert any((one.tokens[:, :-1] == SEPARATOR).any() for one in held.values())
     assert all(one.tokens.shape[1] == LENGTH + 1 for one in held.values())

@@ -1,0 +1,62 @@
+"""Whether a pool's files are what was written: every checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from davinci.data.cards import PoolCard, VariantCard, read_card
+from davinci.data.shards import question_file
+from davinci.data.writing import RECORD
+from davinci.errors import UserError
+from davinci.store import Store, file_digest, read_json
+
+
+def verify(pool: str, store: Store, progress: Callable[[str], None]) -> list[str]:
+    """What is wrong, a line a file; `progress` gets the name of each file before it is read.
+
+    Raises:
+        UserError: the pool is not built.
+    """
+    folder = store.pool(pool)
+    card = read_card(store, pool)
+    if card is None:
+        raise UserError(f"{folder}: pool {pool} is not built; run: python -m davinci data build {pool}")
+    return [*_tokenizer(folder, card, progress), *_variants(folder, card, progress)]
+
+
+def _tokenizer(folder: Path, card: PoolCard, progress: Callable[[str], None]) -> Iterator[str]:
+    yield from _wrong(folder / card.tokenizer.file, card.tokenizer.digest, progress)
+
+
+def _variants(folder: Path, card: PoolCard, progress: Callable[[str], None]) -> Iterator[str]:
+    for name, source in sorted(card.sources.items()):
+        for depth, variant in sorted(source.variants.items()):
+            place = folder / f"{name}@{depth}"
+            try:
+                files = read_json(place / RECORD)["files"]
+            except (OSError, UserError, KeyError, TypeError):
+                yield f"{place / RECORD}: missing, or without checksums; build the pool again"
+                continue
+            for file, digest in files.items():
+                yield from _wrong(place / file, digest, progress)
+            for one in (*variant.files("train"), *variant.files("heldout")):
+                if one.file not in files:
+                    yield f"{place / one.file}: the card names it, {RECORD} has no checksum of it"
+            yield from _unknown(place, variant, files)
+
+
+def _unknown(place: Path, variant: VariantCard, files: dict[str, str]) -> Iterator[str]:
+    """Question marks that were not written with the shards would be read with them."""
+    for one in (*variant.files("train"), *variant.files("heldout")):
+        marks = question_file(place / one.file)
+        if marks.exists() and marks.name not in files:
+            yield f"{marks}: not written with the shards; remove it"
+
+
+def _wrong(path: Path, digest: str, progress: Callable[[str], None]) -> Iterator[str]:
+    progress(str(path))
+    if not path.is_file():
+        yield f"{path}: missing"
+    elif (found := file_digest(path)) != digest:
+        yield f"{path}: SHA-256 {found[:12]} where {digest[:12]} was written; its {path.stat().st_size:,} bytes changed"
