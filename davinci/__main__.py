@@ -292,6 +292,35 @@ def _parser() -> argparse.ArgumentParser:
         module="data_verify",
     )
     verify.add_argument("pool", metavar="POOL")
+    grade = _Commands(data).add(
+        "grade",
+        "let a language model grade a sample of a source, as labels for train-classifier",
+        "By the rubric of a prompt of conf/prompts. What was graded once is not asked again.",
+        module="data_grade",
+    )
+    grade.add_argument("source", metavar="POOL/SOURCE")
+    grade.add_argument("--endpoint", required=True, metavar="URL", help="an OpenAI-compatible server, such as …/v1")
+    grade.add_argument("--model", required=True, metavar="NAME", help="as the server knows it")
+    grade.add_argument("--depth", default="l2", choices=[f"l{level}" for level in range(10)], metavar="l0..l9")
+    grade.add_argument("--prompt", default="educational_value", metavar="NAME", help="default: educational_value")
+    grade.add_argument("--sample", type=int, default=1000, metavar="N", help="documents (default: 1000)")
+    grade.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
+    grade.add_argument("-o", "--output", required=True, metavar="FILE.jsonl")
+    grade.add_argument("--json", action="store_true", help="what was counted as one JSON object")
+    learn = _Commands(data).add(
+        "train-classifier",
+        "train a classifier of documents on labels, for the operation `classifier`",
+        "LABELS.jsonl has rows of text and label, with id where several are one document. They are split in three: "
+        "to train, to calibrate, and to report precision, recall, AUC and calibration error on.",
+        module="data_train_classifier",
+    )
+    learn.add_argument("labels", metavar="LABELS.jsonl")
+    learn.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the classifier goes")
+    learn.add_argument(
+        "--at-least", type=float, metavar="X", help="labels are numbers: those from X on are `high`, the others `low`"
+    )
+    learn.add_argument("--strength", type=float, default=10.0, help="inverse strength of the L2 penalty (default: 10)")
+    learn.add_argument("--json", action="store_true", help="the report as one JSON object")
 
     sync = commands.add(
         "sync",
