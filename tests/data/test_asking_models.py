@@ -25,7 +25,9 @@ def places(folder):
 
 def step(endpoint, name="refined_by_llm", **parameters):
     quick = {"first_wait_s": 0.01, "attempts": 3, "model": "stub", "prompt": "refine_plain"}
-    return _read_step({name: {"endpoint": endpoint} | quick | parameters}, "pool.yaml:chain").located(places(Path("conf/pool")))
+    return _read_step({name: {"endpoint": endpoint} | quick | parameters}, "pool.yaml:chain").located(
+        places(Path("conf/pool"))
+    )
 
 
 def asked_about(body):

@@ -92,7 +92,9 @@ def test_saved_files_hold_no_pickle_and_their_damage_is_found(trained, tmp_path)
 
 
 def step(folder, keep, **more):
-    return _read_step({"classifier": {"model": folder.name, "keep": keep, **more}}, "chain").located(Places(*[folder.parent] * 4))
+    return _read_step({"classifier": {"model": folder.name, "keep": keep, **more}}, "chain").located(
+        Places(*[folder.parent] * 4)
+    )
 
 
 def test_the_operation_keeps_a_label_and_counts_the_rest(trained):
