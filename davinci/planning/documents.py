@@ -288,6 +288,6 @@ class Documents:
         partly = sorted(source for source, times in last.items() if abs(times - round(times)) > TOLERANCE * times)
         if not partly:
             return ""
-        times = dict.fromkeys(f"{last[name]:.3g}" for name in sorted(partly, key=lambda name: last[name]))
-        seen = list(times)[0] if len(times) == 1 else f"{list(times)[0]} to {list(times)[-1]}"
-        return f"; a part of an epoch holds other draws of these documents at each level: {some(partly, 3)} seen {seen} times"
+        ends = dict.fromkeys(f"{number(last[name] for name in partly):.3g}" for number in (min, max))
+        which = f"{some(partly, 3)} seen {' to '.join(ends)} times"
+        return f"; a part of an epoch holds other draws of these documents at each level: {which}"

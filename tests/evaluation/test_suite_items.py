@@ -10,6 +10,7 @@ from benchmark_rows import write_rows
 
 from davinci.config import Evaluation, parse
 from davinci.data.contamination import read_items
+from davinci.evaluation.embedded import make_tasks
 from davinci.evaluation.suite_items import suite_items, write_items
 from davinci.store import Store
 
@@ -34,6 +35,7 @@ def test_the_items_of_the_papers_suite_come_from_its_data_sets(tmp_path: Path) -
 
 
 def test_the_items_of_the_embedded_suite_are_those_it_is_scored_on(built_pool: Store) -> None:
+    make_tasks(built_pool, "embedded")
     items = list(suite_items(suite("embedded"), "embedded", built_pool))
     assert len({(one.benchmark, one.id) for one in items}) == len(items) > 0
     assert {one.benchmark for one in items} >= {"arithmetic", "general_cloze"}, "two protocols, one set of items"
