@@ -232,6 +232,14 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--config-dir", action="append", default=[], metavar="DIR", help="look for pool/POOL.yaml there too"
     )
+    card = _Commands(data).add(
+        "card",
+        "the data card of a built pool's sources: sizes, licence, and what every step of a chain dropped, and why",
+        module="data_card",
+    )
+    card.add_argument("pool", metavar="POOL")
+    card.add_argument("--source", action="append", default=[], metavar="NAME", help="only that source")
+    card.add_argument("--json", action="store_true", help="one JSON object (docs/data_card.schema.json)")
     items = _Commands(data).add(
         "items",
         "write the items of an evaluation suite, for the operation `decontaminated`",
