@@ -203,13 +203,17 @@ class _Build:
     def _write_variants(self, tokenizer: TokenizerCard, hands: Workers) -> None:
         """Write the shards that are not there: small ones at the same time, a large one with all hands."""
         left = {place: one for place, one in self._variants.items() if one.read(tokenizer) is None}
-        small = [place for place, one in left.items() if one.size < _LARGE]
-        small.sort(key=lambda place: -left[place].size)
+        large = [place for place, one in left.items() if one.size >= _LARGE]
+        small: dict[str, list[tuple[str, Level]]] = {}
+        for place in left.keys() - set(large):
+            small.setdefault(place[0], []).append(place)
+        # Depths in order: they share most of their documents, which the process then encodes once.
+        tasks = [[(left[place], tokenizer, *self._known(*place), 1) for place in sorted(one)] for one in small.values()]
+        tasks.sort(key=lambda task: -sum(one.size for one, *_ in task))
         if left:
-            with self._report.bar("sources tokenised", len(left)) as done:
-                tasks = [(left[place], tokenizer, *self._known(*place), 1) for place in small]
-                hands.map(_write, tasks, done)
-                for place in left.keys() - set(small):
+            with self._report.bar("sources tokenised", len(tasks) + len(large)) as done:
+                hands.map(_write, [(task,) for task in tasks], done)
+                for place in large:
                     left[place].write(tokenizer, *self._known(*place), hands.count)
                     done()
         for one in left.values():
@@ -271,8 +275,9 @@ class _Build:
         return {"spdx": stated.spdx, "note": stated.note, "files": files}
 
 
-def _write(variant: Variant | TokenVariant, *arguments: Any) -> None:
-    variant.write(*arguments)
+def _write(task: list[tuple[Variant | TokenVariant, TokenizerCard, list[dict[str, Any]], str | None, int]]) -> None:
+    for one, tokenizer, steps, documents, workers in task:
+        one.write(tokenizer, steps, documents, workers)
 
 
 def _measured(chain: Chain) -> Level:

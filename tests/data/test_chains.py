@@ -229,6 +229,20 @@ def test_a_wrong_chain_is_one_line(chain, said):
         read_chain(chain, "pool.yaml: sources.a.chain")
 
 
+def test_the_documentations_pool_is_built(tmp_path):
+    text = (REPOSITORY / "docs/data.md").read_text()
+    example = text.partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "mine.yaml").write_text(example)
+    random = Random(0)
+    words = ["".join(random.choices("aeiourstlnmd", k=random.randint(2, 8))) for _ in range(300)]
+    body = [{"body": " ".join(random.choices(words, k=60)) + ".", "url": f"http://h/{one}"} for one in range(80)]
+    write_rows(tmp_path / "corpus/a.jsonl", [*body, body[0]])
+    store = Store(tmp_path / "store")
+    build(read_pool(tmp_path / "mine.yaml"), store, lambda line: None, ONE)
+    variants = read_card(store, "mine").sources["web"].variants
+    assert {depth: one.chain[-1]["documents"] for depth, one in variants.items()} == {"L0": 81, "L1": 81, "L2": 80}
+
+
 def test_every_operation_says_its_level():
     assert {one.level for one in registered().values()} >= {"L0", "L1", "L2", "L3", "L5"}
     assert all(one.__doc__ for one in registered().values())

@@ -31,7 +31,7 @@ lines = st.sampled_from(["alpha beta gamma", "delta", "epsilon zeta", ""])
 text = st.lists(lines, max_size=5).map("\n".join)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(text, max_size=8), st.lists(st.integers(0, 8), max_size=3), st.data())
 def test_what_stays_does_not_depend_on_how_a_source_is_cut(
     tmp_path: Path, given_texts: list[str], places: list[int], data: st.DataObject
@@ -46,7 +46,7 @@ def test_what_stays_does_not_depend_on_how_a_source_is_cut(
 
 
 @given(st.lists(text, min_size=1, max_size=8))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_exactly_one_of_each_text_stays_and_it_is_the_first(tmp_path: Path, given_texts: list[str]) -> None:
     kept, tally = run_corpus(ExactDuplicates(), {"s": [documents(*given_texts)]}, tmp_path)
     assert [one.text for one in kept["s"]] == list(dict.fromkeys(given_texts))
@@ -54,7 +54,7 @@ def test_exactly_one_of_each_text_stays_and_it_is_the_first(tmp_path: Path, give
 
 
 @given(st.lists(text, min_size=1, max_size=6))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_exactly_one_of_each_line_stays_in_its_order(tmp_path: Path, given_texts: list[str]) -> None:
     kept, _ = run_corpus(DuplicateLines(min_characters=1), {"s": [documents(*given_texts)]}, tmp_path)
     found = [line for one in kept["s"] for line in one.text.split("\n") if line]

@@ -12,22 +12,19 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import regex
 from pydantic import Field
 
 from davinci.config.base import NotNegative, NotNegativeFloat, Positive
 from davinci.data.documents import Document
 from davinci.data.l2_rules.document_rule import DocumentRule, Share
+from davinci.data.l2_rules.ngrams import WordGrams
 from davinci.data.l2_rules.words import SIGNS, words_of
 from davinci.data.operations import operation
-
-Integers = npt.NDArray[np.uint64]
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 _SIGN = regex.compile(rf"[{regex.escape(SIGNS)}\p{{Sentence_Terminal}}]*")
 _PARAGRAPH, _LINE = re.compile(r"\n{2,}"), re.compile(r"\n+")
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that nothing of a word is lost when the next one joins it
 
 
 class _Kinds(dict[str, int]):
@@ -122,26 +119,16 @@ class GopherRepetition(DocumentRule):
         if characters / len(text) > self.max_duplicate_line_characters:
             return "characters in duplicate lines"
         words = words_of(text)
-        # A word is its hash: 64 bits, so that two words of a text are taken for one once in 10**11 texts or so.
-        grams = _Grams(np.fromiter(map(hash, words), np.int64, len(words)).astype(np.uint64))
-        lengths = np.fromiter(map(len, words), np.int64, len(words))
+        grams = WordGrams(words)
         for n, share in sorted(self.max_top_ngram.items()):
-            if len(words) >= n and _top_characters(grams.of(n), lengths, n) / len(text) > share:
+            if grams.commonest_exceeds(n, share, len(text)):
                 return f"commonest {n}-gram"
-        return self._duplicate_ngrams(grams, lengths, len(text))
-
-    def _duplicate_ngrams(self, grams: _Grams, lengths: npt.NDArray[np.int64], size: int) -> str | None:
         limits = sorted(self.max_duplicate_ngrams.items())
-        if not limits or len(lengths) < limits[0][0]:
-            return None
         # A longer n-gram that stood before covers words that shorter ones which stood before cover too.
-        covered = int(lengths[_stood_before(grams.of(limits[0][0]), limits[0][0])].sum())
-        if covered / size <= min(share for _, share in limits):
-            return None
-        ends = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-        for n, share in limits:
-            if len(lengths) >= n and _repeated_characters(grams.of(n).tolist(), ends, n) / size > share:
-                return f"duplicate {n}-grams"
+        if limits and grams.covered(limits[0][0]) / len(text) > min(share for _, share in limits):
+            for n, share in limits:
+                if grams.repeated(n) / len(text) > share:
+                    return f"duplicate {n}-grams"
         return None
 
 
@@ -150,50 +137,3 @@ def duplicates(parts: Sequence[str]) -> tuple[int, int]:
     if len(parts) == len(seen := set(parts)):
         return 0, 0
     return len(parts) - len(seen), sum(map(len, parts)) - sum(map(len, seen))
-
-
-class _Grams:
-    """The n-grams of words, a number each, for growing n."""
-
-    def __init__(self, words: Integers) -> None:
-        self._words = words
-        self._grams = {1: words}
-
-    def of(self, n: int) -> Integers:
-        if n not in self._grams:
-            self._grams[n] = self.of(n - 1)[:-1] * _FACTOR + self._words[n - 1 :]
-        return self._grams[n]
-
-
-def _top_characters(grams: Integers, lengths: npt.NDArray[np.int64], n: int) -> int:
-    """Characters of the commonest n-gram (of equally common ones the first), blanks between its words included."""
-    _, first, counts = np.unique(grams, return_index=True, return_counts=True)
-    most = int(counts.max())
-    at = int(first[counts == most].min())
-    return most * (int(lengths[at : at + n].sum()) + n - 1)
-
-
-def _stood_before(grams: Integers, n: int) -> npt.NDArray[np.bool_]:
-    """The words that are in an n-gram that stood before, as a mask of them."""
-    _, first = np.unique(grams, return_index=True)
-    words = np.zeros(len(grams) + n - 1, dtype=bool)
-    if len(first) < len(grams):
-        again = np.ones(len(grams), dtype=bool)
-        again[first] = False
-        for offset in range(n):
-            words[offset : offset + len(grams)] |= again
-    return words
-
-
-def _repeated_characters(grams: list[int], ends: list[int], n: int) -> int:
-    """Characters of the n-grams that stood before, from left to right, none of them counted twice."""
-    seen: set[int] = set()
-    characters = at = 0
-    while at < len(grams):
-        if grams[at] in seen:
-            characters += ends[at + n] - ends[at]
-            at += n
-        else:
-            seen.add(grams[at])
-            at += 1
-    return characters

@@ -15,6 +15,7 @@ import regex
 
 _REMEMBERED = 1 << 18  # pieces; then memory is given back and they are worked out anew
 _LONGEST_REMEMBERED = 40
+_LONGEST_SUFFIX, _LONGEST_ADDRESS = 64, 2048  # characters; what is longer is no such thing
 
 # What spaCy calls punctuation, quotes and symbols; the hyphen, the slash and the bar are none of them.
 _PUNCTUATION = r"…,:;!?¿؟¡()\[\]{}<>_#*&。？！，、；：～·।،۔؛٪"
@@ -135,36 +136,40 @@ def sentences_in(line: str, enough: int) -> int:
 def _split(piece: str) -> tuple[str, ...]:
     before: list[str] = []
     after: list[str] = []
-    while piece and _whole(piece) is None:
-        prefix = _PREFIX.match(piece)
-        begin = prefix.end() if prefix else 0
-        if begin and begin < len(piece) and _whole(piece[begin:]) is not None:
-            before.append(piece[:begin])
-            piece = piece[begin:]
+    begin, end = 0, len(piece)  # of what is left: a piece may be a megabyte, and is not copied at each step
+    while begin < end and _whole(piece, begin, end) is None:
+        prefix = _PREFIX.match(piece, begin, end)
+        inner = prefix.end() if prefix else begin
+        if begin < inner < end and _whole(piece, inner, end) is not None:
+            before.append(piece[begin:inner])
+            begin = inner
             break
-        suffix = _SUFFIX.search(piece, begin)
-        end = suffix.start() if suffix else len(piece)
-        if suffix and end and _whole(piece[:end]) is not None:
-            after.append(piece[end:])
-            piece = piece[:end]
+        suffix = _SUFFIX.search(piece, max(inner, end - _LONGEST_SUFFIX), end)
+        outer = suffix.start() if suffix else end
+        if suffix and begin < outer and _whole(piece, begin, outer) is not None:
+            after.append(piece[outer:end])
+            end = outer
             break
         if not prefix and not suffix:
             break
         if prefix:
-            before.append(piece[:begin])
+            before.append(piece[begin:inner])
         if suffix:
-            after.append(piece[end:])
-        piece = piece[begin:end]
-    middle: tuple[str, ...] = (
-        (_whole(piece) or ((piece,) if _ADDRESS.fullmatch(piece) else _between(piece))) if piece else ()
-    )
+            after.append(piece[outer:end])
+        begin, end = inner, outer
+    middle: tuple[str, ...] = ()
+    if begin < end:
+        rest = piece[begin:end]
+        is_address = len(rest) <= _LONGEST_ADDRESS and _ADDRESS.fullmatch(rest)
+        middle = _whole(piece, begin, end) or ((rest,) if is_address else _between(rest))
     return _joined([*before, *middle, *reversed(after)])
 
 
 def _joined(words: list[str]) -> tuple[str, ...]:
     """Signs that together are an emoticon or an abbreviation become one word again."""
+    joined: list[str] = []
     at = 0
-    while at < len(words) - 1:
+    while at < len(words):
         for length in (3, 2):
             whole = "".join(words[at : at + length])
             if (
@@ -172,15 +177,18 @@ def _joined(words: list[str]) -> tuple[str, ...]:
                 and len(whole) <= 4
                 and (_EMOTICON.fullmatch(whole) or whole in _ABBREVIATIONS)
             ):
-                words[at : at + length] = [whole]
+                joined.append(whole)
+                at += length
                 break
-        at += 1
-    return tuple(words)
+        else:
+            joined.append(words[at])
+            at += 1
+    return tuple(joined)
 
 
-def _whole(piece: str) -> tuple[str, ...] | None:
-    """The words of a contraction or an abbreviation; None for anything else."""
-    if len(piece) > 12 or piece in _NOT_CONTRACTED:
+def _whole(text: str, begin: int, end: int) -> tuple[str, ...] | None:
+    """The words of a contraction or an abbreviation in a part of a text; None for anything else."""
+    if end - begin > 12 or (piece := text[begin:end]) in _NOT_CONTRACTED:
         return None
     if piece in _ABBREVIATIONS or _EMOTICON.fullmatch(piece):
         return (piece,)
