@@ -1,8 +1,8 @@
 """Whether a refined text says what the original said: a check by its numbers, names and length.
 
 It is necessary, not sufficient: a text may keep every number and name and still turn a statement round. What it catches
-is what small models do most: invent a figure, a person or a function, leave half of the text out, write something else, or
-go on writing.
+is what small models do most: invent a figure, a person or a function, leave half of the text out, write something
+else, or go on writing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Limits(Frozen):
     """How far a refined text may be from its original.
 
     `shortest` and `longest` bound its length in words, relative to the original's; `missing_numbers` is the share of
-    the original's different numbers that it may leave out, `missing_words` that of its different words of four letters and
-    more.
+    the original's different numbers that it may leave out, `missing_words` that of its different words of four letters
+    and more.
     """
 
     shortest: NotNegativeFloat = 0.5
