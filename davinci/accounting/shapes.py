@@ -48,7 +48,7 @@ def _active_mlp(model: Model) -> int:
 
 
 def _experts(model: Model, used: int) -> int:
-    matrices = 3 if model.mlp.is_gated else 2
+    matrices = model.mlp.matrices
     if not model.experts.count:
         return matrices * model.hidden_size * model.mlp_intermediate_size
     width = (used + model.experts.shared) * model.expert_width

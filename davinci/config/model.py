@@ -60,13 +60,21 @@ class Placement(Frozen):
 
 class Mlp(Frozen):
     """`swiglu` and `geglu` have a gate (arXiv 2002.05202); `relu2` (squared ReLU, arXiv 2109.08668) and `gelu` (arXiv
-    1606.08415) have none, and so a third fewer parameters at equal width."""
+    1606.08415) have none, and so a third fewer parameters at equal width. `kan` learns a function for each pair of
+    features (KAN, arXiv 2404.19756) as a sum of `centres` Gaussian bumps (FastKAN, arXiv 2405.06721), and so has
+    2 (``centres`` + 1) matrices."""
 
-    kind: Literal["swiglu", "geglu", "relu2", "gelu"] = "swiglu"
+    kind: Literal["swiglu", "geglu", "relu2", "gelu", "kan"] = "swiglu"
+    centres: Annotated[int, Field(ge=2)] = 8
 
     @property
     def is_gated(self) -> bool:
         return self.kind in ("swiglu", "geglu")
+
+    @property
+    def matrices(self) -> int:
+        """Of hidden size by width, how many it has."""
+        return 2 * (self.centres + 1) if self.kind == "kan" else 2 + self.is_gated
 
 
 class Experts(Frozen):
@@ -135,6 +143,8 @@ class Model(Frozen):
             raise ValueError(
                 f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"
             )
+        if self.experts.count and self.mlp.kind == "kan":
+            raise ValueError("experts.count: there are no experts of mlp.kind kan; 0 is accepted, or another kind")
         if 0 < self.experts.count < self.experts.chosen:
             raise ValueError(
                 f"experts.chosen {self.experts.chosen} is more than the {self.experts.count} experts there are; "

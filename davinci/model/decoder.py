@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from davinci.config import Model
 from davinci.model.attention import Attention, Scene, attended
 from davinci.model.experts import Experts
+from davinci.model.kan import Kan
 from davinci.model.latent_attention import LatentAttention
 from davinci.model.norm import make_norm
 from davinci.model.perceptron import Perceptron
 from davinci.model.rotary import angles
+
+# Projections that write to the residual stream.
+_OUTPUTS = frozenset({"o_proj", "down_proj"})
 
 
 class Block(nn.Module):
@@ -37,7 +41,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = make_norm(model)
         if self.placement == "sandwich":
             self.pre_feedforward_layernorm = make_norm(model)
-        self.mlp = Experts(model) if model.experts.count else Perceptron(model)
+        self.mlp = _mlp(model)
         if self.placement != "pre":
             self.post_feedforward_layernorm = make_norm(model)
 
@@ -52,6 +56,12 @@ class Block(nn.Module):
             x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), scene))
             out = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
         return out
+
+
+def _mlp(model: Model) -> Perceptron | Experts | Kan:
+    if model.mlp.kind == "kan":
+        return Kan(model)
+    return Experts(model) if model.experts.count else Perceptron(model)
 
 
 class Body(nn.Module):
@@ -109,7 +119,7 @@ class Decoder(nn.Module):
         narrow = self.config.initializer_range / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
             if parameter.ndim >= 2:
-                is_output = name.removesuffix(".weight").endswith(("o_proj", "down_proj"))
+                is_output = not _OUTPUTS.isdisjoint(name.split("."))
                 parameter.normal_(0.0, narrow if is_output else self.config.initializer_range, generator=generator)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)

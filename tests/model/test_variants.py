@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GeGLU": {"mlp": {"kind": "geglu"}},
     "ReLU squared": {"mlp": {"kind": "relu2"}},
     "GELU": {"mlp": {"kind": "gelu"}},
+    "KAN": {"mlp": {"kind": "kan", "centres": 5}},
     "experts": {"experts": {"count": 4, "chosen": 2}},
     "experts, one shared": {
         "experts": {"count": 5, "chosen": 2, "shared": 1, "renormalise": False}, "mlp": {"kind": "relu2"}
