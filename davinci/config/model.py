@@ -25,6 +25,24 @@ class Attention(Frozen):
     query_rank: Positive | None = None
 
 
+Mixer = Literal["attention", "linear", "ssm"]
+
+
+class Mixers(Frozen):
+    """What mixes the tokens of each layer: `pattern`, over and over from the first layer on (as in Jamba, arXiv
+    2403.19887). `attention` is what the other objects say; `linear` is linear attention (arXiv 2006.16236) whose state
+    decays (RetNet, arXiv 2307.08621, section 2), `ssm` the state-space mixer of Mamba-2 (arXiv 2405.21060).
+
+    Of `ssm` alone: `state` are the features of a state for each one of a head, `expand` how many times as many heads it
+    has as attention, `convolution` how many tokens its short convolution sees.
+    """
+
+    pattern: Annotated[tuple[Mixer, ...], Field(min_length=1)] = ("attention",)
+    state: Positive = 128
+    expand: Positive = 2
+    convolution: Positive = 4
+
+
 class QKNorm(Frozen):
     """`rms`: RMSNorm over each head's queries and keys before they are turned (arXiv 2302.05442; Qwen3)."""
 
@@ -116,6 +134,7 @@ class Model(Frozen):
     initializer_range: PositiveFloat
     precision: Literal["float32", "bfloat16"]
     attention: Attention = Attention()
+    mixers: Mixers = Mixers()
     qk_norm: QKNorm = QKNorm()
     window: Window = Window()
     positions: Positions = Positions()
@@ -143,6 +162,15 @@ class Model(Frozen):
             raise ValueError(
                 f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"
             )
+        if len(self.mixers.pattern) > self.layers:
+            raise ValueError(
+                f"mixers.pattern: {len(self.mixers.pattern)} mixers are more than the {self.layers} layers there are"
+            )
+        if "linear" in self.mixers.pattern and self.rotary_dim > self.head_dim:
+            raise ValueError(
+                f"attention.rope_dim {self.latent_rope_dim}: linear attention turns as many features of a head, of "
+                f"which it has {self.head_dim}"
+            )
         if self.experts.count and self.mlp.kind == "kan":
             raise ValueError("experts.count: there are no experts of mlp.kind kan; 0 is accepted, or another kind")
         if 0 < self.experts.count < self.experts.chosen:
@@ -151,6 +179,27 @@ class Model(Frozen):
                 f"1 to {self.experts.count} are accepted"
             )
         return self
+
+    @property
+    def layer_mixers(self) -> tuple[Mixer, ...]:
+        """What mixes the tokens of each layer."""
+        pattern = self.mixers.pattern
+        return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether some layer passes on a state from token to token."""
+        return any(mixer != "attention" for mixer in self.layer_mixers)
+
+    @property
+    def state_heads(self) -> int:
+        """Heads of a state-space mixer, each of ``head_dim`` features."""
+        return self.mixers.expand * self.attention_heads
+
+    @property
+    def convolved(self) -> int:
+        """Features that a state-space mixer's convolution goes over: of its heads, and of two for its states."""
+        return self.state_heads * self.head_dim + 2 * self.mixers.state
 
     @property
     def expert_width(self) -> int:

@@ -1,6 +1,6 @@
 """Kolmogorov-Arnold networks in the place of a block's perceptron: functions are learned on edges, not on nodes.
 
-KAN (arXiv 2404.19756, section 2.2) with Gaussian bumps for its splines (FastKAN, arXiv 2405.06721, section 3).
+KAN (arXiv 2404.19756, section 2.2) with Gaussian bumps for its splines (FastKAN, arXiv 2405.06721).
 """
 
 from __future__ import annotations

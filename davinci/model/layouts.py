@@ -79,6 +79,8 @@ def splits_as_qwen2(tokenizer: Tokenizer) -> bool:
 def _variants(model: Model) -> frozenset[str]:
     """What of a model is not Qwen2's plain block without biases."""
     found = {
+        "linear attention": "linear" in model.layer_mixers,
+        "state-space mixers": "ssm" in model.layer_mixers,
         "latent attention": model.is_latent,
         "biases": model.qkv_bias and not model.is_latent,
         "QK-norm": model.qk_norm.kind == "rms",

@@ -8,17 +8,19 @@ from lm_eval.api.instance import Instance
 from tokenizers import Tokenizer
 
 from davinci.config import Model
+from davinci.config.model import Mixers
 from davinci.errors import UserError
-from davinci.evaluation import adapter
 from davinci.evaluation.adapter import DecoderLM
 from davinci.model.decoder import Decoder
 from davinci.store import Store
 
 
-@pytest.fixture(scope="module")
-def lm(built_pool: Store, tiny_model: Model) -> DecoderLM:
+@pytest.fixture(scope="module", params=[("attention",), ("ssm", "linear", "attention")], ids="-".join)
+def lm(request: pytest.FixtureRequest, built_pool: Store, tiny_model: Model) -> DecoderLM:
+    """Of each mixer a layer, at least two."""
     torch.set_num_threads(1)
-    model = Decoder(tiny_model, 512)
+    layers, mixers = max(2, len(request.param)), Mixers(pattern=request.param, state=12)
+    model = Decoder(tiny_model.model_copy(update={"layers": layers, "mixers": mixers}), 512)
     model.initialise(3)
     return DecoderLM(model, Tokenizer.from_file(str(built_pool.pool("embedded") / "tokenizer.json")))
 
@@ -135,7 +137,7 @@ def test_generation_equals_naive_greedy(lm: DecoderLM) -> None:
         with torch.inference_mode():
             while len(written) < 12:
                 token = int(lm.model(torch.tensor([tokens + written]))[0, -1].argmax())
-                if token == adapter.END_OF_TEXT:
+                if token == lm.eot_token_id:
                     break
                 written.append(token)
         assert text == lm.tokenizer.decode(written)
