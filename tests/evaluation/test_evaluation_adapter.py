@@ -154,3 +154,8 @@ def test_generation_stops_before_the_string(lm: DecoderLM) -> None:
 def test_sampling_is_refused(lm: DecoderLM) -> None:
     with pytest.raises(UserError, match="do_sample: false"):
         lm.generate_until([request("generate_until", "x", {"until": ["\n"], "do_sample": True})])
+
+
+def test_the_end_of_text_is_the_tokenizer_s(lm: DecoderLM) -> None:
+    other = DecoderLM(lm.model, lm.tokenizer, end_of_text=7)
+    assert (other.eot_token_id, other.prefix_token_id) == (7, 7) and lm.eot_token_id == 0
