@@ -14,7 +14,7 @@ _NORM_VECTORS = {"rmsnorm": 1, "layernorm": 2, "nonparametric": 0}
 
 def parameters(model: Model, vocab_size: int) -> int:
     """Number of trainable parameters (biases on q, k, v, and in state-space mixers)."""
-    unused = model.layers * (_mlp(model) - _active_mlp(model))
+    unused = model.layers * (_mlp(model) - _multiplied_mlp(model))
     return matmul_parameters(model, vocab_size) + unused + _embedding_only(model, vocab_size) + _vectors(model)
 
 
@@ -24,9 +24,10 @@ def active_parameters(model: Model, vocab_size: int) -> int:
 
 
 def matmul_parameters(model: Model, vocab_size: int) -> int:
-    """Parameters that take part in a matrix product for a token: of experts the active ones; and the unembedding."""
+    """Parameters that take part in a matrix product for a token, as often as they do: of experts the active ones; and
+    the unembedding."""
     mixers = sum(_MATRICES[mixer](model) for mixer in model.layer_mixers)
-    return mixers + model.layers * _active_mlp(model) + model.hidden_size * vocab_size
+    return mixers + model.layers * _multiplied_mlp(model) + model.hidden_size * vocab_size
 
 
 def _linear_attention(model: Model) -> int:
@@ -44,6 +45,8 @@ def _state_space(model: Model) -> int:
 def _attention(model: Model) -> int:
     """Of a layer: the matrices of attention."""
     heads = model.attention_heads
+    if model.attention.kind == "subspace":
+        return 2 * model.hidden_size * heads * model.head_dim
     if not model.is_latent:
         return 2 * model.hidden_size * (heads + model.key_value_heads) * model.head_dim
     wide, narrow = heads * model.key_dim, model.attention.query_rank
@@ -69,7 +72,14 @@ def _active_mlp(model: Model) -> int:
     return _experts(model, model.experts.chosen)
 
 
+def _multiplied_mlp(model: Model) -> int:
+    """Of a layer, what a token is multiplied with: CRATE's one matrix twice."""
+    return _active_mlp(model) * (2 if model.mlp.kind == "ista" else 1)
+
+
 def _experts(model: Model, used: int) -> int:
+    if model.mlp.kind == "ista":
+        return model.hidden_size**2
     matrices = model.mlp.matrices
     if not model.experts.count:
         return matrices * model.hidden_size * model.mlp_intermediate_size
@@ -87,7 +97,7 @@ def _vectors(model: Model) -> int:
     own = 2 * model.head_dim if model.qk_norm.kind == "rms" else 0
     if model.is_latent:
         own = model.latent_rank + (model.attention.query_rank or 0)
-    elif model.qkv_bias:
+    elif model.has_biases:
         own += (model.attention_heads + 2 * model.key_value_heads) * model.head_dim
     # Of a state-space mixer: the convolution's biases; step, decay and skip of each head; the norm.
     state_space = model.convolved + (3 + model.head_dim) * model.state_heads

@@ -12,14 +12,15 @@ from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive,
 class Attention(Frozen):
     """Who has keys and values: `grouped` as many heads as ``kv_heads`` says (GQA, arXiv 2305.13245), `multi_head` every
     query head its own (MHA, arXiv 1706.03762), `multi_query` one for all (MQA, arXiv 1911.02150), `latent` every head
-    its own, made from one narrow vector (MLA, arXiv 2405.04434, section 2.1).
+    its own, made from one narrow vector (MLA, arXiv 2405.04434, section 2.1), `subspace` every head one projection for
+    queries, keys and values (CRATE's multi-head subspace self-attention, arXiv 2306.01129, section 2.3).
 
     Of `latent` attention alone: `kv_rank` is the width of that vector (null: 4 ``head_dim``), `rope_dim` the features
     of a head that carry positions, beside its ``head_dim`` (null: half of it), `query_rank` the width of a vector that
     queries are made from (null: none). The nulls are DeepSeek-V2's proportions.
     """
 
-    kind: Literal["grouped", "multi_head", "multi_query", "latent"] = "grouped"
+    kind: Literal["grouped", "multi_head", "multi_query", "latent", "subspace"] = "grouped"
     kv_rank: Positive | None = None
     rope_dim: Positive | None = None
     query_rank: Positive | None = None
@@ -80,14 +81,20 @@ class Mlp(Frozen):
     """`swiglu` and `geglu` have a gate (arXiv 2002.05202); `relu2` (squared ReLU, arXiv 2109.08668) and `gelu` (arXiv
     1606.08415) have none, and so a third fewer parameters at equal width. `kan` learns a function for each pair of
     features (KAN, arXiv 2404.19756) as a sum of `centres` Gaussian bumps (FastKAN, arXiv 2405.06721), and so has
-    2 (``centres`` + 1) matrices."""
+    2 (``centres`` + 1) matrices. `ista` is CRATE's sparsifying step (arXiv 2306.01129, section 2.4): its result
+    stands in the place of the residual stream, and its one matrix, of hidden size by itself, knows no width."""
 
-    kind: Literal["swiglu", "geglu", "relu2", "gelu", "kan"] = "swiglu"
+    kind: Literal["swiglu", "geglu", "relu2", "gelu", "kan", "ista"] = "swiglu"
     centres: Annotated[int, Field(ge=2)] = 8
 
     @property
     def is_gated(self) -> bool:
         return self.kind in ("swiglu", "geglu")
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether there are experts of this kind."""
+        return self.kind not in ("kan", "ista")
 
     @property
     def matrices(self) -> int:
@@ -158,6 +165,8 @@ class Model(Frozen):
             )
         if self.is_latent and self.qk_norm.kind != "none":
             raise ValueError("qk_norm.kind: latent attention has norms of its own; none is accepted")
+        if self.attention.kind == "subspace" and self.qk_norm.kind != "none":
+            raise ValueError("qk_norm.kind: subspace attention has one projection for all; none is accepted")
         if not self.is_latent and (self.attention.kv_rank or self.attention.rope_dim or self.attention.query_rank):
             raise ValueError(
                 f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"
@@ -171,8 +180,10 @@ class Model(Frozen):
                 f"attention.rope_dim {self.latent_rope_dim}: linear attention turns as many features of a head, of "
                 f"which it has {self.head_dim}"
             )
-        if self.experts.count and self.mlp.kind == "kan":
-            raise ValueError("experts.count: there are no experts of mlp.kind kan; 0 is accepted, or another kind")
+        if self.experts.count and not self.mlp.has_experts:
+            raise ValueError(
+                f"experts.count: there are no experts of mlp.kind {self.mlp.kind}; 0 is accepted, or another kind"
+            )
         if 0 < self.experts.count < self.experts.chosen:
             raise ValueError(
                 f"experts.chosen {self.experts.chosen} is more than the {self.experts.count} experts there are; "
@@ -211,6 +222,11 @@ class Model(Frozen):
     def key_value_heads(self) -> int:
         """Heads of keys and values there are."""
         return {"grouped": self.kv_heads, "multi_query": 1}.get(self.attention.kind, self.attention_heads)
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether queries, keys and values have biases: only where each has a projection of its own."""
+        return self.qkv_bias and self.attention.kind not in ("latent", "subspace")
 
     @property
     def is_latent(self) -> bool:

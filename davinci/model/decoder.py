@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from davinci.config import Mixer, Model
 from davinci.model.attention import Attention, Scene, attended
+from davinci.model.crate import Ista, SubspaceAttention
 from davinci.model.experts import Experts
 from davinci.model.kan import Kan
 from davinci.model.latent_attention import LatentAttention
@@ -30,6 +31,8 @@ from davinci.model.state_space import StateSpace
 _OUTPUTS = frozenset({"o_proj", "out_proj", "down_proj"})
 # By what a layer's mixer of tokens is called in it, as in Qwen2, Qwen3-Next and Mamba-2.
 _MIXERS: dict[Mixer, str] = {"attention": "self_attn", "linear": "linear_attn", "ssm": "mixer"}
+
+Mixing = Attention | LatentAttention | SubspaceAttention | Recurrent
 
 
 class Block(nn.Module):
@@ -51,39 +54,49 @@ class Block(nn.Module):
         self.mlp = _mlp(model)
         if self.placement != "pre":
             self.post_feedforward_layernorm = make_norm(model)
+        self._replaces = isinstance(self.mlp, Ista)
 
     @property
-    def mixing(self) -> Attention | LatentAttention | Recurrent:
+    def mixing(self) -> Mixing:
         """What mixes tokens."""
-        return cast(Attention | LatentAttention | Recurrent, getattr(self, self._mixer))
+        return cast(Mixing, getattr(self, self._mixer))
+
+    def onto(self, x: Tensor, fed: Tensor) -> Tensor:
+        """The residual stream x with what the perceptron gave; CRATE's step stands in its place."""
+        return fed if self._replaces else x + fed
 
     def forward(self, x: Tensor, scene: Scene) -> Tensor:
         if self.placement == "pre":
             x = x + self.mixing(self.input_layernorm(x), scene)
-            out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+            out = self.onto(x, self.mlp(self.post_attention_layernorm(x)))
         elif self.placement == "post":
             x = self.post_attention_layernorm(x + self.mixing(x, scene))
-            out = self.post_feedforward_layernorm(x + self.mlp(x))
+            out = cast(Tensor, self.post_feedforward_layernorm(self.onto(x, self.mlp(x))))
         else:
             x = x + self.post_attention_layernorm(self.mixing(self.input_layernorm(x), scene))
-            out = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+            out = self.onto(x, self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x))))
         return out
 
 
-def _mixing(model: Model, mixer: Mixer) -> Attention | LatentAttention | Recurrent:
+def _mixing(model: Model, mixer: Mixer) -> Mixing:
     match mixer:
         case "linear":
             return LinearAttention(model)
         case "ssm":
             return StateSpace(model)
         case "attention":
-            return LatentAttention(model) if model.is_latent else Attention(model)
+            kinds: dict[str, type[Mixing]] = {"latent": LatentAttention, "subspace": SubspaceAttention}
+            return kinds.get(model.attention.kind, Attention)(model)
 
 
-def _mlp(model: Model) -> Perceptron | Experts | Kan:
-    if model.mlp.kind == "kan":
-        return Kan(model)
-    return Experts(model) if model.experts.count else Perceptron(model)
+def _mlp(model: Model) -> Perceptron | Experts | Kan | Ista:
+    match model.mlp.kind:
+        case "kan":
+            return Kan(model)
+        case "ista":
+            return Ista(model)
+        case _:
+            return Experts(model) if model.experts.count else Perceptron(model)
 
 
 class Body(nn.Module):
@@ -135,7 +148,8 @@ class Decoder(nn.Module):
         Matrices and embeddings are normal(0, initializer_range); the two projections that write to the residual stream
         are narrower by sqrt(2 layers), so that its variance does not grow with depth (GPT-2, section 2.3). Norms are 1,
         biases 0. Tied embeddings need no other care: the final norm gives logits of deviation about
-        initializer_range sqrt(H). State-space mixers start some of their weights otherwise.
+        initializer_range sqrt(H). State-space mixers and CRATE's step start some weights as
+        their authors do.
         """
         generator = torch.Generator().manual_seed(seed)
         narrow = self.config.initializer_range / math.sqrt(2 * self.config.layers)
@@ -146,7 +160,7 @@ class Decoder(nn.Module):
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         for module in self.modules():
-            if isinstance(module, StateSpace):
+            if isinstance(module, StateSpace | Ista):
                 module.initialise(generator)
 
     def hidden(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:

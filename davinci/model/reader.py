@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from davinci.model.attention import Attention, Scene, attended
 from davinci.model.cache import KVCache
+from davinci.model.crate import SubspaceAttention
 from davinci.model.decoder import Block, Decoder
 from davinci.model.latent_attention import LatentAttention
 from davinci.model.perceptron import Perceptron
@@ -109,7 +110,7 @@ class _Layer:
         if isinstance(mixing, Recurrent):
             self._out = mixing.output.weight.detach().to(dtype)
         else:
-            self._heads = _Latent(mixing, dtype) if isinstance(mixing, LatentAttention) else _Fused(mixing, dtype)
+            self._heads = _Fused(mixing, dtype) if isinstance(mixing, Attention) else _Projected(mixing, dtype)
             self._out = mixing.o_proj.weight.detach().to(dtype)
         if isinstance(perceptron, Perceptron):
             self._up, _ = _together(perceptron.inputs, dtype)
@@ -165,12 +166,12 @@ class _Layer:
         mixed = functional.linear(mixed, self._out)
         if block.placement == "post":
             x = block.post_attention_layernorm(x + mixed)
-            return cast(Tensor, block.post_feedforward_layernorm(x + self._fed(x)))
+            return cast(Tensor, block.post_feedforward_layernorm(block.onto(x, self._fed(x))))
         if block.placement == "sandwich":
             x = x + block.post_attention_layernorm(mixed)
-            return x + block.post_feedforward_layernorm(self._fed(block.pre_feedforward_layernorm(x)))
+            return block.onto(x, block.post_feedforward_layernorm(self._fed(block.pre_feedforward_layernorm(x))))
         x = x + mixed
-        return x + self._fed(block.post_attention_layernorm(x))
+        return block.onto(x, self._fed(block.post_attention_layernorm(x)))
 
     def _fed(self, x: Tensor) -> Tensor:
         """What the perceptron gives for x [N, H]."""
@@ -203,11 +204,12 @@ class _Fused:
         return queries, keys, values
 
 
-class _Latent:
-    """Queries, keys and values of latent attention. The cache holds them as plain attention's; the narrow vector that
-    they come from, which would take less room, would have to be widened again at every step."""
+class _Projected:
+    """Queries, keys and values of latent and of subspace attention. The cache holds them as plain attention's; the
+    narrow vector that the former's come from, which would take less room, would have to be widened again at every
+    step."""
 
-    def __init__(self, attention: LatentAttention, dtype: torch.dtype) -> None:
+    def __init__(self, attention: LatentAttention | SubspaceAttention, dtype: torch.dtype) -> None:
         self._attention, self._dtype = attention, dtype
 
     def __call__(self, x: Tensor, rows: int, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

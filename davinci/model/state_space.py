@@ -69,7 +69,7 @@ class StateSpace(Recurrent):
                 queries.unsqueeze(2),
                 keys.unsqueeze(2),
                 values * steps.unsqueeze(-1),
-                -self.A_log.exp() * steps,
+                -wide(self.A_log).exp() * steps,
                 None if state is None else state[0],
                 scene.documents,
             )

@@ -11,7 +11,6 @@ from test_variants import SHAPE, VOCAB
 from davinci.accounting.flops import train_flops_per_token
 from davinci.config import Model
 from davinci.config.parsing import parse
-from davinci.errors import UserError
 from davinci.model.kan import Kan, KanLayer
 
 
@@ -55,9 +54,3 @@ def test_what_it_costs_is_what_its_matrices_cost() -> None:
     assert each == 12 * 24 * 40
     more = train_flops_per_token(kan, VOCAB, 48) - train_flops_per_token(gated, VOCAB, 48)
     assert more == 6 * 3 * (each - 3 * 24 * 40)
-
-
-def test_experts_of_it_are_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"experts\.count: there are no experts of mlp\.kind kan") as error:
-        parse(Model, SHAPE | {"mlp": {"kind": "kan"}, "experts": {"count": 4}})
-    assert "\n" not in str(error.value)

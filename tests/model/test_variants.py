@@ -42,6 +42,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ReLU squared": {"mlp": {"kind": "relu2"}},
     "GELU": {"mlp": {"kind": "gelu"}},
     "KAN": {"mlp": {"kind": "kan", "centres": 5}},
+    "subspace attention": {"attention": {"kind": "subspace"}, "window": {"tokens": 5}},
+    "CRATE": {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}, "norm": {"kind": "layernorm"}},
+    "ISTA, post-norm": {"mlp": {"kind": "ista"}, "placement": {"kind": "post"}},
+    "ISTA, sandwich": {"mlp": {"kind": "ista"}, "placement": {"kind": "sandwich"}},
     "linear attention": {"mixers": {"pattern": ["linear"]}},
     "linear and latent attention": {
         "mixers": {"pattern": ["linear", "attention"]}, "attention": {"kind": "latent"}, "window": {"tokens": 5}
@@ -152,6 +156,12 @@ def test_it_writes_what_the_decoder_finds_likeliest(changes: dict[str, Any]) -> 
             {"mixers": {"pattern": ["ssm", "ssm", "linear", "attention"]}},
             "mixers.pattern: 4 mixers are more than the 3 layers there are",
         ),
+        (
+            {"attention": {"kind": "subspace"}, "qk_norm": {"kind": "rms"}},
+            "qk_norm.kind: subspace attention has one projection for all; none is accepted",
+        ),
+        ({"mlp": {"kind": "ista"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind ista"),
+        ({"mlp": {"kind": "kan"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind kan"),
         ({"mixers": {"pattern": []}}, "mixers.pattern: at least 1 is needed"),
         ({"mixers": {"pattern": ["mamba"]}}, "mixers.pattern.0: Input should be 'attention', 'linear' or 'ssm'"),
         (

@@ -11,6 +11,7 @@ from training_nodes import LENGTH, tiny_model, tiny_node, tiny_stage
 from davinci.accounting.accelerators import PEAK_FLOPS, known_peak
 from davinci.accounting.flops import train_flops_per_token
 from davinci.config import Node, parse
+from davinci.config.model import Mixers
 from davinci.data.batches import Batches
 from davinci.data.cards import read_card
 from davinci.model.decoder import Decoder
@@ -51,6 +52,17 @@ def test_update_ratios_are_those_of_the_weights_before_and_after(tied: bool, ste
         )
         weight = math.fsum(float(before[name].double().square().sum()) for name in names)
         assert found[f"update_ratio/{kind}"] == pytest.approx(math.sqrt(moved / weight), rel=1e-3), kind
+
+
+def test_update_ratios_tell_mixers_of_tokens_apart() -> None:
+    model = Decoder(tiny_model(layers=3, mixers=Mixers(pattern=("ssm", "linear", "attention"))), 64)
+    model.initialise(3)
+    adamw = optimizer.build(model, OPTIMIZER)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    move(adamw, 1e-3)
+    kinds = {one.partition("/")[2] for one in instruments.update_ratios(model, adamw)}
+    assert kinds == {"", "attention", "linear_attention", "ssm", "embedding", "mlp", "norm"}
 
 
 def test_records_count_the_targets_that_were_in_the_loss(store: Store) -> None:
