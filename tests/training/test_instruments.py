@@ -11,7 +11,6 @@ from training_nodes import LENGTH, tiny_model, tiny_node, tiny_stage
 from davinci.accounting.accelerators import PEAK_FLOPS, known_peak
 from davinci.accounting.flops import train_flops_per_token
 from davinci.config import Node, parse
-from davinci.config.model import Mixers
 from davinci.data.batches import Batches
 from davinci.data.cards import read_card
 from davinci.model.decoder import Decoder
@@ -55,7 +54,7 @@ def test_update_ratios_are_those_of_the_weights_before_and_after(tied: bool, ste
 
 
 def test_update_ratios_tell_mixers_of_tokens_apart() -> None:
-    model = Decoder(tiny_model(layers=3, mixers=Mixers(pattern=("ssm", "linear", "attention"))), 64)
+    model = Decoder(tiny_model(layers=3, mixers={"pattern": ["ssm", "linear", "attention"]}), 64)
     model.initialise(3)
     adamw = optimizer.build(model, OPTIMIZER)
     for parameter in model.parameters():
