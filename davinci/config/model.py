@@ -175,6 +175,10 @@ class Model(Frozen):
             raise ValueError(
                 f"mixers.pattern: {len(self.mixers.pattern)} mixers are more than the {self.layers} layers there are"
             )
+        if "ssm" not in self.mixers.pattern and self.mixers != Mixers(pattern=self.mixers.pattern):
+            raise ValueError("mixers.state, expand and convolution: belong to ssm, which mixers.pattern has not")
+        if self.mlp.kind != "kan" and self.mlp != Mlp(kind=self.mlp.kind):
+            raise ValueError(f"mlp.centres: belongs to kind kan, not to {self.mlp.kind}")
         if "linear" in self.mixers.pattern and self.rotary_dim > self.head_dim:
             raise ValueError(
                 f"attention.rope_dim {self.latent_rope_dim}: linear attention turns as many features of a head, of "

@@ -148,8 +148,7 @@ class Decoder(nn.Module):
         Matrices and embeddings are normal(0, initializer_range); the two projections that write to the residual stream
         are narrower by sqrt(2 layers), so that its variance does not grow with depth (GPT-2, section 2.3). Norms are 1,
         biases 0. Tied embeddings need no other care: the final norm gives logits of deviation about
-        initializer_range sqrt(H). State-space mixers and CRATE's step start some weights as
-        their authors do.
+        initializer_range sqrt(H). State-space mixers and CRATE's step start some weights as their authors do.
         """
         generator = torch.Generator().manual_seed(seed)
         narrow = self.config.initializer_range / math.sqrt(2 * self.config.layers)

@@ -73,7 +73,8 @@ def scan(
     into, out_of = reach.exp(), (reach[..., -1:] - reach).exp()  # from before a piece to a token, from it to the end
     through = into[..., -1]
     if documents is not None:
-        numbers = functional.pad(documents, (0, -count % piece), mode="replicate").unflatten(1, (-1, piece))
+        filled = documents[:, -1:].expand(-1, -count % piece)
+        numbers = torch.cat((documents, filled), dim=1).unflatten(1, (-1, piece))
         last = numbers[..., -1]
         before = torch.cat((numbers[:, :1, 0], last[:, :-1]), dim=1)
         weights = weights * (numbers[..., :, None] == numbers[..., None, :]).unsqueeze(2)

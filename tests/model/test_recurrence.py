@@ -25,7 +25,8 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def shape(kind: str, **changes: Any) -> Model:
-    return parse(Model, SHAPE | {"mixers": {"pattern": [kind], "state": 5}, "max_position_embeddings": 256} | changes)
+    mixers = {"pattern": [kind], **({"state": 5} if kind == "ssm" else {})}
+    return parse(Model, SHAPE | {"mixers": mixers, "max_position_embeddings": 256} | changes)
 
 
 def made(model: Model) -> Recurrent:
@@ -97,7 +98,7 @@ def test_documents_start_anew(kind: str) -> None:
 @every_kind
 def test_gradients_are_those_of_differences(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurrence, "PIECE", 3)
-    model = shape(kind, hidden_size=4, attention_heads=2, head_dim=2, mixers={"pattern": [kind], "state": 2})
+    model = shape(kind, hidden_size=4, attention_heads=2, head_dim=2)
     layer, x = made(model), drawn(1, 7, 4).requires_grad_()
     scene = scene_of(model, 7, torch.tensor([[0] * 5 + [1] * 2]))
     assert torch.autograd.gradcheck(lambda x, *_: layer(x, scene), (x, *layer.parameters()))

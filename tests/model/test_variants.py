@@ -162,6 +162,8 @@ def test_it_writes_what_the_decoder_finds_likeliest(changes: dict[str, Any]) -> 
         ),
         ({"mlp": {"kind": "ista"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind ista"),
         ({"mlp": {"kind": "kan"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind kan"),
+        ({"mixers": {"pattern": ["linear"], "state": 5}}, "mixers.state, expand and convolution: belong to ssm"),
+        ({"mlp": {"kind": "gelu", "centres": 5}}, "mlp.centres: belongs to kind kan, not to gelu"),
         ({"mixers": {"pattern": []}}, "mixers.pattern: at least 1 is needed"),
         ({"mixers": {"pattern": ["mamba"]}}, "mixers.pattern.0: Input should be 'attention', 'linear' or 'ssm'"),
         (
