@@ -133,6 +133,12 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
             "SeedOssForCausalLM comes nearest and lacks experts, layernorm",
         ),
         ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "lacks QK-norm"),
+        ({"mixers": {"pattern": ["ssm", "linear"]}}, "lacks linear attention, state-space mixers"),
+        ({"mlp": {"kind": "kan"}}, "lacks a KAN perceptron"),
+        (
+            {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}},
+            "lacks CRATE's sparsifying step, subspace attention",
+        ),
     ],
     ids=str,
 )
