@@ -89,6 +89,22 @@ class Experts(Frozen):
     balance: NotNegativeFloat = 0.01
 
 
+class Parametrisation(Frozen):
+    """How initialisation, learning rates and multipliers go with width: `standard` not at all; `mup` so that the best
+    learning rate of a model `base_width` wide, with heads of `base_head_dim`, is the best of every width (maximal
+    update parametrisation, arXiv 2203.03466)."""
+
+    kind: Literal["standard", "mup"] = "standard"
+    base_width: Positive = 128
+    base_head_dim: Positive = 32
+
+    @model_validator(mode="after")
+    def _base_is_of_mup(self) -> Self:
+        if self.kind == "standard" and (self.base_width, self.base_head_dim) != (128, 32):
+            raise ValueError("base_width and base_head_dim belong to kind mup, not to standard")
+        return self
+
+
 class Model(Frozen):
     """A decoder's shape, and its variants, one an object; at their defaults it is Qwen2's architecture."""
 
@@ -115,6 +131,7 @@ class Model(Frozen):
     placement: Placement = Placement()
     mlp: Mlp = Mlp()
     experts: Experts = Experts()
+    parametrisation: Parametrisation = Parametrisation()
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -135,6 +152,8 @@ class Model(Frozen):
             raise ValueError(
                 f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"
             )
+        if self.is_latent and self.parametrisation.kind != "standard":
+            raise ValueError("parametrisation.kind: mup is not derived for latent attention; standard is accepted")
         if 0 < self.experts.count < self.experts.chosen:
             raise ValueError(
                 f"experts.chosen {self.experts.chosen} is more than the {self.experts.count} experts there are; "

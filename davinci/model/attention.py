@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from davinci.config import Model
 from davinci.model.norm import RMSNorm
+from davinci.model.parametrisation import attention_scale
 from davinci.model.rotary import rotate_part
 
 
@@ -32,7 +33,7 @@ class Attention(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.head_dim = model.head_dim
+        self.head_dim, self.scale = model.head_dim, attention_scale(model)
         queries, keys = model.attention_heads * model.head_dim, model.key_value_heads * model.head_dim
         self.grouped = queries != keys
         self.q_proj = nn.Linear(model.hidden_size, queries, bias=model.qkv_bias)
@@ -57,6 +58,7 @@ class Attention(nn.Module):
             values.transpose(1, 2),
             attn_mask=scene.mask,
             is_causal=scene.mask is None,
+            scale=self.scale,
             enable_gqa=self.grouped,
         )
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
