@@ -1,8 +1,8 @@
 """Every variant of the decoder against the class of transformers that computes the same, on a CPU.
 
 Both have the same weights, in float32 on one thread, in one process and in turns: reading a batch (forward), a step's
-gradients (forward, loss, backward), and, at 20M, writing from a cache. Ratios are medians over rounds. What no class has
-is shown beside the plain decoder.
+gradients (forward, loss, backward), and, at 20M, writing from a cache. Ratios are medians over rounds. What no
+class has is shown beside the plain decoder.
 
 Usage: python benchmarks/model.py [--quick] [--rounds N]
 """

@@ -15,6 +15,7 @@ from davinci.store import Store
 EXAMPLES = """\
 examples:
   python -m davinci data build embedded           build the pool that carries its own text
+  python -m davinci data tokenize web/*.parquet --tokenizer qwen2 --pool mine   your own text as a pool
   python -m davinci status qa_ratio_stage2_2      arms x seeds: waiting, running, done, failed, blocked
   python -m davinci logs qa-30-s0 -f              follow what a run's jobs print
   python -m davinci cancel qa_ratio_stage2_2/QA-30%/0   stop one run; without /ARM/SEED the sweep
@@ -231,6 +232,14 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--config-dir", action="append", default=[], metavar="DIR", help="look for pool/POOL.yaml there too"
     )
+    card = _Commands(data).add(
+        "card",
+        "the data card of a built pool's sources: sizes, licence, and what every step of a chain dropped, and why",
+        module="data_card",
+    )
+    card.add_argument("pool", metavar="POOL")
+    card.add_argument("--source", action="append", default=[], metavar="NAME", help="only that source")
+    card.add_argument("--json", action="store_true", help="one JSON object (docs/data_card.schema.json)")
     items = _Commands(data).add(
         "items",
         "write the items of an evaluation suite, for the operation `decontaminated`",
@@ -266,6 +275,69 @@ def _parser() -> argparse.ArgumentParser:
     )
     contamination.add_argument("--source", action="append", default=[], metavar="NAME", help="only that source")
     contamination.add_argument("--depth", metavar="l0..l9", help="only that level (default: every one)")
+    grade = _Commands(data).add(
+        "grade",
+        "let a language model grade a sample of a source, as labels for train-classifier",
+        "By the rubric of a prompt of conf/prompts. What was graded once is not asked again.",
+        module="data_grade",
+    )
+    grade.add_argument("source", metavar="POOL/SOURCE")
+    grade.add_argument("--endpoint", required=True, metavar="URL", help="an OpenAI-compatible server, such as …/v1")
+    grade.add_argument("--model", required=True, metavar="NAME", help="as the server knows it")
+    grade.add_argument("--depth", default="l2", choices=[f"l{level}" for level in range(10)], metavar="l0..l9")
+    grade.add_argument("--prompt", default="educational_value", metavar="NAME", help="default: educational_value")
+    grade.add_argument("--sample", type=int, default=1000, metavar="N", help="documents (default: 1000)")
+    grade.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)")
+    grade.add_argument("-o", "--output", required=True, metavar="FILE.jsonl")
+    grade.add_argument("--json", action="store_true", help="what was counted as one JSON object")
+    learn = _Commands(data).add(
+        "train-classifier",
+        "train a classifier of documents on labels, for the operation `classifier`",
+        "LABELS.jsonl has rows of text and label, with id where several are one document. They are split in three: "
+        "to train, to calibrate, and to report precision, recall, AUC and calibration error on.",
+        module="data_train_classifier",
+    )
+    learn.add_argument("labels", metavar="LABELS.jsonl")
+    learn.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the classifier goes")
+    learn.add_argument(
+        "--at-least", type=float, metavar="X", help="labels are numbers: those from X on are `high`, the others `low`"
+    )
+    learn.add_argument("--strength", type=float, default=10.0, help="inverse strength of the L2 penalty (default: 10)")
+    learn.add_argument("--json", action="store_true", help="the report as one JSON object")
+
+    tokenize = _Commands(data).add(
+        "tokenize",
+        "documents of Parquet or JSONL files as a source of a pool of your own",
+        "Writes conf/pool/POOL.yaml (or adds the source to it), builds it, and says how to train on it.",
+        module="data_tokenize",
+    )
+    tokenize.add_argument("files", nargs="+", metavar="FILES", help="Parquet, or JSON lines (.gz, .zst too)")
+    tokenize.add_argument("--pool", required=True, metavar="NAME", help="of the pool")
+    tokenize.add_argument(
+        "--tokenizer",
+        metavar="qwen2|PATH|train:SIZE",
+        help="Qwen2's, a tokenizer.json or a Hugging Face tokenizer's folder, or one trained on the pool (a new pool)",
+    )
+    tokenize.add_argument("--source", metavar="NAME", help="of the source (default: the first file's)")
+    tokenize.add_argument("--domain", default="general", help="of the source (default: general)")
+    tokenize.add_argument("--text", default="text", metavar="COLUMN", help="that holds the text (default: text)")
+    tokenize.add_argument(
+        "--depth",
+        default="L1",
+        choices=[f"L{level}" for level in range(10)],
+        metavar="L0..L9",
+        help="Darwin Level that the text is at (default: L1)",
+    )
+    tokenize.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    tokenize.add_argument("--config-dir", metavar="DIR", help="write DIR/pool and DIR/mixture instead of conf/")
+
+    verify = _Commands(data).add(
+        "verify",
+        "read every file of a pool and compare its checksum",
+        statuses="1 a file is missing or changed (named), ",
+        module="data_verify",
+    )
+    verify.add_argument("pool", metavar="POOL")
 
     sync = commands.add(
         "sync",

@@ -11,9 +11,10 @@ ALLOWED = {
     "launching": {"planning", "training", "evaluation", "tracking", "model", "data", "accounting"},
     "planning": {"accounting", "data", "tracking"},
     "training": {"model", "data", "tracking", "accounting"},
-    "evaluation": {"model", "data"},
+    "evaluation": {"model", "data", "sandbox"},
     "tracking": set(),
-    "data": set(),
+    "data": {"sandbox"},
+    "sandbox": set(),
     "model": set(),
     "accounting": set(),
 }

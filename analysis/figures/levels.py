@@ -11,10 +11,10 @@ from analysis.figures.look import INK, MUTED, RULE, plain, shortened
 from analysis.figures.plot import Asked, Plot
 from analysis.panels import COLOURS, Line
 from davinci.config.pool import Level
-from davinci.data.cards import PoolCard
+from davinci.data.cards import PoolCard, read_card
 from davinci.errors import UserError
 from davinci.planning.wording import tokens as worded
-from davinci.store import Store, read_json
+from davinci.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,10 +74,11 @@ class LevelMap:
             look: dict[str, Any] = {"marker": "o", "markersize": size, "markerfacecolor": fill, "linestyle": "none"}
             axes.plot([x - 0.3], [y], markeredgecolor=colour, markeredgewidth=0.9, zorder=3, **look)
             said = worded(place.tokens) if place.tokens else ""
-            if 0 < len(place.arms) < self.arms:
-                said += f" · {len(place.arms)} of {self.arms} arms"
+            some = 0 < len(place.arms) < self.arms
+            if some:
+                said += f" · {len(place.arms)}/{self.arms}"
             axes.annotate(
-                said, (x - 0.3, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7,
+                said, (x - 0.3, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=6 if some else 7,
                 color=INK if place.read else MUTED,
             )  # fmt: skip
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -139,7 +140,10 @@ def _note(arms: int) -> str:
     said = (
         "Filled: read by the sweep; hollow: in the pool, and not read. " if arms else "Filled: drawn on by the paper. "
     )
-    return said + "Numbers: tokens of the source at that level; the dot's area grows with them."
+    return (
+        said
+        + "Numbers: tokens of the source at that level, and 1/3 where one of three arms reads it; dots grow with them."
+    )
 
 
 def _measured(asked: Asked) -> LevelMap:
@@ -170,10 +174,9 @@ def _measured(asked: Asked) -> LevelMap:
 
 def _card(store: Store, pool: str) -> PoolCard | None:
     """What the pool holds, where it is built in the store."""
-    path = store.root / "pools" / pool / "card.json"
     try:
-        return PoolCard.model_validate(read_json(path)) if path.is_file() else None
-    except (ValueError, UserError):
+        return read_card(store, pool)
+    except UserError:
         return None
 
 

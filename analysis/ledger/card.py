@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from davinci.config import Frozen, Level, NotNegative, NotNegativeFloat, Positive, PositiveFloat
+from davinci.data.data_cards import Step
 
 Word = Literal["yes", "partial", "no"]
 
@@ -39,7 +40,8 @@ class DataSource(Frozen):
 
     Sizes are of the training split and null where the pool is not at hand. `digest` is of the content that was trained
     on, `matches_pool` whether the pool here holds it still. `processing` are the operations that led to the level, in
-    order. `tokens_read` counts one run's, the most of any arm, and `epochs` how often the source was seen, by arm.
+    order, and `same_documents` the other levels of the pool that hold the same documents. `tokens_read` counts one
+    run's, the most of any arm, and `epochs` how often the source was seen, by arm.
     """
 
     name: str
@@ -54,7 +56,8 @@ class DataSource(Frozen):
     heldout_tokens: NotNegative | None
     digest: str | None
     matches_pool: bool | None
-    processing: tuple[str, ...]
+    processing: tuple[Step, ...]
+    same_documents: tuple[Level, ...]
     tokens_read: NotNegativeFloat
     epochs: dict[str, NotNegativeFloat]
 
@@ -227,13 +230,14 @@ class Negatives(Frozen):
 
 
 class Audit(Frozen):
-    """The control audit: whether arms differ in the declared factor alone."""
+    """The control audit: whether arms differ in the declared factor alone, and what a comparison of depths claims."""
 
     verdict: str
     factor: tuple[str, ...]
     differing: tuple[str, ...]
     derived: tuple[str, ...]
     held_fixed: tuple[str, ...]
+    claim: str | None
     findings: tuple[str, ...]
 
 

@@ -9,6 +9,7 @@ from analysis.ledger.card import Archive, Data, DataSource, Mixture, StageMixtur
 from analysis.ledger.scope import Scope
 from davinci.config import SourceUse
 from davinci.data.cards import PoolCard, SourceCard, read_card
+from davinci.data.data_cards import same_documents, steps
 from davinci.errors import UserError
 
 
@@ -99,7 +100,8 @@ def _source(
         heldout_tokens=variant.heldout_tokens if variant else None,
         digest=use.digest,
         matches_pool=variant.digest == use.digest if variant and use.digest else None,
-        processing=tuple(_step(one) for one in (variant.chain if variant else ())),
+        processing=steps(variant.chain) if variant else (),
+        same_documents=same_documents(card.variants, use.depth) if card and variant else (),
         tokens_read=tokens_read,
         epochs=epochs,
     )
@@ -108,18 +110,3 @@ def _source(
 def _archive(name: str, about: Any) -> Archive:
     about = about if isinstance(about, Mapping) else {}
     return Archive(name=name, **{key: str(about.get(key, "")) for key in ("kind", "version", "sha256")})
-
-
-def _step(operation: Mapping[str, Any]) -> str:
-    """``L2 rules: 249 documents, dropped: short 5``."""
-    text = f"{operation.get('level', '')} {operation.get('operation', '')}".strip()
-    parts = []
-    if isinstance(count := operation.get("documents"), int):
-        parts.append(f"{count:,} documents")
-    for key, value in operation.items():
-        words = key.replace("_", " ")
-        if isinstance(value, Mapping) and value:
-            parts.append(f"{words}: " + ", ".join(f"{name} {number}" for name, number in value.items()))
-        elif key not in ("level", "operation", "documents") and not isinstance(value, Mapping | list):
-            parts.append(f"{words} {value}")
-    return text + (f": {'; '.join(parts)}" if parts else "")

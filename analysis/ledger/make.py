@@ -87,6 +87,7 @@ def _card(scope: Scope, run: PlannedRun | None, supply: Supply | None) -> Card:
             differing=plan.audit.differing,
             derived=plan.audit.derived,
             held_fixed=plan.audit.held_fixed,
+            claim=plan.audit.claim.text if plan.audit.claim else None,
             findings=tuple(f"{one.level}: {one.text}" for one in plan.audit.findings),
         ),
         negatives=lost,

@@ -73,7 +73,10 @@ def _sources(card: Card) -> list[str]:
         f"{card.data.vocab_size:,} tokens. Read and epochs: of one run, the most of any arm."
     ]
     found = [_table("Data", headers, rows, 5, *notes)]
-    steps = [f"- {_plain(one.name)} {one.level}: {_plain('; '.join(one.processing))}" for one in card.data.sources]
+    steps = [
+        f"- {_plain(one.name)} {one.level}: {_plain('; '.join(step.text for step in one.processing))}"
+        for one in card.data.sources
+    ]
     return [*found, "Processing:", "", *steps, ""]
 
 
@@ -193,6 +196,7 @@ def _audit(card: Card) -> list[str]:
         ("keys that differ", some(audit.differing, 20) or "none"),
         ("derived from them", some(audit.derived, 20) or "none"),
         ("held fixed", ", ".join(audit.held_fixed) or "nothing"),
+        *([("claims", audit.claim)] if audit.claim else []),
     ]
     return [_table("Control audit", ("", ""), rows, 2, *audit.findings)]
 

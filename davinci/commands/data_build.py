@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from davinci.errors import UserError
@@ -16,7 +17,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
 
     file = find_pool(options.pool, [Path(one) for one in options.config_dir])
     depths = [depth.upper() for depth in options.depth]
-    build(file, store, print, Request(depths, options.source, options.workers, options.strict))
+    build(file, store, partial(print, flush=True), Request(depths, options.source, options.workers, options.strict))
     try:
         make_tasks(store, file.pool.name)
     except UserError as error:

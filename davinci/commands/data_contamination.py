@@ -26,8 +26,6 @@ def run(options: argparse.Namespace, store: Store) -> int:
             raise UserError(f"--source {name}: pool {options.pool} has no such source" + nearest(name, card.sources))
     if options.n < 1 or not 0 <= options.share <= 1:
         raise UserError(f"-n {options.n} --share {options.share:g}: n is 1 or more, and a share from 0 to 1")
-    items = items_of(options.suite, options.pool, options.override, store)
-    report = Report(Items(items, options.n, options.share))
     depth = options.depth and options.depth.upper()
     looked = [
         (name, level)
@@ -37,9 +35,14 @@ def run(options: argparse.Namespace, store: Store) -> int:
     ]
     if not looked:
         raise UserError(f"--depth {options.depth}: pool {options.pool} was not built at it")
+    items = items_of(options.suite, options.pool, options.override, store)
+    report = Report(Items(items, options.n, options.share))
     for name, level in looked:
         report.add(name, level, documents(store, options.pool, card, name, level))
-    found = {"pool": options.pool, "suite": options.suite, "n": options.n, "share": options.share, **report.to_json()}
+    read = report.to_json()
+    for row in read["sources"]:
+        row["of_documents"] = card.sources[row["source"]].variants[row["level"]].documents
+    found = {"pool": options.pool, "suite": options.suite, "n": options.n, "share": options.share, **read}
     if options.json:
         print_json(found)
     else:
@@ -54,6 +57,8 @@ def _text(found: dict[str, Any]) -> str:
     lines.append(f"\n{'source':<34}{'level':>6}{'documents':>11}{'hit':>8}{'items':>8}")
     for row in found["sources"]:
         lines.append(f"{row['source']:<34}{row['level']:>6}{row['documents']:>11,}{row['hit']:>8,}{row['items']:>8,}")
+        if row["documents"] < row["of_documents"]:
+            lines.append(f"    the first {row['documents']:,} of {row['of_documents']:,} documents were looked through")
         for one in row["samples"]:
             text = " ".join(one["text"].split())
             lines.append(f"    document {one['document']}: {one['benchmark']} {one['item']}: {text[:90]}")

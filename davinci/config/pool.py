@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -55,6 +56,8 @@ class Source(Frozen):
     @field_validator("licence", mode="before")
     @classmethod
     def _named(cls, licence: Any) -> Any:
+        if isinstance(licence, Mapping):  # what follows takes no list
+            return {**licence, "files": tuple(licence.get("files", ()))}
         return {"spdx": licence} if isinstance(licence, str) else licence
 
 

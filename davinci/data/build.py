@@ -163,7 +163,17 @@ class _Build:
         if said.get("key") != self._tokenizer_key() or "card" not in said:
             return None
         card = parse(TokenizerCard, said["card"], where=lambda key: str(record))
-        return card if card.digest == file_digest(path) else None
+        if card.digest != file_digest(path):
+            return None
+        self._require_room(card)
+        return card
+
+    def _require_room(self, card: TokenizerCard) -> None:
+        if card.vocab_size > self._pool.vocab_size:
+            raise UserError(
+                f"{self._file.path}: vocab_size: {self._pool.vocab_size} is smaller than the {card.vocab_size} of "
+                f"tokenizer {self._pool.tokenizer}"
+            )
 
     def _tokenizer(self) -> TokenizerCard:
         """Train the tokenizer on the training documents of the level that is measured, or take the one named."""
@@ -179,14 +189,8 @@ class _Build:
             self._report.line(f"tokenizer of {self._pool.vocab_size:,} tokens trained ({self._report.since})")
             card = card_of(path, END_OF_TEXT, where)
         else:
-            card = bring(
-                self._pool.tokenizer, self._folder, self._store.archives, self._file.root, self._report.line, where
-            )
-        if card.vocab_size > self._pool.vocab_size:
-            raise UserError(
-                f"{self._file.path}: vocab_size: {self._pool.vocab_size} is smaller than the {card.vocab_size} of "
-                f"tokenizer {self._pool.tokenizer}"
-            )
+            card = bring(self._pool.tokenizer, self._folder, self._places, self._report.line, where)
+        self._require_room(card)
         write_json(self._folder / "tokenizer.recipe.json", {"key": self._tokenizer_key(), "card": card.model_dump()})
         return card
 
@@ -199,13 +203,17 @@ class _Build:
     def _write_variants(self, tokenizer: TokenizerCard, hands: Workers) -> None:
         """Write the shards that are not there: small ones at the same time, a large one with all hands."""
         left = {place: one for place, one in self._variants.items() if one.read(tokenizer) is None}
-        small = [place for place, one in left.items() if one.size < _LARGE]
-        small.sort(key=lambda place: -left[place].size)
+        large = [place for place, one in left.items() if one.size >= _LARGE]
+        small: dict[str, list[tuple[str, Level]]] = {}
+        for place in left.keys() - set(large):
+            small.setdefault(place[0], []).append(place)
+        # Depths in order: they share most of their documents, which the process then encodes once.
+        tasks = [[(left[place], tokenizer, *self._known(*place), 1) for place in sorted(one)] for one in small.values()]
+        tasks.sort(key=lambda task: -sum(one.size for one, *_ in task))
         if left:
-            with self._report.bar("sources tokenised", len(left)) as done:
-                tasks = [(left[place], tokenizer, *self._known(*place), 1) for place in small]
-                hands.map(_write, tasks, done)
-                for place in left.keys() - set(small):
+            with self._report.bar("sources tokenised", len(tasks) + len(large)) as done:
+                hands.map(_write, [(task,) for task in tasks], done)
+                for place in large:
                     left[place].write(tokenizer, *self._known(*place), hands.count)
                     done()
         for one in left.values():
@@ -267,8 +275,9 @@ class _Build:
         return {"spdx": stated.spdx, "note": stated.note, "files": files}
 
 
-def _write(variant: Variant | TokenVariant, *arguments: Any) -> None:
-    variant.write(*arguments)
+def _write(task: list[tuple[Variant | TokenVariant, TokenizerCard, list[dict[str, Any]], str | None, int]]) -> None:
+    for one, tokenizer, steps, documents, count in task:
+        one.write(tokenizer, steps, documents, count)
 
 
 def _measured(chain: Chain) -> Level:

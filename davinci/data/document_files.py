@@ -43,17 +43,23 @@ class PartWriter:
 
     def flush(self) -> None:
         """Write what is held back."""
-        self._file.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+        columns = {name: [row[name] for row in self._rows] for name in SCHEMA.names}
         self._rows, self._size = [], 0
+        self._file.write_table(pa.Table.from_pydict(columns, SCHEMA))
 
 
 @contextmanager
 def write_part(path: Path) -> Iterator[PartWriter]:
     """A writer of a part; after an error no file is left."""
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as file:
+    with atomic_file(path) as temporary, _writer(temporary) as file:
         writer = PartWriter(file)
         yield writer
         writer.flush()
+
+
+def _writer(path: Path) -> pq.ParquetWriter:
+    """Texts are not put into a dictionary first: they seldom repeat, and one may be very long."""
+    return pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["split_key", "origin"])
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:

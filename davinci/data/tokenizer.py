@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from davinci.store import file_digest
 
 END_OF_TEXT = "<|endoftext|>"
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+# Kept of what was encoded last: the depths of a source share most of their documents.
+_RECENT_TOKENS = 1 << 24
 _BATCH_CHARACTERS = 4_000_000
 # A text longer than this is encoded in pieces: an encoding takes some hundred bytes a token.
 _LONG = 1_000_000
@@ -50,7 +53,10 @@ class Encoder:
                 f"{card.digest[:12]}; put that one back, or build the pool again"
             )
         self._tokenizer = read_tokenizer(self.path)
+        self._tokenizer.encode_special_tokens = True  # written in a text, the name of a mark is text
         self.dtype = np.dtype(token_dtype(card.vocab_size))
+        self._recent: dict[bytes, Ids] = {}
+        self._recent_tokens = 0
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of each text, uint16[n] (uint32 where the vocabulary does not fit), without an end of text."""
@@ -59,6 +65,10 @@ class Encoder:
         batch: list[str] = []
         size = 0
         for piece in dict.fromkeys(chain.from_iterable(pieces)):
+            before = self._recent.get(_digest(piece))
+            if before is not None:
+                known[piece] = before
+                continue
             batch.append(piece)
             size += len(piece)
             if size >= _BATCH_CHARACTERS:
@@ -74,7 +84,12 @@ class Encoder:
     def _encode(self, batch: list[str]) -> Iterator[tuple[str, Ids]]:
         encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         for text, encoding in zip(batch, encodings, strict=True):
-            yield text, np.array(encoding.ids, dtype=self.dtype)
+            ids = np.array(encoding.ids, dtype=self.dtype)
+            if self._recent_tokens + len(ids) > _RECENT_TOKENS:
+                self._recent, self._recent_tokens = {}, 0
+            self._recent[_digest(text)] = ids
+            self._recent_tokens += len(ids)
+            yield text, ids
 
     def _pieces(self, text: str) -> list[str]:
         """A text, or what it is cut into at places that no token reaches across."""
@@ -104,6 +119,10 @@ class Encoder:
             for second in _PROBES
             if _SEAM.search(first[-1] + second[0])
         )
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def read_tokenizer(path: Path) -> Tokenizer:

@@ -21,9 +21,7 @@ QWEN2 = "qwen2"
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<end_of_text>", "[SEP]")
 
 
-def bring(
-    choice: str, folder: Path, archives: Path, root: Path, log: Callable[[str], None], where: str
-) -> TokenizerCard:
+def bring(choice: str, folder: Path, places: Places, log: Callable[[str], None], where: str) -> TokenizerCard:
     """Write the pool's ``tokenizer.json`` and return its card.
 
     Args:
@@ -42,10 +40,11 @@ def bring(
         write_qwen2(target, places.archives, log)
         return card_of(target, END_OF_TEXT, where)
     source, end = _found(choice, places.root, where)
+    card = card_of(source, end, where)  # before the pool's is replaced
     content = source.read_bytes()
     with atomic_file(target) as temporary:
         temporary.write_bytes(content)
-    return card_of(target, end, where)
+    return card.model_copy(update={"file": FILE})
 
 
 def key_of(choice: str, places: Places, where: str) -> str:
@@ -105,3 +104,8 @@ def _stated_end(folder: Path) -> str | None:
     said: Any = read_json(path).get("eos_token") if path.is_file() else None
     found = said.get("content") if isinstance(said, dict) else said
     return None if found is None else str(found)
+
+
+def size_at(path: Path, where: str) -> int:
+    """The vocabulary of a tokenizer's file or folder."""
+    return size_of(read_tokenizer(_found(str(path), path.parent, where)[0]))

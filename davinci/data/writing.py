@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def write_variant(
     Raises:
         UserError: the tokenizer's file is not the one its card means.
     """
-    encoder = Encoder(tokenizer, folder.parent)  # before anything is written
+    path = folder.parent / tokenizer.file
+    # Before anything is written.
+    encoder = _encoder(tokenizer, folder.parent, path.stat().st_mtime_ns if path.is_file() else 0)
     with new_variant(folder) as temporary:
         train = SplitWriter(temporary, "train", encoder.dtype, shard_tokens)
         heldout = _Heldout(temporary)
@@ -77,6 +80,12 @@ def write_variant(
         card |= {"chain": list(chain), "tokenizer": tokenizer.digest, "documents_digest": documents_digest}
         finish_variant(temporary, key, card, files)
     return card
+
+
+@lru_cache(maxsize=1)
+def _encoder(tokenizer: TokenizerCard, folder: Path, modified: int) -> Encoder:
+    """One for the depths of a source that a process writes one after another."""
+    return Encoder(tokenizer, folder)
 
 
 @contextmanager

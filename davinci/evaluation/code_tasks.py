@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from davinci import sandbox
 from davinci.errors import UserError
-from davinci.evaluation import sandbox
 from davinci.evaluation.lm_eval_source import definitions
 
 Responses = Sequence[Sequence[str]]

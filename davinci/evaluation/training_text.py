@@ -52,9 +52,10 @@ def texts(store: Store, pool: str, card: PoolCard) -> Iterator[Bytes]:
 
 def documents(store: Store, pool: str, card: PoolCard, source: str, level: str) -> Iterator[Bytes]:
     """The training documents of one source at one level, uint8[n] of UTF-8 each, as far as `TOKENS_READ` goes."""
-    table, starts, sizes = _token_table(store.pool(pool) / card.tokenizer.file)
-    tokens = _tokens(store, pool, source, level)
-    for piece in np.split(tokens, np.flatnonzero(tokens == 0) + 1):
+    end = card.tokenizer.end_of_text
+    table, starts, sizes = _token_table(store.pool(pool) / card.tokenizer.file, end)
+    tokens = _tokens(store, pool, card, source, level)
+    for piece in np.split(tokens, np.flatnonzero(tokens == end) + 1):
         if len(piece):
             length = sizes[piece]
             ahead = np.repeat(starts[piece] - (np.cumsum(length) - length), length)

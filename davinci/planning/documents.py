@@ -288,7 +288,6 @@ class Documents:
         partly = sorted(source for source, times in last.items() if abs(times - round(times)) > TOLERANCE * times)
         if not partly:
             return ""
-        return (
-            f"; a part of an epoch holds other draws of these documents at each level: {some(partly, 3)} seen "
-            f"{min(last[name] for name in partly):.3g} to {max(last[name] for name in partly):.3g} times"
-        )
+        ends = dict.fromkeys(f"{number(last[name] for name in partly):.3g}" for number in (min, max))
+        which = f"{some(partly, 3)} seen {' to '.join(ends)} times"
+        return f"; a part of an epoch holds other draws of these documents at each level: {which}"

@@ -85,7 +85,7 @@ def test_a_whole_sweep(card: Card) -> None:
     assert found["Training code"] == "no"  # no record says which program it was
     (source,) = card.data.sources
     assert (source.licence, source.archives[0].version, source.matches_pool) == ("MIT", "1.2", True)
-    assert source.processing == ("L2 rules: 510 documents; dropped: too short 10",)
+    assert [step.text for step in source.processing] == ["L2 rules: 510 documents; dropped: too short 10"]
     assert source.epochs == {"QA-30%": 0.06, "QA-50%": 0.1, "QA-70%": pytest.approx(0.14)}
     (place,) = card.environment.runs
     assert place.stretches == 15 and place.values["compile"] == "false" and place.code is None

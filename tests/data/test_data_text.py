@@ -3,16 +3,18 @@
 import re
 
 import pytest
-from davinci.data.arithmetic import _THINGS as THINGS
-from davinci.data.arithmetic import HELDOUT_FRACTION, arithmetic
-from davinci.data.markup import normalise, rst_to_text
-from davinci.data.python_source import docstrings
-from davinci.data.questions import _doctests, _purposes, asked
 
-from davinci.data import rules
 from davinci.data.documents import Document
-from davinci.data.tokenizer import _SEAM
+from davinci.data.l0_acquisition.python_source import docstrings
+from davinci.data.l1_normalisation.plain_text import normalise
+from davinci.data.l1_normalisation.restructured_text import rst_to_text
+from davinci.data.l2_rules import embedded_rules as rules
+from davinci.data.l5_completion.arithmetic import _THINGS as THINGS
+from davinci.data.l5_completion.arithmetic import Arithmetic, arithmetic
+from davinci.data.l5_completion.questions import _doctests, _purposes, asked
+from davinci.data.tally import Tally
 
+SEED = 20251
 PAGE = """
 .. _label:
 
@@ -111,10 +113,9 @@ def test_rules_drop_and_count():
         Document("c", "c", (sentence + "\n") * 20),
         Document("d", "d", "{}[]<>@# " * 20 + sentence * 10),
     ]
-    documents.append(Document("e", "e", documents[1].text))
-    kept, dropped = rules.clean(documents, rules.prose, None)
-    assert [one.id for one in kept] == ["b"]
-    assert dropped == {"too short": 1, "repeated lines": 1, "too many symbols": 1, "exact duplicate": 1}
+    tally, kind = Tally(), rules.PlainRules(kind="prose")
+    assert [one.id for document in documents for one in kind.apply(document, tally)] == ["b"]
+    assert tally.dropped == {"too short": 1, "repeated lines": 1, "too many symbols": 1}
 
 
 def test_trim_keeps_sentences():
@@ -139,8 +140,8 @@ def test_code_rules(text, reason):
 
 
 def test_arithmetic_is_right_and_repeatable():
-    documents = arithmetic(4000)
-    assert [one.text for one in documents] == [one.text for one in arithmetic(4000)]
+    documents = list(arithmetic(4000, SEED))
+    assert documents == list(Arithmetic(documents=4000, seed=SEED).read({}, None, Tally()))
     assert {one.fields["grade"] for one in documents} == {1, 2, 3, 4, 5, 6}
     for one in documents:
         drill = re.fullmatch(r"\w+ asks: (\d [+-] \d)\?", one.fields["question"])
@@ -158,7 +159,7 @@ def test_arithmetic_is_right_and_repeatable():
 
 
 def test_arithmetic_grades_are_as_described():
-    for one in arithmetic(3000):
+    for one in arithmetic(3000, SEED):
         found = re.fullmatch(r"What is (\d+) ([+*-]) (\d+)\?", one.fields["question"])
         if found is None:
             continue
@@ -173,8 +174,8 @@ def test_arithmetic_grades_are_as_described():
 
 def test_a_problem_is_held_out_in_all_its_wordings():
     """13 + 5, 13 plus 5 and a story about them are one problem; of drilled facts a question is held out."""
-    documents = arithmetic(20_000)
-    heldout = {one.split_key for one in documents if one.is_heldout(HELDOUT_FRACTION)}
+    documents = list(arithmetic(20_000, SEED))
+    heldout = {one.split_key for one in documents if one.is_heldout(0.25)}
     asked_train = {one.fields["question"] for one in documents if one.split_key not in heldout}
     asked_heldout = {one.fields["question"] for one in documents if one.split_key in heldout}
     assert asked_heldout and not asked_train & asked_heldout
@@ -190,5 +191,18 @@ def test_split_is_by_key_not_by_content():
     assert abs(share - 0.03) < 0.005
 
 
-def test_seams_only_before_letters():
-    assert _SEAM.split("a\n\nb\n\n2\n\n c\nd\n\n\ne") == ["a\n", "\nb\n\n2\n\n c\nd\n\n", "\ne"]
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Words " * 30 + "\n", None),
+        ("Too few words.\n", "too short"),
+        ("word {}[]()<>@# " * 40, "too many symbols"),
+        ("first line of text\n" + "many words " * 600, "overlong line"),
+    ],
+)
+def test_technical_rules(text, reason):
+    assert rules.technical(text) == reason
+
+
+def test_prose_of_odd_words_is_dropped():
+    assert rules.prose("a b c d " * 20) == "odd word length"

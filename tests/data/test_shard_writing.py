@@ -63,8 +63,17 @@ def _plain(documents, end, fraction=0.3):
 
 
 @settings(max_examples=15)
-@given(TEXTS, st.integers(17, 400), st.sampled_from([257, 70_000]), st.integers(1, 40), st.data())
-def test_sequences_are_those_of_the_plain_concatenation(tmp_path_factory, rows, shard, size, length, data):
+@given(TEXTS, st.integers(17, 400), st.integers(1, 40), st.data())
+def test_sequences_are_those_of_the_plain_concatenation(tmp_path_factory, rows, shard, length, data):
+    _check_sequences(tmp_path_factory, rows, shard, 257, length, data.draw)
+
+
+def test_a_vocabulary_beyond_16_bits(tmp_path_factory):
+    rows = [("", "<|endoftext|> in a text is text"), ("Why? ", "Because."), ("", "語 and é")]
+    _check_sequences(tmp_path_factory, rows, 20, 70_000, 7, lambda _: [2, 0, 1])
+
+
+def _check_sequences(tmp_path_factory, rows, shard, size, length, draw):
     folder = tmp_path_factory.mktemp("pool") / "s@L1"
     documents = _documents(rows)
     card, tokenizer = _write(folder, documents, size=size, shard_tokens=shard)
@@ -73,7 +82,7 @@ def test_sequences_are_those_of_the_plain_concatenation(tmp_path_factory, rows, 
     read = Shard(folder, "train", card)
     count = read.sequences(length)
     assert count == max(0, len(tokens) - 1) // length
-    chunks = np.array(data.draw(st.lists(st.integers(0, max(0, count - 1)), max_size=8)) if count else [], dtype=int)
+    chunks = np.array(draw(st.lists(st.integers(0, max(0, count - 1)), max_size=8)) if count else [], dtype=int)
     got, asks = read.read(chunks, length)
     places = chunks[:, None] * length + np.arange(length + 1)
     assert (got == tokens[places]).all() and (asks == marks[places[:, 1:]]).all()

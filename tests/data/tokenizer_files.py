@@ -12,9 +12,13 @@ from davinci.data.tokenizer_choice import card_of
 def write_bytes_tokenizer(folder: Path, size: int = 257, end: str = "<|endoftext|>") -> TokenizerCard:
     """A token a byte, then tokens that stand for nothing, and the end of text as the last of `size`."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = _made(size, end)
-    (folder / "tokenizer.json").write_text(content, encoding="utf-8")
-    return card_of(folder / "tokenizer.json", end, "test")
+    (folder / "tokenizer.json").write_text(_made(size, end), encoding="utf-8")
+    if (size, end) not in _CARDS:
+        _CARDS[size, end] = card_of(folder / "tokenizer.json", end, "test")
+    return _CARDS[size, end]
+
+
+_CARDS: dict[tuple[int, str], TokenizerCard] = {}
 
 
 @functools.cache

@@ -178,7 +178,9 @@ def tiny_model() -> Model:
 @pytest.fixture(scope="session")
 def node(tiny_model: Model) -> Node:
     """Only what evaluation reads of a node."""
-    return Node.model_construct(id="test-1234", model=tiny_model, pool="embedded", vocab_size=512)
+    return Node.model_construct(
+        id="test-1234", model=tiny_model, pool="embedded", vocab_size=512, tokenizer_digest=None, end_of_text=0
+    )
 
 
 @pytest.fixture

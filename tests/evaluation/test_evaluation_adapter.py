@@ -9,7 +9,6 @@ from tokenizers import Tokenizer
 
 from davinci.config import Model
 from davinci.errors import UserError
-from davinci.evaluation import adapter
 from davinci.evaluation.adapter import DecoderLM
 from davinci.model.decoder import Decoder
 from davinci.store import Store
@@ -135,7 +134,7 @@ def test_generation_equals_naive_greedy(lm: DecoderLM) -> None:
         with torch.inference_mode():
             while len(written) < 12:
                 token = int(lm.model(torch.tensor([tokens + written]))[0, -1].argmax())
-                if token == adapter.END_OF_TEXT:
+                if token == lm.eot_token_id:
                     break
                 written.append(token)
         assert text == lm.tokenizer.decode(written)
@@ -152,3 +151,8 @@ def test_generation_stops_before_the_string(lm: DecoderLM) -> None:
 def test_sampling_is_refused(lm: DecoderLM) -> None:
     with pytest.raises(UserError, match="do_sample: false"):
         lm.generate_until([request("generate_until", "x", {"until": ["\n"], "do_sample": True})])
+
+
+def test_the_end_of_text_is_the_tokenizer_s(lm: DecoderLM) -> None:
+    other = DecoderLM(lm.model, lm.tokenizer, end_of_text=7)
+    assert (other.eot_token_id, other.prefix_token_id) == (7, 7) and lm.eot_token_id == 0

@@ -17,7 +17,7 @@ from davinci.store import Store
 from davinci.tracking.records import read
 from davinci.training import heldout
 from davinci.training.loop import Stopped, train
-from davinci.training.step import Objective, documents_of
+from davinci.training.step import Objective, documents_of, separator_of
 
 VOCAB = 40
 SEPARATOR = 0
@@ -135,3 +135,9 @@ def test_a_stage_trains_measures_and_resumes_so(store: Store) -> None:
     }
     assert any((one.tokens[:, :-1] == SEPARATOR).any() for one in held.values())
     assert all(one.tokens.shape[1] == LENGTH + 1 for one in held.values())
+
+
+def test_the_separator_is_the_tokenizer_s_end_of_text() -> None:
+    node = tiny_node(stage=tiny_stage(attention="documents")).model_copy(update={"end_of_text": 7})
+    assert separator_of(node) == 7
+    assert separator_of(tiny_node()) is None

@@ -21,11 +21,11 @@ from davinci.errors import UserError
 
 
 def _several(given: Any) -> Any:
-    """One pattern as a tuple of it; what follows takes no list."""
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
 
 
 Patterns = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several)]
+"""One pattern or several."""
 
 
 class WholeFiles(Reader):

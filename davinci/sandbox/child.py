@@ -1,7 +1,7 @@
 """Runs one program where it can do no harm, and says how it ended. A script of the standard library only.
 
-`sandbox` starts it with a request on standard input and reads one line of it: the request's word, then how the program
-ended and, after a colon, why. What confines the program, each where the kernel grants it:
+The package starts it with a request on standard input and reads one line of it: the request's word, then how the
+program ended and, after a colon, why. What confines the program, each where the kernel grants it:
 
 - namespaces of its own (user, network, mounts, processes): no interface is up, all that is mounted is read-only but an
   empty memory file system as working folder, no other process is seen;

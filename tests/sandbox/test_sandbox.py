@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from davinci import sandbox
 from davinci.errors import UserError
-from davinci.evaluation import code_tasks, sandbox
-from davinci.evaluation.sandbox import KINDS, Outcome, run, run_all
+from davinci.evaluation import code_tasks
+from davinci.sandbox import KINDS, Outcome, run, run_all
 
 CONTAINED = {
     "assert 1 + 1 == 3": "wrong",

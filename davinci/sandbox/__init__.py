@@ -1,8 +1,9 @@
-"""Runs programs that a model wrote, each in a process that can reach no network, no other process and no file to write.
+"""Runs programs that a model wrote, or a document holds, each in a process of its own that can reach no network, no
+other process and no file to write.
 
-What confines a program, and what is refused where, is said in `sandbox_child`. It is made against what language models
-write by accident, not against an attacker: files can be read, and a program that set out to find the word its verdict
-is sent with could claim to have passed.
+What confines a program, and what is refused where, is said in `child`. It is made against what language models write
+by accident, not against an attacker: files can be read, and a program that set out to find the word its verdict is sent
+with could claim to have passed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SECONDS = 3.0  # as HumanEval's own evaluation allows (arXiv 2107.03374, section
 MEMORY = 1 << 30
 DISK = 16 << 20
 
-_CHILD = Path(__file__).with_name("sandbox_child.py")
+_CHILD = Path(__file__).with_name("child.py")
 START_SECONDS = 30.0
 _REPORT_BYTES = 4096
 
@@ -48,10 +49,16 @@ class Outcome:
     detail: str = ""
 
 
-def run_all(programs: Sequence[str], isolation: Isolation = "isolated", *, seconds: float = SECONDS) -> list[Outcome]:
+def run_all(
+    programs: Sequence[str],
+    isolation: Isolation = "isolated",
+    *,
+    seconds: float = SECONDS,
+    setting: str = "evaluation.run_code",
+) -> list[Outcome]:
     """The outcomes of the programs, in order, as many at a time as there are cores."""
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(lambda program: run(program, isolation, seconds=seconds), programs))
+        return list(pool.map(lambda program: run(program, isolation, seconds=seconds, setting=setting), programs))
 
 
 def run(
@@ -61,6 +68,7 @@ def run(
     seconds: float = SECONDS,
     memory: int = MEMORY,
     disk: int = DISK,
+    setting: str = "evaluation.run_code",
 ) -> Outcome:
     """Run one Python program to its end or to a limit.
 
@@ -70,6 +78,7 @@ def run(
         seconds: wall-clock time.
         memory: bytes of address space.
         disk: bytes that it may write in its working folder, which is gone afterwards.
+        setting: the config key that says `isolation`, for messages.
 
     Raises:
         UserError: this machine cannot confine it and `isolation` is ``isolated``.
@@ -99,11 +108,11 @@ def run(
     kind, _, detail = report.partition(":")
     if kind == "unconfined":
         raise UserError(
-            f"evaluation.run_code=isolated: on this machine a process cannot be kept from {detail} (neither user "
-            "namespaces nor seccomp); evaluation.run_code=best_effort runs the model's code all the same"
+            f"{setting}=isolated: on this machine a process cannot be kept from {detail} (neither user "
+            f"namespaces nor seccomp); {setting}=best_effort runs the code all the same"
         )
     if kind == "broken":  # no fault of the program's: a score of 0 would be a lie
-        raise UserError(f"evaluation.run_code={isolation}: the sandbox cannot be set up on this machine ({detail})")
+        raise UserError(f"{setting}={isolation}: the sandbox cannot be set up on this machine ({detail})")
     return Outcome(kind, detail)
 
 
