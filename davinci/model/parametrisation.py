@@ -14,9 +14,9 @@ all relative to the standard parametrisation, which is the same at the base widt
 width of a head and not by its root (Definition 4.1), times what makes heads of ``base_head_dim`` come out unchanged.
 A router is an output of fixed size; as Table 3 has it, it is another matrix of the block but for a deviation of 1 / n.
 
-Every width (perceptron, all heads together) is taken to grow with the hidden size. Weight decay is decoupled from the
-learning rate: lr x decay of a matrix is as at the base width, as in MuAdamW of the authors' package. Adam's eps and
-the gradient's clipping stay.
+Every width (perceptron, all heads together) is taken to grow with the hidden size. What decay takes off a matrix in a
+step, learning rate times decay, is as at the base width, as with MuAdamW of the authors' package. Adam's eps and the
+gradient's clipping stay.
 """
 
 from __future__ import annotations

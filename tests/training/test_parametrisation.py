@@ -111,6 +111,7 @@ def learnt(model: Model, peak: float) -> float:
     return float(np.mean(losses[-10:]))
 
 
+@pytest.mark.slow
 def test_the_best_learning_rate_transfers_under_mup_and_not_without() -> None:
     """Between widths of 32 and 256, of rates a factor of 4 apart."""
     rates = (0.004, 0.016, 0.064)
