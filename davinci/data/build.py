@@ -60,6 +60,8 @@ class _Build:
         self._file, self._pool, self._store, self._report, self._request = file, file.pool, store, report, request
         self._folder = store.pool(self._pool.name)
         asked = self._asked()
+        if request.workers < 0:
+            raise UserError(f"--workers {request.workers}: a number from 1 on, or 0 for one a core")
         places = Places(self._folder, store.cache, store.archives, file.root)
         # All sources: a tokenizer, or a filter over the whole pool, is a function of those not asked for too.
         self._chains = file.chains([name for name, one in self._pool.sources.items() if not one.tokens_from], places)

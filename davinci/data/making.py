@@ -85,7 +85,9 @@ class Making:
             passes = [one for name in needed for one in self._passes(name, needed[name])]
             if passes:
                 passes.sort(key=lambda one: -int(one.part.get("bytes", 0)))
-                with report.bar(f"parts of {', '.join(sorted({one.source for one in passes}))}", len(passes)) as done:
+                sources = sorted({one.source for one in passes})
+                title = ", ".join(sources) if len(sources) <= 3 else f"{len(sources)} sources"
+                with report.bar(f"parts of {title}", len(passes)) as done:
                     workers.map(run_pass, [(one,) for one in passes], done)
             else:
                 self._prepare(needed, workers, report)
@@ -93,18 +95,16 @@ class Making:
             self._check(name)
 
     def remove_stale(self) -> None:
-        """Remove what no step of these chains is named after; of other sources of the pool nothing."""
-        for name, chain in self.chains.items():
-            current = {path.stem for position in range(len(chain.operations)) for path in self.files(name, position)}
-            for path in (self._folder / "parts" / name).glob("*"):
+        """Remove what no step of these chains, all of the pool's, is named after; also what a killed build left."""
+        for folder in (self._folder / "parts").glob("*"):
+            length = len(self.chains[folder.name].operations) if folder.name in self.chains else 0
+            current = {path.stem for position in range(length) for path in self.files(folder.name, position)}
+            for path in folder.glob("*"):
                 if path.name.split(".")[0] not in current:
                     path.unlink(missing_ok=True)
-
-    def remove_stale_steps(self) -> None:
-        """Remove what was decided by operations that these chains, all of the pool's, no longer hold."""
-        current = {self.step(name, place) for name, one in self.chains.items() for place in range(len(one.operations))}
+        steps = {self.step(name, place) for name, one in self.chains.items() for place in range(len(one.operations))}
         for path in (self._folder / "steps").glob("*"):
-            if path not in current:
+            if path not in steps:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _needed(self, wanted: Mapping[str, set[int]]) -> dict[str, set[int]]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Log = Callable[[str], None]
+_EVERY = 30.0  # seconds between lines of what takes long
 
 
 class Report:
@@ -30,10 +31,23 @@ class Report:
     def bar(self, title: str, total: int) -> Iterator[Callable[[], None]]:
         """Yields what to call as each of `total` things is done."""
         if self._console is None:
-            yield lambda: None
+            yield self._lines(title, total)
             self.line(f"{title}: {total} done ({self.since})")
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console) as progress:
             task = progress.add_task(title, total=total)
             yield lambda: progress.advance(task)
+
+    def _lines(self, title: str, total: int) -> Callable[[], None]:
+        """Says now and then how far it is."""
+        done, said = 0, time.monotonic()
+
+        def count() -> None:
+            nonlocal done, said
+            done += 1
+            if done < total and time.monotonic() - said >= _EVERY:
+                said = time.monotonic()
+                self.line(f"{title}: {done} of {total} ({self.since})")
+
+        return count

@@ -79,7 +79,7 @@ def test_resampled_public_runs(seeds: int, arms: int) -> None:
             np.abs(one.mean - picked[arm].mean() + picked[0].mean()) <= one.half_width
             for (arm, _), one in differences.items()
         ]
-    assert 0.93 <= np.mean(scores) <= 0.97
+    assert 0.93 <= np.mean(scores) <= 0.975
     assert 0.93 <= np.mean(gaps) <= 0.97
 
 

@@ -90,6 +90,8 @@ def test_an_operation_at_the_end_reuses_all_before(pool, tmp_path):
     last = parts(store).items() - before.items()
     build(other, store, lambda line: None, ONE)  # what no chain says any more goes
     assert before.items() <= parts(store).items() and not last & parts(store).items()
+    steps = {path.name.partition("-")[0] for path in (store.pool("own") / "build/steps").iterdir()}
+    assert steps == {"exact_duplicates"}
 
 
 def test_an_operation_in_a_depth_reuses_all_before(pool, tmp_path):
@@ -170,6 +172,7 @@ def test_only_what_is_asked_for_is_built(pool, tmp_path, capsys):
     assert set(read_card(Store(store), "own").sources["texts"].variants) == {"L0", "L2"}
     assert main([*line, "--depth", "l3"]) == 2
     assert "--depth l3: pool own holds l0, l2" in capsys.readouterr().err
+    assert main([*line[:-1], "-1"]) == 2
     assert main([*line, "--source", "text"]) == 2
     assert "nearest: texts" in capsys.readouterr().err
 

@@ -55,6 +55,14 @@ def test_missing_numbers_are_a_share():
     assert unfaithful(text, text.replace("11 ", ""), Limits(missing_numbers=0)) == "missing numbers"
 
 
+def test_a_text_about_something_else_misses_the_words():
+    text = "The density of the graph is the fraction of possible edges that are present among its nodes."
+    other = "This is a simple and concise example of how the function is often used in practice by people."
+    assert unfaithful(text, other, LIMITS) == "missing words"
+    assert unfaithful(text, other, Limits(missing_words=1)) is None
+    assert unfaithful(text, text.replace("fraction of possible edges", "share of possible edges"), LIMITS) is None
+
+
 @given(st.text(alphabet="abcXYZ .,0123456789\n\"'_", max_size=200))
 def test_every_text_is_faithful_to_itself(text):
     assert unfaithful(text, text, LIMITS) is None

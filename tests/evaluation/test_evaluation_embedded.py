@@ -17,7 +17,7 @@ from davinci.evaluation import embedded
 from davinci.evaluation.documents import evenly
 from davinci.evaluation.items import read_items
 from davinci.evaluation.suite import task_config, task_files
-from davinci.store import Store, read_json
+from davinci.store import Store, read_json, write_json
 
 CONF = Path(__file__).parents[2] / "conf" / "evaluation"
 
@@ -117,6 +117,10 @@ def test_what_stands_in_the_training_text_is_dropped(tasks: Path, built_pool: St
         tokenizer = Tokenizer.from_file(str(copy.pool("embedded") / "tokenizer.json"))
         for text in texts:
             file.write(np.array([*tokenizer.encode(f"x = 1\n\n{text}\ny = 2").ids, 0], dtype="<u2").tobytes())
+        tokens = file.tell() // 2
+    card = read_json(copy.pool("embedded") / "card.json")
+    card["sources"]["scripts"]["variants"]["L3"]["tokens"] = tokens
+    write_json(copy.pool("embedded") / "card.json", card)
     embedded.make_tasks(copy, "embedded")
     folder = copy.pool("embedded") / "tasks"
     before, after = (read_json(one / "manifest.json")["benchmarks"] for one in (tasks, folder))

@@ -24,7 +24,7 @@ class RefinedByRules(DocumentOperation):
 
     level = "L4"
 
-    faithfulness: Limits = Limits(shortest=0.3, longest=2.0, missing_numbers=0.0)
+    faithfulness: Limits = Limits(shortest=0.3, longest=2.0, missing_numbers=0.0, missing_words=1.0)
     on_failure: Literal["keep", "drop"] = "keep"
 
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]:

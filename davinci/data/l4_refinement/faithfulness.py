@@ -1,7 +1,8 @@
 """Whether a refined text says what the original said: a check by its numbers, names and length.
 
 It is necessary, not sufficient: a text may keep every number and name and still turn a statement round. What it catches
-is what small models do most: invent a figure, a person or a function, leave half of the text out, or go on writing.
+is what small models do most: invent a figure, a person or a function, leave half of the text out, write something
+else, or go on writing.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ _COUNTED = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 _VALUES = {word: str(value) for value, word in enumerate(_COUNTED)}
 
 NEW_NUMBERS, NEW_NAMES, NEW_QUOTES = "new numbers", "new names", "new quotations"
-TOO_SHORT, TOO_LONG, MISSING = "too short", "too long", "missing numbers"
+TOO_SHORT, TOO_LONG = "too short", "too long"
+MISSING, MISSING_WORDS = "missing numbers", "missing words"
+_CONTENT = 4  # letters of a word that counts as content
 
 
 class Limits(Frozen):
     """How far a refined text may be from its original.
 
     `shortest` and `longest` bound its length in words, relative to the original's; `missing_numbers` is the share of
-    the original's different numbers that it may leave out.
+    the original's different numbers that it may leave out, `missing_words` that of its different words of four letters
+    and more.
     """
 
     shortest: NotNegativeFloat = 0.5
     longest: PositiveFloat = 1.5
     missing_numbers: NotNegativeFloat = 0.1
+    missing_words: NotNegativeFloat = 0.5
 
     @model_validator(mode="after")
     def _in_order(self) -> Limits:
@@ -69,6 +74,9 @@ def unfaithful(original: str, refined: str, limits: Limits) -> str | None:
     flat = " ".join(original.split()).casefold()
     if any(" ".join(quoted.split()).casefold() not in flat for quoted in _quotations(refined)):
         return NEW_QUOTES
+    content = {word for word in map(str.casefold, _WORD.findall(original)) if len(word) >= _CONTENT}
+    if len(content - _words(refined)) > limits.missing_words * len(content):
+        return MISSING_WORDS
     return None
 
 
