@@ -4,7 +4,7 @@ Models of two layers read the same batches; the learning rate rises over a tenth
 A figure is the loss on held-out text at the end, in nats a token; the best of a row is marked. At the base width both
 parametrisations are one.
 
-Usage: python benchmarks/width.py STORE [--steps N] [--widths 32,64,128,256] [--rates 0.004,0.016]
+Usage: python benchmarks/width.py STORE [--steps N] [--widths 32,128] [--rates 0.004,0.016]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.table import Table
 from davinci.config import Model, Optimizer
 from davinci.config.parsing import parse
 from davinci.data.batches import Batch
-from davinci.data.cards import Split, read_card
+from davinci.data.cards import PoolCard, Split, read_card
 from davinci.data.shards import Shard
 from davinci.model.decoder import Decoder
 from davinci.store import Store
@@ -37,17 +37,21 @@ ADAMW = {"name": "adamw", "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_deca
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
-    parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--widths", default="32,64,128,256", help="the first is the base")
-    parser.add_argument("--rates", default="0.004,0.008,0.016,0.032,0.064")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--widths", default="32,128", help="the first is the base")
+    parser.add_argument("--rates", default="0.002,0.004,0.008,0.016,0.032")
     given = parser.parse_args()
     configure(1)
+    store = Store(given.store)
+    card = read_card(store, POOL)
+    if card is None:
+        parser.error(f"{given.store}: pool {POOL} is not built there")
     rates = [float(rate) for rate in given.rates.split(",")]
     widths = [int(width) for width in given.widths.split(",")]
     table = Table("parametrisation", "width", *map(str, rates), title=f"held-out loss, {given.steps} steps")
     for width in widths:
         for kind in ("standard", "mup")[: 1 if width == widths[0] else 2]:
-            losses = [trained(given.store, of_width(width, widths[0], kind), rate, given.steps) for rate in rates]
+            losses = [trained(store, card, of_width(width, widths[0], kind), rate, given.steps) for rate in rates]
             print(kind, width, *(f"{loss:.3f}" for loss in losses), flush=True)
             marked = [f"[bold]{loss:.3f}[/]" if loss == min(losses) else f"{loss:.3f}" for loss in losses]
             table.add_row(kind if width != widths[0] else "either", str(width), *marked)
@@ -74,36 +78,32 @@ def of_width(width: int, base: int, kind: str) -> Model:
             "norm_eps": 1e-6,
             "qkv_bias": True,
             "tie_embeddings": True,
-            "initializer_range": 0.02,
+            "initializer_range": 0.04,
             "precision": "float32",
             "parametrisation": mup if kind == "mup" else {"kind": kind},
         },
     )
 
 
-def trained(store: Path, model: Model, rate: float, steps: int) -> float:
+def trained(store: Store, card: PoolCard, model: Model, rate: float, steps: int) -> float:
     """Held-out loss after `steps` steps from seed 0, in nats."""
-    card = read_card(Store(store), POOL)
-    assert card is not None, f"{store}: no pool {POOL}"
     decoder = Decoder(model, card.tokenizer.vocab_size)
     decoder.initialise(0)
     objective, adamw = Objective(decoder), build(decoder, parse(Optimizer, ADAMW))
-    for step, batch in enumerate(batches(store, "train", steps)):
+    for step, batch in enumerate(batches(store, card, "train", steps)):
         gradients(objective, batch, ADAMW["gradient_clip"])
         move(adamw, rate * min((step + 1) / (steps / 10), (steps - step) / (steps * 0.9)))
     with torch.no_grad():
-        held = [objective(torch.from_numpy(batch.tokens)) for batch in batches(store, "heldout", 12)]
+        held = [objective(torch.from_numpy(batch.tokens)) for batch in batches(store, card, "heldout", 12)]
     return float(torch.stack([losses.mean() for _, losses in held]).mean())
 
 
-def batches(store: Path, split: Split, count: int) -> Iterator[Batch]:
+def batches(store: Store, card: PoolCard, split: Split, count: int) -> Iterator[Batch]:
     """Batches that have as much of each source."""
-    card = read_card(Store(store), POOL)
-    assert card is not None
     shards = []
     for place in SOURCES:
         name, _, level = place.partition("@")
-        shards.append(Shard(Store(store).pool(POOL) / place, split, card.sources[name].variants[level]))
+        shards.append(Shard(store.pool(POOL) / place, split, card.sources[name].variants[level]))
     for step in range(count):
         places = [divmod(step * ROWS + row, len(shards)) for row in range(ROWS)]
         tokens = np.stack([shards[which].draw(0, k, LENGTH)[0] for k, which in places])
