@@ -122,6 +122,22 @@ class Experts(Frozen):
     balance: NotNegativeFloat = 0.01
 
 
+class Parametrisation(Frozen):
+    """How initialisation, learning rates and multipliers go with width: `standard` not at all; `mup` so that the best
+    learning rate of a model `base_width` wide, with heads of `base_head_dim`, is the best of every width (maximal
+    update parametrisation, arXiv 2203.03466)."""
+
+    kind: Literal["standard", "mup"] = "standard"
+    base_width: Positive = 128
+    base_head_dim: Positive = 32
+
+    @model_validator(mode="after")
+    def _base_is_of_mup(self) -> Self:
+        if self.kind == "standard" and (self.base_width, self.base_head_dim) != (128, 32):
+            raise ValueError("base_width and base_head_dim belong to kind mup, not to standard")
+        return self
+
+
 class Model(Frozen):
     """A decoder's shape, and its variants, one an object; at their defaults it is Qwen2's architecture."""
 
@@ -149,6 +165,7 @@ class Model(Frozen):
     placement: Placement = Placement()
     mlp: Mlp = Mlp()
     experts: Experts = Experts()
+    parametrisation: Parametrisation = Parametrisation()
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -188,6 +205,8 @@ class Model(Frozen):
             raise ValueError(
                 f"experts.count: there are no experts of mlp.kind {self.mlp.kind}; 0 is accepted, or another kind"
             )
+        if self.parametrisation.kind != "standard":
+            self._require_mup_is_derived()
         if 0 < self.experts.count < self.experts.chosen:
             raise ValueError(
                 f"experts.chosen {self.experts.chosen} is more than the {self.experts.count} experts there are; "
@@ -215,6 +234,16 @@ class Model(Frozen):
     def convolved(self) -> int:
         """Features that a state-space mixer's convolution goes over: of its heads, and of two for its states."""
         return self.state_heads * self.head_dim + 2 * self.mixers.state
+
+    def _require_mup_is_derived(self) -> None:
+        found = {
+            f"attention.kind {self.attention.kind}": self.attention.kind in ("latent", "subspace"),
+            f"mixers.pattern {'-'.join(self.mixers.pattern)}": set(self.mixers.pattern) != {"attention"},
+            f"mlp.kind {self.mlp.kind}": self.mlp.kind in ("kan", "ista"),
+        }
+        for what, is_there in found.items():
+            if is_there:
+                raise ValueError(f"parametrisation.kind: mup is not derived for {what}; standard is accepted")
 
     @property
     def expert_width(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from davinci.config import Model
 from davinci.model.norm import RMSNorm
+from davinci.model.parametrisation import attention_scale
 from davinci.model.rotary import rotate_part
 
 
@@ -32,7 +33,7 @@ class Attention(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.head_dim = model.head_dim
+        self.head_dim, self.scale = model.head_dim, attention_scale(model)
         queries, keys = model.attention_heads * model.head_dim, model.key_value_heads * model.head_dim
         self.grouped = queries != keys
         self.q_proj = nn.Linear(model.hidden_size, queries, bias=model.qkv_bias)
@@ -51,19 +52,28 @@ class Attention(nn.Module):
         queries = rotate_part(queries, scene.cosines, scene.sines)
         keys = rotate_part(keys, scene.cosines, scene.sines)
         values = self.v_proj(x).view(heads)
-        out: Tensor = self.o_proj(attend(queries, keys, values, scene.mask, self.grouped))
+        out: Tensor = self.o_proj(attend(queries, keys, values, scene.mask, self.grouped, self.scale))
         return out
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, grouped: bool = False) -> Tensor:
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    grouped: bool = False,
+    scale: float | None = None,
+) -> Tensor:
     """Causal softmax attention of queries, keys [B, T, heads, …] and values [B, T, heads, D] as `mask` says (None: to
-    all before), [B, T, heads D]. Where it is `grouped`, several heads of queries share one of keys and values."""
+    all before), [B, T, heads D]. Where it is `grouped`, several heads of queries share one of keys and values. Scores
+    are multiplied by `scale`, by default one over the root of the keys' width."""
     mixed = functional.scaled_dot_product_attention(
         queries.transpose(1, 2).to(values.dtype),
         keys.transpose(1, 2).to(values.dtype),
         values.transpose(1, 2),
         attn_mask=mask,
         is_causal=mask is None,
+        scale=scale,
         enable_gqa=grouped,
     )
     return mixed.transpose(1, 2).flatten(2)

@@ -22,6 +22,7 @@ from davinci.model.kan import Kan
 from davinci.model.latent_attention import LatentAttention
 from davinci.model.linear_attention import LinearAttention
 from davinci.model.norm import make_norm
+from davinci.model.parametrisation import initial_deviation, width_ratio
 from davinci.model.perceptron import Perceptron
 from davinci.model.recurrence import Recurrent
 from davinci.model.rotary import angles
@@ -145,17 +146,19 @@ class Decoder(nn.Module):
     def initialise(self, seed: int) -> None:
         """Set every weight from `seed` alone.
 
-        Matrices and embeddings are normal(0, initializer_range); the two projections that write to the residual stream
-        are narrower by sqrt(2 layers), so that its variance does not grow with depth (GPT-2, section 2.3). Norms are 1,
-        biases 0. Tied embeddings need no other care: the final norm gives logits of deviation about
-        initializer_range sqrt(H). State-space mixers and CRATE's step start some weights as their authors do.
+        Matrices and embeddings are normal(0, initializer_range), narrower in the blocks of a wide model under muP; the
+        two projections that write to the residual stream are narrower by sqrt(2 layers), so that its variance does not
+        grow with depth (GPT-2, section 2.3). Norms are 1, biases 0. Tied embeddings need no other care: the final norm
+        gives logits of deviation about initializer_range sqrt(H). State-space mixers and CRATE's step start some
+        weights as their authors do.
         """
         generator = torch.Generator().manual_seed(seed)
-        narrow = self.config.initializer_range / math.sqrt(2 * self.config.layers)
+        narrow = math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
             if parameter.ndim >= 2:
                 is_output = not _OUTPUTS.isdisjoint(name.split("."))
-                parameter.normal_(0.0, narrow if is_output else self.config.initializer_range, generator=generator)
+                deviation = initial_deviation(name, self.config)
+                parameter.normal_(0.0, deviation / narrow if is_output else deviation, generator=generator)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         for module in self.modules():
@@ -165,6 +168,7 @@ class Decoder(nn.Module):
     def hidden(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
         """Normalised last hidden states [B, T, H], in the model's precision, of tokens int64[B, T].
 
+        Under muP they are divided by the width's ratio to the base, so that whatever makes scores of them need not.
         With `documents` int64[B, T] a token attends only to earlier ones of the same number; positions count through,
         since rotary attention sees only their differences. Raises ValueError past ``max_position_embeddings``.
         """
@@ -179,6 +183,8 @@ class Decoder(nn.Module):
             for block in self.model.layers:
                 x = block(x, scene)
             out: Tensor = self.model.norm(x)
+        if (ratio := width_ratio(self.config)) != 1.0:
+            out = out / ratio
         if mixed:
             out = out.bfloat16()
         return out

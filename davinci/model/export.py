@@ -12,6 +12,7 @@ from torch import Tensor
 
 from davinci.config import Model
 from davinci.model.layouts import Layout, hf_activation, layout_of
+from davinci.model.parametrisation import folded
 from davinci.store import write_json
 
 
@@ -34,9 +35,11 @@ def export(
         end_of_text: its token that ends a text, and stands before one that has no other beginning.
 
     Raises:
-        UserError: no class of transformers has the model's variants together; nothing is written.
+        UserError: no class of transformers has the model's variants together, or muP's factors have no place in the
+            weights; nothing is written.
     """
     layout = layout_of(model, tokenizer)
+    weights = folded(weights, model)
     folder.mkdir(parents=True, exist_ok=True)
     plain = {name: one.detach().contiguous() for name, one in layout.weights(weights, model).items()}
     save_file(plain, folder / "model.safetensors", {"format": "pt"})

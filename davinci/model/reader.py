@@ -16,6 +16,7 @@ from davinci.model.cache import KVCache
 from davinci.model.crate import SubspaceAttention
 from davinci.model.decoder import Block, Decoder
 from davinci.model.latent_attention import LatentAttention
+from davinci.model.parametrisation import width_ratio
 from davinci.model.perceptron import Perceptron
 from davinci.model.recurrence import Recurrent
 from davinci.model.rotary import rotate_part
@@ -52,7 +53,7 @@ class Reader:
     def hidden(
         self, tokens: Tensor, cache: KVCache | None = None, tree: Tree | None = None, asked: Tensor | None = None
     ) -> Tensor:
-        """Normalised last hidden states [N, H], in the model's precision, of the asked ones of tokens int64[B, T].
+        """Last hidden states [N, H] as the decoder has them, of the asked ones of tokens int64[B, T].
 
         `asked` int64[N] are their places in the flattened tokens, None all: the last layer is finished for these alone.
         With a cache the tokens continue its rows, and its lengths grow by T. With a `tree` they stand and attend as
@@ -93,8 +94,10 @@ class Reader:
             x = layer.finish(x, mixed)
         if cache is not None:
             cache.lengths = cache.lengths + count
-        out: Tensor = self._norm(x).to(self._dtype)
-        return out
+        out: Tensor = self._norm(x)
+        if (ratio := width_ratio(self.config)) != 1.0:
+            out = out / ratio
+        return out.to(self._dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores float32[..., V] of hidden states [..., H]."""
@@ -138,13 +141,14 @@ class _Layer:
         else:
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
         if mask is not None and queries.shape[1] == 1 and not x.is_cuda:
-            return _attend_once(queries, keys, values, mask).reshape(len(x), -1)
+            return _attend_once(queries, keys, values, mask, self._heads.scale).reshape(len(x), -1)
         mixed = functional.scaled_dot_product_attention(
             queries.transpose(1, 2),
             keys,
             values,
             attn_mask=mask,
             is_causal=mask is None,
+            scale=self._heads.scale,
             enable_gqa=queries.shape[2] != keys.shape[1],
         )
         return mixed.transpose(1, 2).reshape(len(x), -1)
@@ -186,7 +190,7 @@ class _Fused:
     """Queries, keys and values of plain attention, by one matrix."""
 
     def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
-        self._dtype, self._head_dim = dtype, attention.head_dim
+        self._dtype, self._head_dim, self.scale = dtype, attention.head_dim, attention.scale
         self._norms = attention.q_norm, attention.k_norm
         self._qkv, self._bias = _together([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
         self._heads = [one.out_features // attention.head_dim for one in (attention.q_proj, attention.k_proj)]
@@ -209,6 +213,8 @@ class _Projected:
     narrow vector that the former's come from, which would take less room, would have to be widened again at every
     step."""
 
+    scale = None
+
     def __init__(self, attention: LatentAttention | SubspaceAttention, dtype: torch.dtype) -> None:
         self._attention, self._dtype = attention, dtype
 
@@ -218,14 +224,16 @@ class _Projected:
         return queries.to(self._dtype), keys.to(self._dtype), values.to(self._dtype)
 
 
-def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float | None) -> Tensor:
     """Attention of one token a row: queries [B, 1, heads, D] over keys and values [B, kv_heads, S, D], with what
-    `mask` [B, 1, 1, S] adds. On a CPU torch's own takes twice as long for so little."""
+    `mask` [B, 1, 1, S] adds, scores times `scale` (None: D^-0.5). On a CPU torch's own takes twice as long for so
+    little."""
     rows, _, heads, size = queries.shape
     kept = keys.shape[1]
     grouped = queries.reshape(rows * kept, heads // kept, size)
     scores = torch.bmm(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, heads, -1)
-    weights = scores.mul_(size**-0.5).add_(mask[:, 0]).softmax(dim=-1).view(rows * kept, heads // kept, -1)
+    scores.mul_(size**-0.5 if scale is None else scale).add_(mask[:, 0])
+    weights = scores.softmax(dim=-1).view(rows * kept, heads // kept, -1)
     return torch.bmm(weights, values.flatten(0, 1)).view(rows, heads, -1)
 
 

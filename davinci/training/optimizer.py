@@ -8,21 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from davinci import config
+from davinci.model.decoder import Decoder
+from davinci.model.parametrisation import learning_rate_factor
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def build(model: nn.Module, optimizer: config.Optimizer) -> torch.optim.AdamW:
+def build(model: Decoder, optimizer: config.Optimizer) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices (embeddings included), none on norms and biases.
 
-    The learning rate is set before each step. The fused kernel is three times as fast as the others on a CPU and as
-    deterministic.
+    The learning rate is set before each step, to ``lr_factor`` times it in each group: under muP the matrices of the
+    blocks have a lower one, and so much more decay that their product stays. The fused kernel is three times as fast
+    as the others on a CPU and as deterministic.
     """
-    parameters = list(model.parameters())
+    matrices: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            matrices.setdefault(learning_rate_factor(name, model.config), []).append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optimizer.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": alike, "weight_decay": optimizer.weight_decay / factor, "lr_factor": factor}
+        for factor, alike in matrices.items()
     ]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups.append({"params": vectors, "weight_decay": 0.0, "lr_factor": 1.0})
     return torch.optim.AdamW(groups, lr=0.0, betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.eps, fused=True)
 
 

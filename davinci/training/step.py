@@ -163,9 +163,9 @@ def _on(device: torch.device, tensor: Tensor) -> Tensor:
 
 
 def move(adamw: torch.optim.AdamW, lr: float) -> None:
-    """Move the weights along their gradients at learning rate `lr`."""
+    """Move the weights along their gradients at learning rate `lr`, each group at its share of it."""
     for group in adamw.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_factor"]
     adamw.step()
 
 

@@ -50,6 +50,7 @@ def tokenizer(of_qwen2: bool = False) -> Tokenizer:
     return made
 
 
+MUP = {"kind": "mup", "base_width": 10, "base_head_dim": 3}
 CASES = {
     "biases": (shape(), tokenizer(), "SeedOssForCausalLM"),
     "biases, Qwen2's tokenizer": (shape(), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
@@ -93,6 +94,23 @@ CASES = {
     ),
     "nonparametric": (shape(qkv_bias=False, norm={"kind": "nonparametric"}), tokenizer(), "OlmoForCausalLM"),
     "experts": (shape(qkv_bias=False, experts={"count": 4}), tokenizer(), "MixtralForCausalLM"),
+    "muP": (shape(parametrisation=MUP), tokenizer(), "SeedOssForCausalLM"),
+    "muP, untied": (shape(parametrisation=MUP, tie_embeddings=False, qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
+    "muP, QK-norm": (
+        shape(parametrisation=MUP, qk_norm={"kind": "rms"}, qkv_bias=False),
+        tokenizer(of_qwen2=True),
+        "Qwen3ForCausalLM",
+    ),
+    "muP, LayerNorm": (
+        shape(parametrisation=MUP, norm={"kind": "layernorm"}, hidden_size=32),
+        tokenizer(),
+        "StableLmForCausalLM",
+    ),
+    "muP, untied, nonparametric": (
+        shape(parametrisation=MUP, norm={"kind": "nonparametric"}, qkv_bias=False, tie_embeddings=False),
+        tokenizer(),
+        "OlmoForCausalLM",
+    ),
     "wide heads": (shape(head_dim=12, qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
 }
 
@@ -138,6 +156,10 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
         (
             {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}},
             "lacks CRATE's sparsifying step, subspace attention",
+        ),
+        (
+            {"parametrisation": MUP, "norm": {"kind": "nonparametric"}, "qkv_bias": False},
+            "the output of muP is divided by 2.4, and with tied embeddings and a last norm without gain",
         ),
     ],
     ids=str,

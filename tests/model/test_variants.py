@@ -59,6 +59,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "experts, one shared": {
         "experts": {"count": 5, "chosen": 2, "shared": 1, "renormalise": False}, "mlp": {"kind": "relu2"}
     },
+    "muP": {"parametrisation": {"kind": "mup", "base_width": 8, "base_head_dim": 2}},
+    "muP, experts, untied": {
+        "parametrisation": {"kind": "mup", "base_width": 48, "base_head_dim": 32}, "experts": {"count": 4},
+        "tie_embeddings": False, "placement": {"kind": "post"},
+    },
     "many at once": {
         "attention": {"kind": "multi_query"}, "qk_norm": {"kind": "rms"}, "window": {"tokens": 7}, "qkv_bias": False,
         "positions": {"rotary": 0.25}, "norm": {"kind": "layernorm"}, "placement": {"kind": "sandwich"},

@@ -145,6 +145,18 @@ def test_the_same_as_ddp_and_alone_and_from_two_ranks_to_four_to_one(four: Gang,
     assert (state.numerics["parallel"], state.numerics["world"]) == ("fsdp", 4)
 
 
+def test_under_mup_too(four: Gang, store: Store) -> None:
+    """Its groups of parameters are found by names, and its factors stand in what every rank computes."""
+    mup = tiny_model(parametrisation={"kind": "mup", "base_width": 8, "base_head_dim": 4})
+    stage = tiny_stage(tokens=20 * LENGTH, batch_size=[{"from_tokens": 0, "sequences": 5}], averages={"kind": "polyak"})
+    one = node(stage=stage, model=mup.model_dump(mode="json"))
+    run(four, 1, store, one)
+    for name, execution in {"fsdp": FSDP, "ddp": Execution()}.items():
+        other = fresh(store, name)
+        run(four, 2, other, one, execution)
+        assert_close(store, other, one)
+
+
 def test_interrupted_and_resumed_equals_uninterrupted(four: Gang, store: Store) -> None:
     """Checkpoints are written meanwhile, which shows in no bit."""
     one = node()
