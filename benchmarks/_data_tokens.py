@@ -3,24 +3,18 @@
 Processor time, one thread. Writing counts everything from document files to synced shards with checksums; the library
 only encodes (`encode_batch`). Reading is in training order, from memory-mapped files that are in the page cache; the
 permutation that gives the order is counted as ours. The peers read by its precomputed values.
-
-Usage: python benchmarks/_data_tokens.py [--quick] [--store STORE] [--peers FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from _peers import peer_python
-from _table import Row, finish
+from _table import Row
 from tokenizers import Tokenizer
 
 from davinci.config import parse
@@ -114,48 +108,3 @@ def _contender(python: Path, name: str, folder: Path, length: int, reads: int) -
         raise RuntimeError(f"{name} failed: {done.stderr.strip().splitlines()[-1:]}")
     seconds, total = done.stdout.split()[-2:]
     return float(seconds), int(total)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="an eighth of the tokens, a sixth of the text")
-    parser.add_argument("--store", type=Path, default=Path("store"), help="with a built embedded pool, for its text")
-    parser.add_argument("--peers", type=Path, default=Path.home() / ".cache" / "davinci-benchmark-peers-tokens")
-    given = parser.parse_args()
-    python = peer_python(given.peers, PACKAGES)
-    if python is None:
-        sys.exit("without peers there is nothing to compare with")
-    documents = _heldout_and_training_text(given.store, 2e6 if given.quick else 12e6)
-    with tempfile.TemporaryDirectory(prefix="davinci-bench-") as folder:
-        finish("Tokens, one thread, processor time", token_rows(documents, Path(folder), python, given.quick))
-
-
-def _heldout_and_training_text(store: Path, characters: float) -> list[Document]:
-    """Real text of every domain, read back from the embedded pool's shards."""
-    from davinci.data.cards import measured_level, read_card
-    from davinci.data.tokenizer import Encoder
-    from davinci.store import Store
-
-    card = read_card(Store(store), "embedded")
-    if card is None:
-        sys.exit(f"{store}: no embedded pool; run: python -m davinci data build embedded --store {store}")
-    folder = Store(store).pool("embedded")
-    encoder = Encoder(card.tokenizer, folder)
-    found = []
-    for name, source in sorted(card.sources.items()):
-        if source.domain == "qa":
-            continue
-        depth = measured_level(source.variants)
-        tokens = Shard(folder / f"{name}@{depth}", "train", source.variants[depth]).beginning(10**9)
-        size = 0
-        for number, one in enumerate(np.split(tokens, np.flatnonzero(tokens == card.tokenizer.end_of_text) + 1)):
-            text = encoder.decode(one)
-            size += len(text)
-            if size > characters / 8:
-                break
-            found.append(Document(f"{name}-{number}", f"{name}-{number}", text))
-    return found
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""Data: throughput of the rules and near-duplicate search against datatrove, what they decide, and what they find.
+"""Data: rules, near-duplicate search and shards against datatrove, datasketch, tokenizers and two readers of tokens.
 
 Contenders are processes that do the same steps on the same real text (the embedded pool's, at L1), one thread each,
-timed in processor time. L3 is left out. datatrove and datasketch come from a virtual environment of their own
-(`--peers`), made where it is missing.
+timed in processor time. L3 is left out. Peers come from two virtual environments of their own
+(`--peers`), made where they are missing.
 
 Usage: python benchmarks/data.py [--quick] [--megabytes 4] [--pairs 1000] [--store STORE] [--peers FOLDER]
 """
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import _data_tokens
 from _data_rules import near_rows, real_texts, rule_rows
 from _peers import peer_python
 from _table import finish
@@ -41,6 +42,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="davinci-bench-") as folder:
         rows = rule_rows(documents, Path(folder), python)
         rows += near_rows(documents, Path(folder), python, given.pairs)
+        reading = peer_python(given.peers.with_name(f"{given.peers.name}-tokens"), _data_tokens.PACKAGES)
+        if reading is not None:
+            rows += _data_tokens.token_rows(documents, Path(folder), reading, given.quick)
     finish("Data, one core, processor time", rows)
 
 
