@@ -54,6 +54,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GeGLU": {"mlp": {"kind": "geglu"}},
     "ReLU squared": {"mlp": {"kind": "relu2"}},
     "two of eight experts": {"experts": {"count": 8}},
+    "KAN": {"mlp": {"kind": "kan"}},
+    "linear attention": {"mixers": {"pattern": ["linear"]}},
+    "state-space": {"mixers": {"pattern": ["ssm"]}},
+    "CRATE": {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}},
 }
 
 

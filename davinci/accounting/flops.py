@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from davinci.accounting.shapes import matmul_parameters
-from davinci.config import Model
+from davinci.config import Mixer, Model
 
 
 def train_flops_per_token(model: Model, vocab_size: int, sequence_length: int) -> float:
@@ -12,10 +12,19 @@ def train_flops_per_token(model: Model, vocab_size: int, sequence_length: int) -
     6 N + 12 L H Q T with N the parameters in matrix products, L layers, H heads, Q head dimension (where keys are wider
     than values: the mean of both) and T the sequence length, or the window where that is shorter: PaLM (arXiv
     2204.02311), appendix B. Attention is counted in full, the causal half not subtracted, as there.
+
+    A layer with a state has in the place of its attention 12 H Q S, S the features of a state for each of a head: a
+    token is written into the state and read from it, a multiplication and an addition each, in the recurrent form
+    whatever the length (Mamba-2, arXiv 2405.21060, section 6, counts O(T Q S) so). What training in pieces does more is
+    not counted.
     """
     in_view = min(sequence_length, model.window.tokens or sequence_length)
-    attention = 6 * model.layers * model.attention_heads * (model.key_dim + model.head_dim) * in_view
-    return float(6 * matmul_parameters(model, vocab_size) + attention)
+    each: dict[Mixer, int] = {
+        "attention": 6 * model.attention_heads * (model.key_dim + model.head_dim) * in_view,
+        "linear": 12 * model.attention_heads * model.head_dim * model.head_dim,
+        "ssm": 12 * model.state_heads * model.head_dim * model.mixers.state,
+    }
+    return float(6 * matmul_parameters(model, vocab_size) + sum(each[mixer] for mixer in model.layer_mixers))
 
 
 def forward_flops_per_token(model: Model, vocab_size: int, context: int) -> float:

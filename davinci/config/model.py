@@ -12,17 +12,36 @@ from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive,
 class Attention(Frozen):
     """Who has keys and values: `grouped` as many heads as ``kv_heads`` says (GQA, arXiv 2305.13245), `multi_head` every
     query head its own (MHA, arXiv 1706.03762), `multi_query` one for all (MQA, arXiv 1911.02150), `latent` every head
-    its own, made from one narrow vector (MLA, arXiv 2405.04434, section 2.1).
+    its own, made from one narrow vector (MLA, arXiv 2405.04434, section 2.1), `subspace` every head one projection for
+    queries, keys and values (CRATE's multi-head subspace self-attention, arXiv 2306.01129, section 2.3).
 
     Of `latent` attention alone: `kv_rank` is the width of that vector (null: 4 ``head_dim``), `rope_dim` the features
     of a head that carry positions, beside its ``head_dim`` (null: half of it), `query_rank` the width of a vector that
     queries are made from (null: none). The nulls are DeepSeek-V2's proportions.
     """
 
-    kind: Literal["grouped", "multi_head", "multi_query", "latent"] = "grouped"
+    kind: Literal["grouped", "multi_head", "multi_query", "latent", "subspace"] = "grouped"
     kv_rank: Positive | None = None
     rope_dim: Positive | None = None
     query_rank: Positive | None = None
+
+
+Mixer = Literal["attention", "linear", "ssm"]
+
+
+class Mixers(Frozen):
+    """What mixes the tokens of each layer: `pattern`, over and over from the first layer on (as in Jamba, arXiv
+    2403.19887). `attention` is what the other objects say; `linear` is linear attention (arXiv 2006.16236) whose state
+    decays (RetNet, arXiv 2307.08621, section 2), `ssm` the state-space mixer of Mamba-2 (arXiv 2405.21060).
+
+    Of `ssm` alone: `state` are the features of a state for each one of a head, `expand` how many times as many heads it
+    has as attention, `convolution` how many tokens its short convolution sees.
+    """
+
+    pattern: Annotated[tuple[Mixer, ...], Field(min_length=1)] = ("attention",)
+    state: Positive = 128
+    expand: Positive = 2
+    convolution: Positive = 4
 
 
 class QKNorm(Frozen):
@@ -60,13 +79,27 @@ class Placement(Frozen):
 
 class Mlp(Frozen):
     """`swiglu` and `geglu` have a gate (arXiv 2002.05202); `relu2` (squared ReLU, arXiv 2109.08668) and `gelu` (arXiv
-    1606.08415) have none, and so a third fewer parameters at equal width."""
+    1606.08415) have none, and so a third fewer parameters at equal width. `kan` learns a function for each pair of
+    features (KAN, arXiv 2404.19756) as a sum of `centres` Gaussian bumps (FastKAN, arXiv 2405.06721), and so has
+    2 (``centres`` + 1) matrices. `ista` is CRATE's sparsifying step (arXiv 2306.01129, section 2.4): its result
+    stands in the place of the residual stream, and its one matrix, of hidden size by itself, knows no width."""
 
-    kind: Literal["swiglu", "geglu", "relu2", "gelu"] = "swiglu"
+    kind: Literal["swiglu", "geglu", "relu2", "gelu", "kan", "ista"] = "swiglu"
+    centres: Annotated[int, Field(ge=2)] = 8
 
     @property
     def is_gated(self) -> bool:
         return self.kind in ("swiglu", "geglu")
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether there are experts of this kind."""
+        return self.kind not in ("kan", "ista")
+
+    @property
+    def matrices(self) -> int:
+        """Of hidden size by width, how many it has."""
+        return 2 * (self.centres + 1) if self.kind == "kan" else 2 + self.is_gated
 
 
 class Experts(Frozen):
@@ -124,6 +157,7 @@ class Model(Frozen):
     initializer_range: PositiveFloat
     precision: Literal["float32", "bfloat16"]
     attention: Attention = Attention()
+    mixers: Mixers = Mixers()
     qk_norm: QKNorm = QKNorm()
     window: Window = Window()
     positions: Positions = Positions()
@@ -148,18 +182,68 @@ class Model(Frozen):
             )
         if self.is_latent and self.qk_norm.kind != "none":
             raise ValueError("qk_norm.kind: latent attention has norms of its own; none is accepted")
+        if self.attention.kind == "subspace" and self.qk_norm.kind != "none":
+            raise ValueError("qk_norm.kind: subspace attention has one projection for all; none is accepted")
         if not self.is_latent and (self.attention.kv_rank or self.attention.rope_dim or self.attention.query_rank):
             raise ValueError(
                 f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"
             )
-        if self.is_latent and self.parametrisation.kind != "standard":
-            raise ValueError("parametrisation.kind: mup is not derived for latent attention; standard is accepted")
+        if len(self.mixers.pattern) > self.layers:
+            raise ValueError(
+                f"mixers.pattern: {len(self.mixers.pattern)} mixers are more than the {self.layers} layers there are"
+            )
+        if "ssm" not in self.mixers.pattern and self.mixers != Mixers(pattern=self.mixers.pattern):
+            raise ValueError("mixers.state, expand and convolution: belong to ssm, which mixers.pattern has not")
+        if self.mlp.kind != "kan" and self.mlp != Mlp(kind=self.mlp.kind):
+            raise ValueError(f"mlp.centres: belongs to kind kan, not to {self.mlp.kind}")
+        if "linear" in self.mixers.pattern and self.rotary_dim > self.head_dim:
+            raise ValueError(
+                f"attention.rope_dim {self.latent_rope_dim}: linear attention turns as many features of a head, of "
+                f"which it has {self.head_dim}"
+            )
+        if self.experts.count and not self.mlp.has_experts:
+            raise ValueError(
+                f"experts.count: there are no experts of mlp.kind {self.mlp.kind}; 0 is accepted, or another kind"
+            )
+        if self.parametrisation.kind != "standard":
+            self._require_mup_is_derived()
         if 0 < self.experts.count < self.experts.chosen:
             raise ValueError(
                 f"experts.chosen {self.experts.chosen} is more than the {self.experts.count} experts there are; "
                 f"1 to {self.experts.count} are accepted"
             )
         return self
+
+    @property
+    def layer_mixers(self) -> tuple[Mixer, ...]:
+        """What mixes the tokens of each layer."""
+        pattern = self.mixers.pattern
+        return tuple(pattern[layer % len(pattern)] for layer in range(self.layers))
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether some layer passes on a state from token to token."""
+        return any(mixer != "attention" for mixer in self.layer_mixers)
+
+    @property
+    def state_heads(self) -> int:
+        """Heads of a state-space mixer, each of ``head_dim`` features."""
+        return self.mixers.expand * self.attention_heads
+
+    @property
+    def convolved(self) -> int:
+        """Features that a state-space mixer's convolution goes over: of its heads, and of two for its states."""
+        return self.state_heads * self.head_dim + 2 * self.mixers.state
+
+    def _require_mup_is_derived(self) -> None:
+        found = {
+            f"attention.kind {self.attention.kind}": self.attention.kind in ("latent", "subspace"),
+            f"mixers.pattern {'-'.join(self.mixers.pattern)}": set(self.mixers.pattern) != {"attention"},
+            f"mlp.kind {self.mlp.kind}": self.mlp.kind in ("kan", "ista"),
+        }
+        for what, is_there in found.items():
+            if is_there:
+                raise ValueError(f"parametrisation.kind: mup is not derived for {what}; standard is accepted")
 
     @property
     def expert_width(self) -> int:
@@ -171,6 +255,11 @@ class Model(Frozen):
     def key_value_heads(self) -> int:
         """Heads of keys and values there are."""
         return {"grouped": self.kv_heads, "multi_query": 1}.get(self.attention.kind, self.attention_heads)
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether queries, keys and values have biases: only where each has a projection of its own."""
+        return self.qkv_bias and self.attention.kind not in ("latent", "subspace")
 
     @property
     def is_latent(self) -> bool:

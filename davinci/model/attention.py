@@ -52,17 +52,31 @@ class Attention(nn.Module):
         queries = rotate_part(queries, scene.cosines, scene.sines)
         keys = rotate_part(keys, scene.cosines, scene.sines)
         values = self.v_proj(x).view(heads)
-        mixed = functional.scaled_dot_product_attention(
-            queries.transpose(1, 2).to(values.dtype),
-            keys.transpose(1, 2).to(values.dtype),
-            values.transpose(1, 2),
-            attn_mask=scene.mask,
-            is_causal=scene.mask is None,
-            scale=self.scale,
-            enable_gqa=self.grouped,
-        )
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.o_proj(attend(queries, keys, values, scene.mask, self.grouped, self.scale))
         return out
+
+
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    grouped: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Causal softmax attention of queries, keys [B, T, heads, …] and values [B, T, heads, D] as `mask` says (None: to
+    all before), [B, T, heads D]. Where it is `grouped`, several heads of queries share one of keys and values. Scores
+    are multiplied by `scale`, by default one over the root of the keys' width."""
+    mixed = functional.scaled_dot_product_attention(
+        queries.transpose(1, 2).to(values.dtype),
+        keys.transpose(1, 2).to(values.dtype),
+        values.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scale,
+        enable_gqa=grouped,
+    )
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def attended(length: int, window: int | None, documents: Tensor | None, device: torch.device) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Keys and values of what a batch has read, each row with its own length."""
+"""What a batch has read, each row with its own length: keys and values, and the states of layers that pass one on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from davinci.config import Model
+from davinci.model.recurrence import State
 
 
 class KVCache:
     """Room for `capacity` tokens in each of `rows` rows.
 
     `lengths` int64[rows] says how many tokens of a row count. The next token of a row is written there, whatever stands
-    there: to forget a row's padding after a forward pass, set `lengths` back.
+    there: to forget a row's padding after a forward pass, set `lengths` back. A state forgets nothing: where a model
+    is recurrent, rows that are read together and go on have to be of one length.
     """
 
     def __init__(self, model: Model, rows: int, capacity: int, device: torch.device | str = "cpu") -> None:
@@ -24,8 +26,10 @@ class KVCache:
         shape = (rows, model.key_value_heads, capacity)
         dtype = getattr(torch, model.precision)
         # Zeros, not empty: a masked NaN would still poison the attention's weighted sum.
-        self._keys = [torch.zeros(*shape, model.key_dim, dtype=dtype, device=device) for _ in range(model.layers)]
-        self._values = [torch.zeros(*shape, model.head_dim, dtype=dtype, device=device) for _ in range(model.layers)]
+        layers = [layer for layer, mixer in enumerate(model.layer_mixers) if mixer == "attention"]
+        self._keys = {layer: torch.zeros(*shape, model.key_dim, dtype=dtype, device=device) for layer in layers}
+        self._values = {layer: torch.zeros(*shape, model.head_dim, dtype=dtype, device=device) for layer in layers}
+        self._states: dict[int, State] = {}
         self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
         self.capacity = capacity
 
@@ -41,11 +45,22 @@ class KVCache:
         self._values[layer][rows, :, positions] = values.to(self._values[layer].dtype)
         return self._keys[layer][:, :, :width], self._values[layer][:, :, :width]
 
+    def state(self, layer: int) -> State | None:
+        """What a layer passes on of what the rows have read; None before it read anything."""
+        return self._states.get(layer)
+
+    def remember(self, layer: int, state: State) -> None:
+        """Set what a layer passes on, tensors [rows, …]."""
+        self._states[layer] = state
+
     def repeated(self, rows: int, room: int) -> KVCache:
         """A cache of `rows` rows that all have read what our one row has, each with room for `room` tokens more."""
         wider = copy(self)
-        wider._keys = [_widened(keys, rows, room) for keys in self._keys]
-        wider._values = [_widened(values, rows, room) for values in self._values]
+        wider._keys = {layer: _widened(keys, rows, room) for layer, keys in self._keys.items()}
+        wider._values = {layer: _widened(values, rows, room) for layer, values in self._values.items()}
+        wider._states = {
+            layer: tuple(part.expand(rows, *part.shape[1:]) for part in state) for layer, state in self._states.items()
+        }
         wider.lengths = self.lengths.expand(rows)
         wider.capacity = self.capacity + room
         return wider
@@ -54,25 +69,33 @@ class KVCache:
         self, rows: Sequence[int], source: KVCache, others: Sequence[int], paths: Sequence[Sequence[int]], common: int
     ) -> None:
         """Write into each of `rows` what `source` holds in its row of `others`: the first `common` tokens, then those
-        on its path of `paths`, counted from there."""
+        on its path of `paths`, counted from there. Of states, which have no path, those after its last token."""
+        mine = torch.tensor(rows, device=self.lengths.device)
+        for layer, state in source._states.items():
+            self._states.setdefault(layer, tuple(part.new_zeros(len(self.lengths), *part.shape[1:]) for part in state))
+            for target, origin in zip(self._states[layer], state, strict=True):
+                target[mine] = origin[torch.tensor(others, device=mine.device)]
+        if not self._keys:
+            return
         count = max(map(len, paths))
         padded = np.zeros((len(rows), common + count), dtype=np.int64)
         padded[:, :common] = np.arange(common)
         for number, path in enumerate(paths):
             padded[number, common : common + len(path)] = path
             padded[number, common : common + len(path)] += common
-        device, heads = self.lengths.device, self._keys[0].shape[1]
-        mine = torch.tensor(rows, device=device)
+        device, heads = self.lengths.device, next(iter(self._keys.values())).shape[1]
         starts = (np.asarray(others)[:, None] * heads + np.arange(heads)) * source.capacity
         places = torch.from_numpy((starts[:, :, None] + padded[:, None]).ravel()).to(device)
-        for target, origin in zip([*self._keys, *self._values], [*source._keys, *source._values], strict=True):
-            taken = origin.flatten(0, 2).index_select(0, places)
-            target[mine, :, : common + count] = taken.view(len(rows), heads, common + count, -1)
+        for mine_of, its in ((self._keys, source._keys), (self._values, source._values)):
+            for layer, target in mine_of.items():
+                taken = its[layer].flatten(0, 2).index_select(0, places)
+                target[mine, :, : common + count] = taken.view(len(rows), heads, common + count, -1)
 
     def keep(self, rows: Tensor) -> None:
         """Keep only these rows (int64 indices), in this order."""
-        self._keys = [keys[rows] for keys in self._keys]
-        self._values = [values[rows] for values in self._values]
+        self._keys = {layer: keys[rows] for layer, keys in self._keys.items()}
+        self._values = {layer: values[rows] for layer, values in self._values.items()}
+        self._states = {layer: tuple(part[rows] for part in state) for layer, state in self._states.items()}
         self.lengths = self.lengths[rows]
 
 

@@ -86,7 +86,7 @@ def _read(prompts: list[tuple[int, ...]], capacity: int, reader: Reader) -> tupl
         begun = KVCache(shape, 1, len(common), device)
         if common:
             reader.hidden(torch.tensor([common], device=device), begun)
-        for batch in batches_of(group, BATCH_TOKENS[device.type]):
+        for batch in batches_of(group, BATCH_TOKENS[device.type], even=shape.is_recurrent):
             read = begun.repeated(len(batch.rows), batch.width)
             tree = batch.tree(len(common))
             numbers, rows, paths = zip(*batch.paths(), strict=True)

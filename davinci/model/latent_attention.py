@@ -7,11 +7,10 @@ carry no position and R that do.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from davinci.config import Model
-from davinci.model.attention import Scene
+from davinci.model.attention import Scene, attend
 from davinci.model.norm import RMSNorm
 from davinci.model.rotary import rotate_part
 
@@ -53,12 +52,5 @@ class LatentAttention(nn.Module):
 
     def forward(self, x: Tensor, scene: Scene) -> Tensor:
         queries, keys, values = self.project(x, scene.cosines, scene.sines)
-        mixed = functional.scaled_dot_product_attention(
-            queries.transpose(1, 2).to(values.dtype),
-            keys.transpose(1, 2).to(values.dtype),
-            values.transpose(1, 2),
-            attn_mask=scene.mask,
-            is_causal=scene.mask is None,
-        )
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.o_proj(attend(queries, keys, values, scene.mask))
         return out

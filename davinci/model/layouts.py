@@ -79,8 +79,10 @@ def splits_as_qwen2(tokenizer: Tokenizer) -> bool:
 def _variants(model: Model) -> frozenset[str]:
     """What of a model is not Qwen2's plain block without biases."""
     found = {
+        "linear attention": "linear" in model.layer_mixers,
+        "state-space mixers": "ssm" in model.layer_mixers,
         "latent attention": model.is_latent,
-        "biases": model.qkv_bias and not model.is_latent,
+        "biases": model.has_biases,
         "QK-norm": model.qk_norm.kind == "rms",
         "a window": model.window.tokens is not None,
         "no positions": model.rotary_dim == 0,
@@ -88,7 +90,10 @@ def _variants(model: Model) -> frozenset[str]:
         model.norm.kind: model.norm.kind != "rmsnorm",
         "nonparametric with an eps other than 1e-5": model.norm.kind == "nonparametric" and model.norm_eps != 1e-5,
         f"{model.placement.kind}-norm": model.placement.kind != "pre",
-        "a perceptron without gate": not model.mlp.is_gated,
+        "subspace attention": model.attention.kind == "subspace",
+        "CRATE's sparsifying step": model.mlp.kind == "ista",
+        "a KAN perceptron": model.mlp.kind == "kan",
+        "a perceptron without gate": model.mlp.kind in ("relu2", "gelu"),
         "experts": model.experts.count > 0,
         "shared experts": model.experts.count > 0 and model.experts.shared > 0,
         "weights of experts that do not sum to 1": model.experts.count > 0 and not model.experts.renormalise,

@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from davinci.model.attention import Attention, attended
+from davinci.model.attention import Attention, Scene, attended
 from davinci.model.cache import KVCache
+from davinci.model.crate import SubspaceAttention
 from davinci.model.decoder import Block, Decoder
 from davinci.model.latent_attention import LatentAttention
 from davinci.model.parametrisation import width_ratio
 from davinci.model.perceptron import Perceptron
+from davinci.model.recurrence import Recurrent
 from davinci.model.rotary import rotate_part
 from davinci.model.trees import Tree
 
@@ -28,7 +30,8 @@ class Reader:
     """What a decoder computes, for reading only: no gradients, and one matrix for projections that share an input.
 
     Weights are kept in the model's precision, as they are when it is made; of a decoder trained on, make a new one.
-    `worth` is how many tokens are attended to for the cost of reading one.
+    `worth` is how many tokens are attended to for the cost of reading one; None where a layer passes on a state, which
+    goes through each sequence by itself: then no row may be a tree that branches.
     """
 
     def __init__(self, model: Decoder) -> None:
@@ -40,7 +43,7 @@ class Reader:
         self._unembedding = model.unembedding.detach().to(self._dtype)
         self._norm = model.model.norm
         # A token costs about 20 H^2 multiplications a layer, attending to another 4 H, at less than half the speed.
-        self.worth = 2 * model.config.hidden_size
+        self.worth = None if model.config.is_recurrent else 2 * model.config.hidden_size
         self._cosines, self._sines = model.cosines, model.sines
         self._layers = [
             _Layer(cast(Block, block), number, self._dtype) for number, block in enumerate(model.model.layers)
@@ -105,10 +108,13 @@ class _Layer:
     """A block's weights, those of one input together."""
 
     def __init__(self, block: Block, number: int, dtype: torch.dtype) -> None:
-        attention, perceptron = block.self_attn, block.mlp
+        mixing, perceptron = block.mixing, block.mlp
         self._block, self._number, self._dtype = block, number, dtype
-        self._heads = _Latent(attention, dtype) if isinstance(attention, LatentAttention) else _Fused(attention, dtype)
-        self._out = attention.o_proj.weight.detach().to(dtype)
+        if isinstance(mixing, Recurrent):
+            self._out = mixing.output.weight.detach().to(dtype)
+        else:
+            self._heads = _Fused(mixing, dtype) if isinstance(mixing, Attention) else _Projected(mixing, dtype)
+            self._out = mixing.o_proj.weight.detach().to(dtype)
         if isinstance(perceptron, Perceptron):
             self._up, _ = _together(perceptron.inputs, dtype)
             self._parts, self._activated = len(perceptron.inputs), perceptron.activated
@@ -124,9 +130,11 @@ class _Layer:
         slots: Tensor | None,
         width: int,
     ) -> Tensor:
-        """What attention gives for x [B T, H], before its output projection."""
+        """What the mixer of tokens gives for x [B T, H], before its output projection."""
         block = self._block
         before = x if block.placement == "post" else block.input_layernorm(x)
+        if isinstance(block.mixing, Recurrent):
+            return self._passed_on(block.mixing, before, rows, angles, cache)
         queries, keys, values = self._heads(before, rows, angles)
         if cache is not None and slots is not None:
             keys, values = cache.extend(self._number, keys, values, slots, width)
@@ -145,18 +153,29 @@ class _Layer:
         )
         return mixed.transpose(1, 2).reshape(len(x), -1)
 
+    def _passed_on(
+        self, mixing: Recurrent, x: Tensor, rows: int, angles: tuple[Tensor, Tensor], cache: KVCache | None
+    ) -> Tensor:
+        """The same of a mixer with a state, which the cache keeps."""
+        before = None if cache is None else cache.state(self._number)
+        with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            mixed, after = mixing.mix(x.unflatten(0, (rows, -1)), Scene(*angles, None, None), before)
+        if cache is not None:
+            cache.remember(self._number, after)
+        return mixed.flatten(0, 1).to(self._dtype)
+
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """The layer's output for tokens x [N, H] whose attention gave `mixed`."""
+        """The layer's output for tokens x [N, H] whose mixer gave `mixed`."""
         block = self._block
         mixed = functional.linear(mixed, self._out)
         if block.placement == "post":
             x = block.post_attention_layernorm(x + mixed)
-            return cast(Tensor, block.post_feedforward_layernorm(x + self._fed(x)))
+            return cast(Tensor, block.post_feedforward_layernorm(block.onto(x, self._fed(x))))
         if block.placement == "sandwich":
             x = x + block.post_attention_layernorm(mixed)
-            return x + block.post_feedforward_layernorm(self._fed(block.pre_feedforward_layernorm(x)))
+            return block.onto(x, block.post_feedforward_layernorm(self._fed(block.pre_feedforward_layernorm(x))))
         x = x + mixed
-        return x + self._fed(block.post_attention_layernorm(x))
+        return block.onto(x, self._fed(block.post_attention_layernorm(x)))
 
     def _fed(self, x: Tensor) -> Tensor:
         """What the perceptron gives for x [N, H]."""
@@ -189,13 +208,14 @@ class _Fused:
         return queries, keys, values
 
 
-class _Latent:
-    """Queries, keys and values of latent attention. The cache holds them as plain attention's; the narrow vector that
-    they come from, which would take less room, would have to be widened again at every step."""
+class _Projected:
+    """Queries, keys and values of latent and of subspace attention. The cache holds them as plain attention's; the
+    narrow vector that the former's come from, which would take less room, would have to be widened again at every
+    step."""
 
     scale = None
 
-    def __init__(self, attention: LatentAttention, dtype: torch.dtype) -> None:
+    def __init__(self, attention: LatentAttention | SubspaceAttention, dtype: torch.dtype) -> None:
         self._attention, self._dtype = attention, dtype
 
     def __call__(self, x: Tensor, rows: int, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

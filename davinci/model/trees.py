@@ -110,7 +110,9 @@ def shared(one: Sequence[int], other: Sequence[int]) -> int:
     return next(place for place, (mine, its) in enumerate(zip(one, other, strict=False)) if mine != its)
 
 
-def groups_of(sequences: Sequence[Tokens], asked: Sequence[int], worth: int) -> Iterator[tuple[Tokens, list[Row]]]:
+def groups_of(
+    sequences: Sequence[Tokens], asked: Sequence[int], worth: int | None
+) -> Iterator[tuple[Tokens, list[Row]]]:
     """What groups of sequences begin with, and rows of the rest of them, by number of the sequence.
 
     Of each sequence so many of its last tokens are `asked` about: they are never read before. At the end come those
@@ -133,11 +135,11 @@ def groups_of(sequences: Sequence[Tokens], asked: Sequence[int], worth: int) -> 
         yield (), rows_of(alone, worth)
 
 
-def rows_of(sequences: Mapping[int, Tokens], worth: int) -> list[Row]:
+def rows_of(sequences: Mapping[int, Tokens], worth: int | None) -> list[Row]:
     """Sequences, given by their numbers, as rows.
 
     One goes into the row of its neighbour (in alphabetical order) where that pays: reading a token again costs as much
-    as attending to `worth` others, and a wider row has all its tokens attend to all.
+    as attending to `worth` others, and a wider row has all its tokens attend to all. Where that is None it never pays.
     """
     rows: list[Row] = []
     path: list[int] = []
@@ -145,7 +147,8 @@ def rows_of(sequences: Mapping[int, Tokens], worth: int) -> list[Row]:
     for number, tokens in sorted(sequences.items(), key=itemgetter(1)):
         same = shared(before, tokens)
         width = rows[-1].width if rows else 0
-        if not rows or (width + len(tokens) - same) ** 2 - width**2 - len(tokens) ** 2 > worth * same:
+        wider = (width + len(tokens) - same) ** 2 - width**2 - len(tokens) ** 2
+        if not rows or worth is None or wider > worth * same:
             rows.append(Row([], [], [], {}))
             path, same = [], 0
         row, before = rows[-1], tokens
@@ -160,11 +163,14 @@ def rows_of(sequences: Mapping[int, Tokens], worth: int) -> list[Row]:
     return rows
 
 
-def batches_of(rows: Sequence[Row], tokens: int) -> Iterator[Batch]:
-    """Batches of at most `tokens` tokens, padding included, or of one row."""
+def batches_of(rows: Sequence[Row], tokens: int, even: bool = False) -> Iterator[Batch]:
+    """Batches of at most `tokens` tokens, padding included, or of one row; `even` ones have no padding."""
     rest = sorted(rows, key=lambda row: -row.width)
     start = 0
     while start < len(rest):
-        count = max(1, tokens // rest[start].width)
-        yield Batch(rest[start : start + count])
-        start += count
+        width = rest[start].width
+        batch = rest[start : start + max(1, tokens // width)]
+        if even:
+            batch = [row for row in batch if row.width == width]
+        yield Batch(batch)
+        start += len(batch)

@@ -63,6 +63,8 @@ def _matched(arm: Arm, base: Run, match: Match) -> Arm:
     experts = model.experts.chosen + model.experts.shared if model.experts.count else 1
     least = measure(_as_wide(model, experts))
     slope = (measure(_as_wide(model, 2 * experts)) - least) / experts  # what is measured is linear in the width
+    if slope == 0:
+        raise UserError(f"match: {match}: arm {arm.label!r} has no width to match by (mlp.kind {model.mlp.kind})")
     exact = experts + (wanted - least) / slope
     if exact < experts:
         raise UserError(

@@ -14,7 +14,14 @@ from davinci.config import Node
 from davinci.model.decoder import Decoder
 
 # Part of a parameter's name -> kind of layer, first match; whatever else there is are norms.
-KINDS = {"embed_tokens": "embedding", "lm_head": "unembedding", "self_attn": "attention", "mlp": "mlp"}
+KINDS = {
+    "embed_tokens": "embedding",
+    "lm_head": "unembedding",
+    "self_attn": "attention",
+    "linear_attn": "linear_attention",
+    "mixer": "ssm",
+    "mlp": "mlp",
+}
 
 
 @torch.no_grad()

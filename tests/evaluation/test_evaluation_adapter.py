@@ -8,16 +8,19 @@ from lm_eval.api.instance import Instance
 from tokenizers import Tokenizer
 
 from davinci.config import Model
+from davinci.config.model import Mixers
 from davinci.errors import UserError
 from davinci.evaluation.adapter import DecoderLM
 from davinci.model.decoder import Decoder
 from davinci.store import Store
 
 
-@pytest.fixture(scope="module")
-def lm(built_pool: Store, tiny_model: Model) -> DecoderLM:
+@pytest.fixture(scope="module", params=[("attention",), ("ssm", "linear", "attention")], ids="-".join)
+def lm(request: pytest.FixtureRequest, built_pool: Store, tiny_model: Model) -> DecoderLM:
+    """Of each mixer a layer, at least two."""
     torch.set_num_threads(1)
-    model = Decoder(tiny_model, 512)
+    layers, mixers = max(2, len(request.param)), Mixers(pattern=request.param, state=12)
+    model = Decoder(tiny_model.model_copy(update={"layers": layers, "mixers": mixers}), 512)
     model.initialise(3)
     return DecoderLM(model, Tokenizer.from_file(str(built_pool.pool("embedded") / "tokenizer.json")))
 

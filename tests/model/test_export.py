@@ -151,6 +151,12 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
             "SeedOssForCausalLM comes nearest and lacks experts, layernorm",
         ),
         ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "lacks QK-norm"),
+        ({"mixers": {"pattern": ["ssm", "linear"]}}, "lacks linear attention, state-space mixers"),
+        ({"mlp": {"kind": "kan"}}, "lacks a KAN perceptron"),
+        (
+            {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}},
+            "lacks CRATE's sparsifying step, subspace attention",
+        ),
         (
             {"parametrisation": MUP, "norm": {"kind": "nonparametric"}, "qkv_bias": False},
             "the output of muP is divided by 2.4, and with tied embeddings and a last norm without gain",

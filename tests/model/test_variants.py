@@ -41,6 +41,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GeGLU": {"mlp": {"kind": "geglu"}},
     "ReLU squared": {"mlp": {"kind": "relu2"}},
     "GELU": {"mlp": {"kind": "gelu"}},
+    "KAN": {"mlp": {"kind": "kan", "centres": 5}},
+    "subspace attention": {"attention": {"kind": "subspace"}, "window": {"tokens": 5}},
+    "CRATE": {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}, "norm": {"kind": "layernorm"}},
+    "ISTA, post-norm": {"mlp": {"kind": "ista"}, "placement": {"kind": "post"}},
+    "ISTA, sandwich": {"mlp": {"kind": "ista"}, "placement": {"kind": "sandwich"}},
+    "linear attention": {"mixers": {"pattern": ["linear"]}},
+    "linear and latent attention": {
+        "mixers": {"pattern": ["linear", "attention"]}, "attention": {"kind": "latent"}, "window": {"tokens": 5}
+    },
+    "state-space": {"mixers": {"pattern": ["ssm"], "state": 6, "expand": 1, "convolution": 3}},
+    "all mixers": {
+        "mixers": {"pattern": ["ssm", "linear", "attention"], "state": 5}, "placement": {"kind": "sandwich"},
+        "positions": {"rotary": 0.0}, "experts": {"count": 4},
+    },
     "experts": {"experts": {"count": 4, "chosen": 2}},
     "experts, one shared": {
         "experts": {"count": 5, "chosen": 2, "shared": 1, "renormalise": False}, "mlp": {"kind": "relu2"}
@@ -143,6 +157,24 @@ def test_it_writes_what_the_decoder_finds_likeliest(changes: dict[str, Any]) -> 
         ({"head_dim": 7}, "head_dim 7 must be even for RoPE"),
         ({"mlp": {"kind": "swigul"}}, "mlp.kind: Input should be 'swiglu'"),
         ({"experts": {"count": 2, "chosen": 3}}, "experts.chosen 3 is more than the 2 experts there are; 1 to 2"),
+        (
+            {"mixers": {"pattern": ["ssm", "ssm", "linear", "attention"]}},
+            "mixers.pattern: 4 mixers are more than the 3 layers there are",
+        ),
+        (
+            {"attention": {"kind": "subspace"}, "qk_norm": {"kind": "rms"}},
+            "qk_norm.kind: subspace attention has one projection for all; none is accepted",
+        ),
+        ({"mlp": {"kind": "ista"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind ista"),
+        ({"mlp": {"kind": "kan"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind kan"),
+        ({"mixers": {"pattern": ["linear"], "state": 5}}, "mixers.state, expand and convolution: belong to ssm"),
+        ({"mlp": {"kind": "gelu", "centres": 5}}, "mlp.centres: belongs to kind kan, not to gelu"),
+        ({"mixers": {"pattern": []}}, "mixers.pattern: at least 1 is needed"),
+        ({"mixers": {"pattern": ["mamba"]}}, "mixers.pattern.0: Input should be 'attention', 'linear' or 'ssm'"),
+        (
+            {"mixers": {"pattern": ["linear"]}, "attention": {"kind": "latent", "rope_dim": 16}},
+            "attention.rope_dim 16: linear attention turns as many features of a head, of which it has 8",
+        ),
         ({"window": {"tokens": 0}}, "window.tokens: Input should be greater than 0"),
     ],
     ids=str,

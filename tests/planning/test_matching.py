@@ -64,3 +64,25 @@ def test_an_arm_that_is_dear_without_a_perceptron_is_refused(sweep_of):
     sweep = sweep_of("parameters", vocab_size=100_000)
     with pytest.raises(UserError, match=r"match: parameters: arm 'other' cannot be matched to .*; with a perceptron 1"):
         with_matched_models(sweep)
+
+
+@pytest.mark.parametrize("match", ["parameters", "flops"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"mlp": {"kind": "kan"}}, {"mixers": {"pattern": ["linear"]}}, {"mixers": {"pattern": ["ssm"], "state": 16}}],
+    ids=str,
+)
+def test_other_perceptrons_and_mixers_are_matched_too(sweep_of, changes, match):
+    base, other = models(with_matched_models(sweep_of(match, **changes)))
+    assert other.mlp_intermediate_size != 512
+    if match == "parameters":
+        measured, step = [parameters(model, 64) for model in (base, other)], other.mlp.matrices * 64 * other.layers
+    else:
+        measured = [train_flops_per_token(model, 64, 16) for model in (base, other)]
+        step = 6 * other.mlp.matrices * 64 * other.layers
+    assert abs(measured[1] - measured[0]) <= max(NEAR * measured[0], step)
+
+
+def test_an_arm_without_a_width_is_refused(sweep_of):
+    with pytest.raises(UserError, match=r"arm 'other' has no width to match by \(mlp\.kind ista\)"):
+        with_matched_models(sweep_of("flops", mlp={"kind": "ista"}))

@@ -53,6 +53,17 @@ def test_update_ratios_are_those_of_the_weights_before_and_after(tied: bool, ste
         assert found[f"update_ratio/{kind}"] == pytest.approx(math.sqrt(moved / weight), rel=1e-3), kind
 
 
+def test_update_ratios_tell_mixers_of_tokens_apart() -> None:
+    model = Decoder(tiny_model(layers=3, mixers={"pattern": ["ssm", "linear", "attention"]}), 64)
+    model.initialise(3)
+    adamw = optimizer.build(model, OPTIMIZER)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    move(adamw, 1e-3)
+    kinds = {one.partition("/")[2] for one in instruments.update_ratios(model, adamw)}
+    assert kinds == {"", "attention", "linear_attention", "ssm", "embedding", "mlp", "norm"}
+
+
 def test_records_count_the_targets_that_were_in_the_loss(store: Store) -> None:
     node = tiny_node()
     _train(node, store)
