@@ -6,7 +6,7 @@ import sys
 
 # What each package of davinci may import of the others.
 ALLOWED = {
-    "commands": {"composition", "launching", "planning", "tracking", "data", "evaluation"},
+    "commands": {"composition", "launching", "planning", "tracking", "data", "evaluation", "model"},
     "composition": {"planning", "launching", "data", "evaluation", "accounting"},
     "launching": {"planning", "training", "evaluation", "tracking", "model", "data", "accounting"},
     "planning": {"accounting", "data", "tracking"},
