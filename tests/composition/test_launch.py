@@ -33,7 +33,7 @@ def one_error(done, message):
         (["-m", "sweep=nosuch"], "error: sweep=nosuch: no sweeps/nosuch.yaml"),
         (["-m", "sweep=../conf"], "error: sweep '../conf' cannot name a folder"),
         (["sweep=template"], "error: command line: sweep=template is a sweep; add -m"),
-        (["-m", "depth=l1,l4"], "error: command line: conf/depth has no 'l4'; nearest: l3, l2, l1"),
+        (["-m", "depth=l1,l9"], "error: command line: conf/depth has no 'l9'; nearest: l5, l4, l3"),
         (["-m", "depth=interval(1,2)"], "error: command line: depth=interval(1,2): a sweep needs values"),
         (["store=launch.py/x"], "error: store=launch.py/x: cannot write there"),
         (["-m", "depth=l1,l2", "store=launch.py/x", "plan_only=true"], "error: store=launch.py/x: cannot write there"),
@@ -111,7 +111,7 @@ def test_hydra_shows_a_run(launch):
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("depth=", " ".join(f"depth={one}" for one in DEPTHS)), ("mod", "model. model=")]
+    ("typed", "offered"), [("depth=", " ".join(f"depth={one}" for one in DEPTHS)), ("mod", "model model.")]
 )
 def test_the_shell_completes(launch, typed, offered):
     done = launch("-sc", "query=bash", COMP_LINE=f"python launch.py {typed}")

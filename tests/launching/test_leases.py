@@ -179,7 +179,9 @@ def test_a_snapshot_is_the_package_and_is_made_once(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == [digest]
     assert not list(folder.rglob("__pycache__"))
     package = Path(davinci.__file__).parent
-    assert (folder / "davinci/data/archives.txt").read_bytes() == (package / "data/archives.txt").read_bytes()
+    assert (folder / "davinci/evaluation/item_sets.yaml").read_bytes() == (
+        package / "evaluation/item_sets.yaml"
+    ).read_bytes()
     code = "import davinci; print(davinci.__file__)"
     shown = subprocess.run(
         [sys.executable, "-c", code],

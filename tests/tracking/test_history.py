@@ -29,12 +29,15 @@ def test_history_is_the_whole_curriculum(store: Store) -> None:
         "train/loss": 1.5,
         "train/lr": 0.1,
         "train/batch": 4,
-        "train/loss/code": 1.5,
+        "train/loss/general": 1.5,
         "record/attempt": 1,
         "record/step": 10,
         "heldout/code/loss": 0.9,
         "heldout/code/bits_per_byte": 0.4,
         "heldout/code/sequences": 8,
+        "heldout/general/loss": 0.9,
+        "heldout/general/bits_per_byte": 0.4,
+        "heldout/general/sequences": 8,
     }
     assert {name: value for name, value in rows[200].items() if name.startswith("eval")} == {
         "eval/sums": 0.25,
