@@ -70,6 +70,8 @@ class Chromium:
         while True:
             found = self._next()
             if found.get("id") == self._number:
+                if "navigated" in found.get("error", {}).get("message", ""):
+                    return {"result": {}}  # asked while a link was followed: there is no answer yet
                 assert "error" not in found, found
                 result: dict[str, Any] = found["result"]
                 return result
