@@ -110,7 +110,16 @@ class Reader(Operation):
         return {"parts": len(parts)}
 
 
-class DocumentOperation(Operation):
+class StreamOperation(Operation):
+    """Takes the documents of a part one after another, or several at once (a model's batch, requests to a server), and
+    keeps their order; parts of a source are worked on at the same time."""
+
+    @abstractmethod
+    def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
+        """What becomes of the documents of one part."""
+
+
+class DocumentOperation(StreamOperation):
     """Looks at one document at a time; parts of a source are worked on at the same time.
 
     `apply` gives what becomes of a document: itself, another text under the same id (`dataclasses.replace`), several
@@ -121,7 +130,6 @@ class DocumentOperation(Operation):
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]: ...
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
-        """Override to work on several documents at once (a model's batch, requests to a server); keep their order."""
         for document in documents:
             yield from self.apply(document, tally)
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from davinci.data.document_files import read_documents, write_part
 from davinci.data.documents import Document
-from davinci.data.operations import CorpusOperation, DocumentOperation, Operation, Places, Reader
+from davinci.data.operations import CorpusOperation, Operation, Places, Reader, StreamOperation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 from davinci.store import read_json, write_json
@@ -80,7 +80,7 @@ def _run(
     match operation:
         case Reader():
             return operation.read(work.part, places, tally)
-        case DocumentOperation():
+        case StreamOperation():
             return operation.run(_entering(stream, tally), tally, places)
         case CorpusOperation():
             return operation.run(_entering(stream, tally), tally, places, work.source)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from davinci.data.documents import Document
-from davinci.data.operations import CorpusOperation, DocumentOperation, Operation, Places
+from davinci.data.operations import CorpusOperation, Operation, Places, StreamOperation
 from davinci.data.tally import Tally
 
 
@@ -35,7 +35,7 @@ def places(folder: Path) -> Places:
 
 
 def run_one(
-    operation: DocumentOperation, some: Sequence[Document], folder: Path = Path()
+    operation: StreamOperation, some: Sequence[Document], folder: Path = Path()
 ) -> tuple[list[Document], Tally]:
     tally = Tally()
     return list(operation.run(iter(some), tally, Places(folder, folder, folder, folder))), tally
@@ -57,5 +57,5 @@ def run_corpus(
 
 def texts(operation: Operation, *given: str) -> list[str]:
     """What becomes of texts under an operation on documents."""
-    assert isinstance(operation, DocumentOperation)
+    assert isinstance(operation, StreamOperation)
     return [one.text for one in run_one(operation, documents(*given))[0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -13,14 +13,14 @@ from davinci.config import Level
 from davinci.config.base import Positive
 from davinci.data.contamination import Items, N, items_digest, read_items
 from davinci.data.documents import Document
-from davinci.data.operations import DocumentOperation, Places, operation
+from davinci.data.operations import Places, StreamOperation, operation
 from davinci.data.tally import Tally
 
 _BATCH = 1 << 22  # characters of documents looked through at once
 
 
 @operation("decontaminated")
-class Decontaminated(DocumentOperation):
+class Decontaminated(StreamOperation):
     """Drops a document in which an evaluation item stands (`davinci.data.contamination` says when, and after whom).
 
     `suite` names items that ``python -m davinci data items`` wrote into the store, or is a JSONL file or a folder of
@@ -39,10 +39,6 @@ class Decontaminated(DocumentOperation):
     def located(self, places: Places) -> Self:
         path = self._path(places)
         return self.model_copy(update={"suite": str(path), "digest": items_digest(path)})
-
-    def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
-        """One document by itself; `suite` must be a path. `run` looks through many at once."""
-        return _clean([document], _items(Path(self.suite), self.n, self.share), tally)
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
         items = _items(self._path(places), self.n, self.share)

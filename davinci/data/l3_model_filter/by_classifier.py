@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from davinci.config.base import Frozen
 from davinci.data.documents import Document
 from davinci.data.l3_model_filter import classifier_model
-from davinci.data.operations import DocumentOperation, Places, operation
+from davinci.data.operations import Places, StreamOperation, operation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 
@@ -28,7 +28,7 @@ class Threshold(Frozen):
 
 
 @operation("classifier")
-class ByClassifier(DocumentOperation):
+class ByClassifier(StreamOperation):
     """Keeps what a trained classifier takes for the label in `keep`.
 
     `model` is a folder that ``python -m davinci data train-classifier`` wrote; what decides the output is its content,
@@ -61,9 +61,6 @@ class ByClassifier(DocumentOperation):
         folder = places.root / self.model
         self._column(classifier_model.load(folder))
         return self.model_copy(update={"model": str(folder)})
-
-    def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
-        return self._judge([document], tally)
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
         while batch := list(islice(documents, _BATCH)):

@@ -8,14 +8,14 @@ from typing import Literal
 
 from davinci.config.base import Positive, PositiveFloat
 from davinci.data.documents import Document
-from davinci.data.operations import DocumentOperation, Places, operation
+from davinci.data.operations import Places, StreamOperation, operation
 from davinci.data.ordered import in_order
 from davinci.data.tally import Tally
 from davinci.data.verification import runs_as_written, sessions
 
 
 @operation("validated_by_running")
-class ValidatedByRunning(DocumentOperation):
+class ValidatedByRunning(StreamOperation):
     """Keeps documents whose interpreter sessions give what they say, or whose programs pass their assertions.
 
     Each runs in the sandbox, in a process without network and files (`davinci.sandbox`). What a document needs must be
@@ -30,9 +30,6 @@ class ValidatedByRunning(DocumentOperation):
     """Results that a session must state."""
     without: Literal["keep", "drop"] = "drop"
     isolation: Literal["isolated", "best_effort"] = "isolated"
-
-    def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
-        return self._conclude(document, self._fault(document), tally)
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
         for document, fault in in_order(self._fault, documents, len(os.sched_getaffinity(0))):

@@ -18,7 +18,7 @@ from davinci.data.documents import Document
 from davinci.data.llm.cache import AnswerCache, key_of
 from davinci.data.llm.client import Answer, Client, ServerGone
 from davinci.data.llm.prompts import Prompt, read_prompt
-from davinci.data.operations import DocumentOperation, Places
+from davinci.data.operations import Places, StreamOperation
 from davinci.data.ordered import in_order
 from davinci.data.tally import Tally
 from davinci.errors import UserError
@@ -42,7 +42,7 @@ class Asked:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-class AsksModel(DocumentOperation):
+class AsksModel(StreamOperation):
     """An operation that asks a model about each document.
 
     Up to `samples` answers are asked for, one after the other, until `wanted` of them keep the prompt's format and are
@@ -98,9 +98,6 @@ class AsksModel(DocumentOperation):
         own = self.prompt.endswith(".yaml")
         read_prompt(prompt := str(places.root / self.prompt) if own else self.prompt)
         return self.model_copy(update={"prompt": prompt})
-
-    def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
-        raise NotImplementedError("asks about several documents at once: see run")
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
         prompt = read_prompt(self.prompt)
