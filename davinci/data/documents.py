@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +35,36 @@ class Document:
 def _place(split_key: str) -> int:
     """Where a split key falls in range(2**64): decided by its name alone."""
     return int.from_bytes(hashlib.sha256(b"heldout\0" + split_key.encode()).digest()[:8], "big")
+
+
+def sound(one: Document) -> Document:
+    """The document itself, or where it holds half a surrogate pair, which JSON and file names can spell and UTF-8
+    cannot, the same with the replacement character there; two halves that meet become one character."""
+    strings = (one.id, one.split_key, one.text, one.question)
+    about = [text for pair in (*one.fields.items(), *one.origin.items()) for text in pair if isinstance(text, str)]
+    if all(_whole(text) is text for text in (*strings, *about)):
+        return one
+    question = _whole(one.question)
+    return replace(
+        one,
+        id=_whole(one.id),
+        split_key=_whole(one.split_key),
+        text=question + _whole(one.text.removeprefix(one.question)),
+        question=question,
+        fields=_sound(one.fields),
+        origin=_sound(one.origin),
+    )
+
+
+def _sound(some: Mapping[str, str | int]) -> dict[str, str | int]:
+    return {_whole(name): _whole(value) if isinstance(value, str) else value for name, value in some.items()}
+
+
+def _whole(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from davinci.data.document_files import read_documents, write_part
-from davinci.data.documents import Document
+from davinci.data.documents import Document, sound
 from davinci.data.operations import CorpusOperation, Operation, Places, Reader, StreamOperation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
@@ -95,7 +95,11 @@ def _entering(stream: Iterator[Document], tally: Tally) -> Iterator[Document]:
 
 
 def _leaving(stream: Iterator[Document], tally: Tally, keep: list[Callable[[Document], None]]) -> Iterator[Document]:
-    for one in stream:
+    """Whatever a reader or an operation gives is text that UTF-8 can hold from here on."""
+    for given in stream:
+        one = sound(given)
+        if one is not given:
+            tally.count("documents with half a surrogate pair")
         tally.documents_out += 1
         tally.bytes_out += size_of(one)
         for call in keep:

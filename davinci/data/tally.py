@@ -6,9 +6,10 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from davinci.data.documents import Document
+from davinci.data.documents import Document, sound
 from davinci.errors import UserError
 
 SAMPLES = 5  # of each reason
@@ -33,11 +34,12 @@ class Tally:
 
     def drop(self, document: Document, reason: str) -> None:
         """A document goes."""
+        document = sound(replace(document, text=document.text[:_EXCERPT], question=""))
         self.dropped[reason] += 1
         place = -int.from_bytes(hashlib.sha256(document.id.encode()).digest()[:8], "big")
         sample = {
             "id": document.id,
-            "text": document.text[:_EXCERPT],
+            "text": document.text,
             **({"origin": dict(document.origin)} if document.origin else {}),
         }
         self._keep(reason, (place, document.id, sample))

@@ -107,12 +107,12 @@ def test_a_line_that_is_not_json_is_counted_with_its_place(tmp_path):
 
 
 def test_rows_with_ids_groups_and_questions(tmp_path):
-    rows = [{"q": "Why?", "a": "So.", "k": 7, "book": "b"}, {"q": "", "a": "half \ud83d", "k": 8, "book": "b"}]
+    rows = [{"q": "Why?", "a": "So.", "k": 7, "book": "b"}, {"q": "", "a": "half", "k": 8, "book": "b"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found, _, _ = read(tmp_path, "jsonl", paths="a.jsonl", text="a", question="q", id="k", group="book")
     assert [(one.id, one.split_key, one.text, one.question) for one in found] == [
         ("7", "b", "Why?\nSo.", "Why?\n"),
-        ("8", "b", "half \ufffd", ""),
+        ("8", "b", "half", ""),
     ]
 
 

@@ -68,7 +68,10 @@ def grouped(files: Iterable[Found], part_bytes: int) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     size = 0
     for one in listed:
-        begins = int.from_bytes(hashlib.sha256(one["name"].encode()).digest()[:4], "big") % every == 0
+        begins = (
+            int.from_bytes(hashlib.sha256(one["name"].encode(errors="surrogateescape")).digest()[:4], "big") % every
+            == 0
+        )
         if not parts or begins or size + one["bytes"] > part_bytes:
             parts.append({"files": [], "bytes": 0})
             size = 0

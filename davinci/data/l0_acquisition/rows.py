@@ -53,7 +53,7 @@ class RowReader(Reader):
         identity = place if self.id is None else str(row[self.id])
         key = identity if self.group is None else str(row[self.group])
         asks = f"{question.rstrip()}\n" if question and question.strip() else ""
-        document = Document(identity, key, _whole(asks + text), _whole(asks), origin={**where, **self._origin(row)})
+        document = Document(identity, key, asks + text, asks, origin={**where, **self._origin(row)})
         if len(text) * 4 > self.largest and len(text.encode("utf-8", "replace")) > self.largest:
             tally.drop(document, f"larger than {self.largest} bytes")
             return None
@@ -62,14 +62,3 @@ class RowReader(Reader):
     def _origin(self, row: Mapping[str, Any]) -> dict[str, str | int]:
         found = {name: row[name] for name in self.origin if row[name] is not None}
         return {name: value if isinstance(value, int | str) else str(value) for name, value in found.items()}
-
-
-def _whole(text: str) -> str:
-    """Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes the replacement character."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -51,7 +51,7 @@ class AnswerCache:
 
     def put(self, key: str, answer: dict[str, Any]) -> None:
         """Keep an answer; it is on its way to the disk when this returns."""
-        line = json.dumps({"key": key, "answer": answer}, ensure_ascii=False).encode() + b"\n"
+        line = json.dumps({"key": key, "answer": answer}, ensure_ascii=False).encode(errors="replace") + b"\n"
         with self._lock:
             try:
                 if self._own is None:
