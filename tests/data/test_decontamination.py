@@ -11,12 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from davinci.data.build import Request, build
+from davinci.data.cards import read_card
 from davinci.data.contamination import BenchmarkItem, Items, Report, items_digest, read_items
 from davinci.data.documents import Document
 from davinci.data.l2_rules.decontamination import Decontaminated
 from davinci.data.operations import Places
+from davinci.data.pool_files import read_pool
 from davinci.data.tally import Tally
 from davinci.errors import UserError
+from davinci.store import Store
 
 LONG = " ".join(f"word{n}" for n in range(30))
 QUESTION = BenchmarkItem("quiz", "7", f"Question: {LONG}? Answer: forty two")
@@ -163,3 +167,26 @@ def test_the_report_counts_items_by_benchmark_and_documents_by_source() -> None:
     assert (web["source"], web["level"], web["documents"], web["hit"], web["items"]) == ("web", "L2", 3, 2, 1)
     assert web["samples"][0] == {"document": 1, "benchmark": "quiz", "item": "7", "share": 0.3636, "text": row(2, 13)}
     assert (books["documents"], books["hit"], books["samples"]) == (1, 0, [])
+
+
+def test_a_chain_takes_planted_items_out_and_the_card_says_so(tmp_path: Path) -> None:
+    (tmp_path / "quiz.jsonl").write_text(json.dumps({"benchmark": "quiz", "id": 7, "text": QUESTION.text}) + "\n")
+    random = Random(0)
+    texts = [" ".join(random.choices(NOISE.split(), k=80)) for _ in range(40)]
+    rows = [{"id": f"c{at}", "text": text} for at, text in enumerate(texts)]
+    rows += [{"id": f"planted{at}", "text": f"{texts[at]} {QUESTION.text}"} for at in range(3)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    chain = [{"jsonl": {"paths": "a.jsonl", "id": "id"}}, "plain_text", {"decontaminated": {"suite": "quiz.jsonl"}}]
+    source = {"domain": "general", "depths": ["L1", "L2"], "chain": chain}
+    pool = {"name": "own", "tokenizer": "own", "vocab_size": 262, "sources": {"texts": source}}
+    (tmp_path / "own.yaml").write_text(json.dumps(pool))
+    store = Store(tmp_path / "store")
+    lines: list[str] = []
+    for _ in range(2):
+        build(read_pool(tmp_path / "own.yaml"), store, lines.append, Request(workers=1))
+    assert lines[-1].startswith("pool own is there")
+    card = read_card(store, "own")
+    assert card is not None
+    step = card.sources["texts"].variants["L2"].chain[-1]
+    assert (step["documents_in"], step["documents"], step["dropped"]) == (43, 40, {"holds quiz": 3})
+    assert {one["id"] for one in step["samples"]["holds quiz"]} == {"planted0", "planted1", "planted2"}

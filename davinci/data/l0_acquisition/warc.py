@@ -16,6 +16,7 @@ from davinci.data.tally import Tally
 from davinci.errors import UserError
 
 _CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
+_BLOCK = 1 << 20
 
 
 @operation("warc")
@@ -58,19 +59,27 @@ class Warc(Reader):
             with open(path, "rb") as file:  # noqa: PTH123
                 records = ArchiveIterator(file)
                 for record in records:
-                    if record.rec_type != "response" or record.http_headers is None:
-                        continue
-                    kind = record.http_headers.get_header("Content-Type") or ""
-                    if not record.http_headers.get_statuscode().startswith("2"):
-                        tally.count("responses without success")
-                    elif kind.partition(";")[0].strip().lower() not in self.types:
-                        tally.count("responses of other types")
-                    else:
-                        yield from self._document(record, kind, name, tally)
+                    yield from self._response(record, name, tally)
+                    while record.raw_stream.read(_BLOCK):
+                        pass
+                    if getattr(record.raw_stream, "limit", 0) > 0:  # warcio takes the file's end for the record's
+                        raise EOFError("its last record is not whole")
         except (OSError, EOFError, zlib.error, ArchiveLoadFailed) as error:
             raise UserError(
                 f"{path}: no WARC file, damaged, or cut short ({' '.join(str(error).split())[:200]})"
             ) from None
+
+    def _response(self, record: Any, name: str, tally: Tally) -> Iterator[Document]:
+        """The document of a record, if it is a successful response of a type that is read."""
+        if record.rec_type != "response" or record.http_headers is None:
+            return
+        kind = record.http_headers.get_header("Content-Type") or ""
+        if not record.http_headers.get_statuscode().startswith("2"):
+            tally.count("responses without success")
+        elif kind.partition(";")[0].strip().lower() not in self.types:
+            tally.count("responses of other types")
+        else:
+            yield from self._document(record, kind, name, tally)
 
     def _document(self, record: Any, kind: str, name: str, tally: Tally) -> Iterator[Document]:
         about = record.rec_headers
