@@ -25,6 +25,7 @@ from davinci.store import read_json
 
 CONFIG = "config.json"
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 # What config.json may say otherwise: it changes nothing that is computed from the weights.
 _FREE = frozenset({
@@ -68,10 +69,29 @@ class Folder:
                             raise UserError(f"{file}: {name} holds numbers that are not finite")
         return self.layout.decoders(found, self.model)
 
-    def originals(self, weights: Mapping[str, Tensor]) -> Weights:
-        """A decoder's weights by the folder's own names and in its own dtypes."""
-        theirs = self.layout.weights(weights, self.model)
-        return {name: one.to(_DTYPES[self.dtypes[name]]).contiguous() for name, one in theirs.items()}
+    def require_unchanged(self, weights: Mapping[str, Tensor]) -> None:
+        """Raise UserError where `originals` of the weights are not the folder's tensors, bit for bit."""
+        back = originals(weights, self.model, self.layout.architecture, self.dtypes)
+        for file in sorted(set(self.files.values())):
+            with _opened(file) as opened:
+                for name in opened.keys():  # noqa: SIM118  not a mapping
+                    if name in back and not torch.equal(back[name], opened.get_tensor(name)):
+                        raise UserError(
+                            f"{file}: {name} would not come out again as it is: its numbers are lost in float32"
+                        )
+                    if (
+                        name == _HEAD
+                        and name not in back
+                        and not torch.equal(back[_EMBEDDING], opened.get_tensor(name))
+                    ):
+                        raise UserError(f"{file}: {name} is not {_EMBEDDING}, but {CONFIG} says that they are tied")
+
+
+def originals(weights: Mapping[str, Tensor], model: Model, architecture: str, dtypes: Mapping[str, str]) -> Weights:
+    """A decoder's weights by the names of a class of transformers, in `dtypes` by those names."""
+    layout = next(one for one in LAYOUTS if one.architecture == architecture)
+    theirs = layout.weights(weights, model)
+    return {name: one.to(_DTYPES[dtypes[name]]).contiguous() for name, one in theirs.items()}
 
 
 def read_folder(path: Path, name: str) -> Folder:
@@ -97,8 +117,8 @@ def read_folder(path: Path, name: str) -> Folder:
     with torch.device("meta"):
         expected = layout.weights(dict(Decoder(model, model.vocab_size).named_parameters()), model)
     superfluous = {one for one in headers if one.endswith("rotary_emb.inv_freq")}
-    if model.tie_embeddings and "lm_head.weight" in headers:
-        superfluous.add("lm_head.weight")  # the embedding once more
+    if model.tie_embeddings and _HEAD in headers:
+        superfluous.add(_HEAD)  # the embedding once more
     for tensor in sorted(expected.keys() - headers.keys()):
         raise UserError(f"{path}: tensor {tensor} of {layout.architecture} is missing")
     for tensor in sorted(headers.keys() - expected.keys() - superfluous):
