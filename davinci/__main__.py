@@ -23,6 +23,7 @@ examples:
   python -m davinci where qa-30-s0-1f2e3d4c       paths of a run's records, checkpoints and logs
   python -m davinci evaluate qa-30-s0-1f2e3d4c --checkpoint all   every checkpoint that is there, on the run's suite
   python -m davinci export qa-30-s0-1f2e3d4c --to hf DIR   its last checkpoint for transformers and vLLM
+  python -m davinci import models/SmolLM2-135M --as smollm2   another's weights, to train on from: model=smollm2
   python -m davinci gc                            checkpoints that no launched sweep needs
   python -m davinci sync qa_ratio_stage2_2        send finished runs to W&B
   python -m davinci dashboard qa_ratio_stage2_2   a W&B workspace of its scores, losses and factors
@@ -183,7 +184,9 @@ def _parser() -> argparse.ArgumentParser:
         "With its tokenizer, in the layout of the class that computes the same; where there is none, that is an error.",
         examples="example:\n  python -m davinci export qa-30-s0-1f2e3d4c --to hf exported/qa-30",
     )
-    export.add_argument("run", metavar="RUN", help=RUN)
+    export.add_argument(
+        "run", metavar="RUN|imported:NAME", help=f"{RUN}; or a model that was imported, which comes out as it went in"
+    )
     export.add_argument("--to", choices=["hf"], default="hf", help="the format (default: hf)")
     export.add_argument("folder", metavar="DIR", help="a folder that is new or empty")
     export.add_argument(
@@ -191,6 +194,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--weights", choices=["trained", "average"], default="trained", help="(default: trained)")
     export.add_argument("--json", action="store_true", help="one JSON object")
+
+    taken = commands.add(
+        "import",
+        "a folder that transformers saved, as weights that a curriculum begins with",
+        "Copies it into the store, and writes its shape as conf/model/NAME.yaml: model=NAME trains on from it.",
+        examples="example:\n  python -m davinci import models/SmolLM2-135M --as smollm2",
+        module="import_model",
+    )
+    taken.add_argument("folder", metavar="DIR", help="with config.json and safetensors")
+    taken.add_argument("--as", dest="name", metavar="NAME", help="what it is called here (default: the folder's name)")
+    taken.add_argument("--config-dir", metavar="DIR", help="write DIR/model/NAME.yaml instead of conf/")
+    taken.add_argument("--json", action="store_true", help="one JSON object")
 
     where = commands.add("where", "paths of a run, or of a sweep's plan, report and runs")
     where.add_argument("name", metavar="SWEEP|RUN", help=f"a sweep, or {RUN}")

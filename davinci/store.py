@@ -8,6 +8,7 @@ STORE/
   nodes/<node id>/              node.json, records.jsonl, done.json, checkpoints/<tokens>/, evaluations/,
                                 realised.json (what an adaptive stage came to)
   external/<name>-<digest>/     another's model as evaluated: model.json, records.jsonl, evaluations/
+  imported/<name>/              another's model as training begins with it: model.safetensors, imported.json, hf/
   suites/<key>.json             suites that were evaluated on demand
   sweeps/<sweep>/               plan.json (as planned last), launched.json (as launched last), report/,
                                 runs.json (its runs by id: each a manifest of node ranges)
@@ -94,6 +95,9 @@ class Store:
 
     def external(self, name: str) -> Path:
         return self.root / "external" / checked_name(name, "model")
+
+    def imported(self, name: str) -> Path:
+        return self.root / "imported" / checked_name(name, "model")
 
     def suite(self, key: str) -> Path:
         return self.root / "suites" / f"{checked_name(key, 'suite')}.json"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from davinci import imported
 from davinci.commands.names import RunName, find_run
 from davinci.commands.output import print_json
 from davinci.commands.states import chosen
@@ -16,11 +19,15 @@ from davinci.planning.identity import human_tokens
 from davinci.planning.plan import State, load_plan
 from davinci.store import Store, read_json
 
+IMPORTED = "imported:"
+
 
 def run(options: argparse.Namespace, store: Store) -> int:
     folder = Path(options.folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is there already; name a folder that is new or empty")
+    if options.run.startswith(IMPORTED):
+        return _as_it_came(options.run.removeprefix(IMPORTED), folder, options.json, store)
     name = find_run(store, options.run)
     state, node = _state(name, options, store)
     architecture = _written(state, node, options.weights, folder, store)
@@ -54,12 +61,39 @@ def _written(state: State, node: Node, weights: str, folder: Path, store: Store)
     checkpoint = store.checkpoint(state.node, state.tokens)
     decoder = load_model(checkpoint, node.model, node.vocab_size, AVERAGE if weights == "average" else WEIGHTS)
     tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
+    with _whole(folder) as temporary:
+        export(temporary, dict(decoder.named_parameters()), node.model, node.vocab_size, tokenizer, node.end_of_text)
+    return str(read_json(folder / "config.json")["architectures"][0])
+
+
+def _as_it_came(name: str, folder: Path, as_json: bool, store: Store) -> int:
+    """An imported model: the same tensors, and the small files that came with them."""
+    from safetensors.torch import load_file, save_file
+
+    from davinci.model.importing import originals
+
+    record, place = imported.read(store, name), store.imported(name)
+    weights = load_file(place / imported.WEIGHTS)
+    with _whole(folder) as temporary:
+        shutil.copytree(place / imported.SMALL_FILES, temporary, dirs_exist_ok=True)
+        theirs = originals(weights, record.model, record.architecture, record.dtypes)
+        save_file(theirs, temporary / "model.safetensors", {"format": "pt"})
+        (temporary / "model.safetensors").chmod(0o644)
+    if as_json:
+        print_json({"imported": name, "architecture": record.architecture, "folder": str(folder)})
+    else:
+        print(f"{name} as it came, {record.architecture}: {folder}")
+    return 0
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `folder` in one step where nothing went wrong."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        export(temporary, dict(decoder.named_parameters()), node.model, node.vocab_size, tokenizer, node.end_of_text)
+        yield temporary
         temporary.chmod(0o755)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return str(read_json(folder / "config.json")["architectures"][0])

@@ -138,8 +138,17 @@ class Parametrisation(Frozen):
         return self
 
 
+class Pretrained(Frozen):
+    """Weights that training begins with: those that ``python -m davinci import`` took into the store under `name`, and
+    their SHA-256. The digest alone is part of what a run is a function of."""
+
+    name: str
+    digest: str
+
+
 class Model(Frozen):
-    """A decoder's shape, and its variants, one an object; at their defaults it is Qwen2's architecture."""
+    """A decoder's shape, and its variants, one an object; at their defaults it is Qwen2's architecture. Weights are
+    initialised at random where none are `pretrained`."""
 
     name: str
     layers: Positive
@@ -166,6 +175,7 @@ class Model(Frozen):
     mlp: Mlp = Mlp()
     experts: Experts = Experts()
     parametrisation: Parametrisation = Parametrisation()
+    pretrained: Pretrained | None = None
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

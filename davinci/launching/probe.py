@@ -145,6 +145,7 @@ def _stretch(node: Node, shape: Shape, steps: int, before: Sequence[Node]) -> No
             "mixture_position": 0,
             "mixture_begin": None,
             "benchmark": None,
+            "model": node.model.model_copy(update={"pretrained": None}),
         }
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -37,6 +38,7 @@ class Layout:
         has: variants that it can express beside Qwen2's plain block without biases, by the names of `_variants`.
         settings: what its configuration says beside the shape.
         weights: a decoder's weights by this class's names.
+        decoders: the way back: this class's weights by a decoder's names.
         splits_as_qwen2: transformers gives it Qwen2's own splitting of text, whatever tokenizer.json says.
     """
 
@@ -45,6 +47,7 @@ class Layout:
     has: frozenset[str]
     settings: Callable[[Model], dict[str, Any]] = lambda model: {}
     weights: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=_as_they_are)
+    decoders: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=_as_they_are)
     splits_as_qwen2: bool = False
 
 
@@ -130,6 +133,11 @@ def _nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
     return {name: one - 1 if name.endswith(is_gain) else one for name, one in weights.items()}
 
 
+def _of_nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    is_gain = ("norm.weight", "layernorm.weight")
+    return {name: one + 1 if name.endswith(is_gain) else one for name, one in weights.items()}
+
+
 def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
     """Mixtral's files have the experts one by one: w1 the gate, w3 what it is multiplied with, w2 the output."""
     found: Weights = {}
@@ -147,6 +155,20 @@ def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
             found[f"{block}.block_sparse_moe.{part}"] = one
         else:
             found[name] = one
+    return found
+
+
+def _of_mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    found = {name: one for name, one in weights.items() if ".block_sparse_moe." not in name}
+    for layer in range(model.layers):
+        theirs, ours = f"model.layers.{layer}.block_sparse_moe", f"model.layers.{layer}.mlp"
+
+        def each(part: str, theirs: str = theirs) -> list[Tensor]:
+            return [weights[f"{theirs}.experts.{one}.{part}.weight"] for one in range(model.experts.count)]
+
+        found[f"{ours}.gate.weight"] = weights[f"{theirs}.gate.weight"]
+        both = [torch.cat(pair) for pair in zip(each("w1"), each("w3"), strict=True)]
+        found[f"{ours}.gate_up_proj"], found[f"{ours}.down_proj"] = torch.stack(both), torch.stack(each("w2"))
     return found
 
 
@@ -214,6 +236,7 @@ LAYOUTS = (
         frozenset({_FREE_HEADS, "layernorm", "a perceptron without gate", "partial RoPE"}),
         lambda model: {**_no_biases(model), **_partial_rope(model), "norm_eps": model.norm_eps},
         _nemotron,
+        _of_nemotron,
     ),
     Layout(
         "stablelm",
@@ -240,6 +263,7 @@ LAYOUTS = (
             "output_router_logits": False, "router_jitter_noise": 0.0,
         },
         _mixtral,
+        _of_mixtral,
     ),
 )  # fmt: skip
 

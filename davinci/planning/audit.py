@@ -14,7 +14,7 @@ from typing import Any, Literal
 from davinci.config import Node
 from davinci.data.cards import PoolCard
 from davinci.errors import nearest
-from davinci.planning import adaptive, matching
+from davinci.planning import adaptive, matching, pretrained
 from davinci.planning.differences import ABSENT, differences, leaves
 from davinci.planning.documents import Documents
 from davinci.planning.plan import Audit, Epochs, Finding, PlannedRun
@@ -72,6 +72,7 @@ def audit(
     findings += [Finding(level=problem, text=text) for text in documents.problems()]
     noted = [
         *matching.notes(sweep),
+        *pretrained.notes(sweep),
         *_tokenizers(sweep, cards),
         *_whole_steps(sweep),
         *_masks(sweep),

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from davinci.config import Evaluation, EvaluationPoint, Node, Run
 from davinci.data.cards import PoolCard
 from davinci.errors import UserError
+from davinci.planning import pretrained
 from davinci.planning.audit import audit
 from davinci.planning.cost import Probe, cost, node_flops
 from davinci.planning.documents import with_equal_documents
@@ -79,6 +80,7 @@ def build_plans(
             give its id.
     """
     sweeps = [with_equal_documents(with_matched_models(sweep), cards) for sweep in sweeps]
+    pretrained.require(sweeps, cards, store)
     tree = _Tree(sweeps, Histories(cards, benchmark_digest), StoredNodes(store))
     return tuple(_plan(sweep, runs, tree, cards, store, warn_only, max_epochs, probe) for sweep, runs in tree.runs)
 

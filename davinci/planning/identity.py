@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from davinci.config import Averages, Frozen, Model, Node, Optimizer, SourceUse, Stage
@@ -89,7 +90,7 @@ class Course:
         return {
             "scheme": SCHEME,
             "numerics": NUMERICS,
-            "model": _plain(self.model, omit=("name", "vocab_size")),
+            "model": _plain(self.model, omit={"name": True, "vocab_size": True, "pretrained": {"name"}}),
             "vocab_size": self.vocab_size,
             "tokenizer": self.tokenizer_digest,
             "optimizer": _plain(self.optimizer),
@@ -281,9 +282,9 @@ def human_tokens(tokens: int) -> str:
 _NOTHING = object()
 
 
-def _plain(value: Frozen, omit: Sequence[str] = ()) -> dict[str, Any]:
+def _plain(value: Frozen, omit: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """A model's fields; those at a neutral default are left out, so that a new one leaves old ids alone."""
-    return value.model_dump(mode="json", exclude=set(omit), exclude_defaults=True)
+    return value.model_dump(mode="json", exclude=dict(omit), exclude_defaults=True)
 
 
 def _require_plain(value: Any, key: str) -> None:

@@ -1,4 +1,5 @@
-"""Where a node's training goes on: at its own newest checkpoint, at its parent's end, or at initialisation."""
+"""Where a node's training goes on: at its own newest checkpoint, at its parent's end, or at initialisation: at random,
+or with the weights that were imported."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from davinci import imported
 from davinci.config import Node
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
@@ -32,6 +34,7 @@ class Position:
         average_begin: tokens at which the average of the weights began; None where none is kept.
         trail: what adaptive stages decided.
         folder: the checkpoint with the tensors; None at initialisation.
+        pretrained: where that is not at random, the folder with its weights.
         has_moments, has_average: whether those in it count.
     """
 
@@ -44,6 +47,7 @@ class Position:
     average_begin: int | None = None
     trail: Trail | None = None
     folder: Path | None = None
+    pretrained: Path | None = None
     has_moments: bool = False
     has_average: bool = False
 
@@ -74,7 +78,9 @@ def find(node: Node, store: Store, due: Sequence[int], lacking: Sequence[int] = 
             )
     averages = node.stage.averages
     if folder is None:
-        return Position(node.begin, average_begin=None if averages is None else node.begin)
+        pretrained = imported.weights_of(node.model, store)
+        begin = None if averages is None else node.begin
+        return Position(node.begin, average_begin=begin, pretrained=pretrained)
     state = saved.read_state(folder)
     begins = state.tokens == node.stage_begin
     is_carried = averages is not None and state.average_begin is not None and not (begins and averages.state == "reset")
@@ -100,7 +106,10 @@ def load(position: Position, node: Node) -> tuple[Decoder, dict[str, Tensor], De
     decoder = Decoder(node.model, node.vocab_size)
     average = Decoder(node.model, node.vocab_size) if position.has_average else None
     if position.folder is None:
-        decoder.initialise(node.initialisation_seed)
+        if position.pretrained is None:
+            decoder.initialise(node.initialisation_seed)
+        else:
+            load_weights(decoder, position.pretrained)
         return decoder, {}, None
     moments: dict[str, Tensor] = {}
     if position.is_sharded:

@@ -15,6 +15,7 @@ from davinci.config.parsing import parse
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.export import export
+from davinci.model.importing import read_folder
 from davinci.model.layouts import QWEN2_SPLIT
 
 TEXTS = [
@@ -140,6 +141,20 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
         tokens = torch.tensor([ids[:48]])
         with torch.no_grad():
             torch.testing.assert_close(theirs(tokens).logits, decoder(tokens), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("model", "spoken", "architecture"), CASES.values(), ids=list(CASES))
+def test_what_is_exported_is_read_back(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Path) -> None:
+    decoder = Decoder(model, 300).eval()
+    decoder.initialise(5)
+    export(tmp_path, decoder.state_dict(), model, 300, spoken)
+    found = read_folder(tmp_path, "back")
+    assert found.layout.architecture == architecture
+    again = Decoder(found.model, 300).eval()
+    again.load_state_dict(found.weights())
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(again(tokens), decoder(tokens), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

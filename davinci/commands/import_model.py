@@ -1,0 +1,126 @@
+"""``import``: a folder that transformers saved, as the weights that a curriculum begins with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from davinci.commands.output import print_json
+from davinci.config import Model, Pretrained
+from davinci.data.pool_files import CONF
+from davinci.errors import UserError
+from davinci.imported import RECORD, SMALL_FILES, TOKENIZER, WEIGHTS, Imported, read
+from davinci.store import Store, checked_name, file_digest, sync, write_json, write_text
+
+_HEADER = "# Written by `python -m davinci import`"
+_SMALL = re.compile(r"(?!.*\.index\.json$).*\.(json|txt|md|jinja|model)$|(LICEN[SC]E|NOTICE).*")
+
+
+def run(options: argparse.Namespace, store: Store) -> int:
+    folder = Path(options.folder).absolute()
+    name = checked_name(options.name or _name_of(folder), "model")
+    conf = (Path(options.config_dir).absolute() if options.config_dir else CONF) / "model" / f"{name}.yaml"
+    if conf.is_file() and not conf.read_text(encoding="utf-8").startswith(_HEADER):
+        raise UserError(f"--as {name}: {conf} is a model already; give another name")
+    record = _taken(folder, name, store)
+    model = record.model.model_copy(update={"pretrained": Pretrained(name=name, digest=record.digest)})
+    write_text(
+        conf, f"{_HEADER}: the shape of {record.architecture} in {folder.name}, and its weights.\n{_yaml(model)}"
+    )
+    if options.json:
+        print_json({"model": name, "architecture": record.architecture, "digest": record.digest, "config": str(conf)})
+    else:
+        print(_said(name, record, conf, options, store))
+    return 0
+
+
+def _name_of(folder: Path) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", folder.name.lower()).strip("_") or "imported"
+
+
+def _taken(folder: Path, name: str, store: Store) -> Imported:
+    """Write ``imported/NAME`` in one step, unless these very weights are there."""
+    import torch
+    from safetensors.torch import save_file
+
+    from davinci.model.importing import read_folder
+
+    found = read_folder(folder, name)
+    weights = found.weights()
+    found.require_unchanged(weights)
+    target = store.imported(name)
+    store.require_writable()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
+    try:
+        save_file({key: one.to(torch.float32).contiguous() for key, one in weights.items()}, temporary / WEIGHTS)
+        small = temporary / SMALL_FILES
+        small.mkdir()
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and _SMALL.fullmatch(file.name):
+                shutil.copyfile(file, small / file.name)
+        tokenizer = small / TOKENIZER
+        record = Imported(
+            model=found.model,
+            architecture=found.layout.architecture,
+            dtypes=dict(found.dtypes),
+            digest=file_digest(temporary / WEIGHTS),
+            tokenizer_digest=file_digest(tokenizer) if tokenizer.is_file() else None,
+            licence=_licence(small),
+        )
+        if target.exists():
+            if read(store, name) != record:
+                raise UserError(f"--as {name}: {target} has other weights; give another name")
+            return record
+        write_json(temporary / RECORD, record.model_dump(mode="json", exclude_defaults=True))
+        sync(temporary / WEIGHTS)
+        temporary.chmod(0o755)
+        temporary.rename(target)
+        sync(target.parent)
+        return record
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _licence(small: Path) -> str | None:
+    """As the model card's front matter states it, else the first line of LICENSE."""
+    card = small / "README.md"
+    if card.is_file():
+        stated = re.match(r"---\n(?:.*\n)*?license:[ \t]*(\S.*)\n", card.read_text(encoding="utf-8", errors="replace"))
+        if stated:
+            return stated[1].strip()
+    for file in sorted(small.glob("LICEN[SC]E*")):
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in lines if line.strip()), None)
+    return None
+
+
+def _yaml(model: Model) -> str:
+    """Its shape, and of its variants those that are not at their defaults."""
+    neutral = {key for key, one in Model.model_fields.items() if getattr(model, key) == one.default}
+    values: dict[str, Any] = model.model_dump(mode="json", exclude=neutral)
+    return str(yaml.safe_dump(values, sort_keys=False, width=110))
+
+
+def _said(name: str, record: Imported, conf: Path, options: argparse.Namespace, store: Store) -> str:
+    weights = store.imported(name)
+    shown = Path(os.path.relpath(weights)) if weights.is_relative_to(Path.cwd()) else weights
+    where = f" --config-dir {options.config_dir}" if options.config_dir else ""
+    lines = [
+        f"{record.architecture}, licence {record.licence or 'not stated'}: {weights}",
+        f"# {conf} is written. Text of your own, by its tokenizer:",
+        f"python -m davinci data tokenize FILES --pool mine --tokenizer {shown / SMALL_FILES}{where}",
+        f"# then what that prints, with model={name}; the same shape from scratch: model={name} model.pretrained=null",
+        f"# as it came: python -m davinci export imported:{name} DIR",
+    ]
+    if record.tokenizer_digest is None:
+        del lines[2]
+        lines[1] = f"# {conf} is written. The folder has no {TOKENIZER}: that a pool's is the model's is not checked"
+    return "\n".join(lines)

@@ -1,0 +1,123 @@
+"""Folders that transformers saved, read back: the same tensors, the same logits, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from davinci.errors import UserError
+from davinci.model.decoder import Decoder
+from davinci.model.importing import originals, read_folder
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+SIZE: dict[str, Any] = {
+    "vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 32, "initializer_range": 0.3,
+}  # fmt: skip
+CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
+    "Llama": ("LlamaConfig", {"tie_word_embeddings": True}, torch.float32),
+    "Llama, untied, bf16": ("LlamaConfig", {"tie_word_embeddings": False}, torch.bfloat16),
+    "Qwen2": ("Qwen2Config", {"tie_word_embeddings": True}, torch.float32),
+    "Qwen3": ("Qwen3Config", {"head_dim": 8}, torch.bfloat16),
+    "Mistral": ("MistralConfig", {"sliding_window": 9}, torch.float32),
+    "Mixtral": ("MixtralConfig", {"num_local_experts": 4, "sliding_window": None}, torch.float32),
+    "StableLM": ("StableLmConfig", {"hidden_size": 32, "use_qkv_bias": True}, torch.float32),
+}
+
+
+def saved(folder: Path, name: str, changes: dict[str, Any], dtype: torch.dtype, **how: Any) -> Any:
+    """A small random model of transformers, written by it."""
+    torch.manual_seed(3)
+    config = getattr(transformers, name)(**(SIZE | changes))
+    model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    model.save_pretrained(folder, **how)
+    # Read back in float32: a cast of the model would round its rotary frequencies too.
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: one for file in folder.glob("*.safetensors") for name, one in load_file(file).items()}
+
+
+@pytest.mark.parametrize(("name", "changes", "dtype"), CASES.values(), ids=list(CASES))
+def test_in_and_out_again_unchanged(name: str, changes: dict[str, Any], dtype: torch.dtype, tmp_path: Path) -> None:
+    theirs = saved(tmp_path, name, changes, dtype)
+    found = read_folder(tmp_path, "mine")
+    decoder = Decoder(found.model, found.model.vocab_size).eval()
+    decoder.load_state_dict(found.weights())
+    weights = dict(decoder.named_parameters())
+    back = originals(weights, found.model, found.layout.architecture, found.dtypes)
+    before = tensors(tmp_path)
+    found.require_unchanged(weights)
+    assert back.keys() == before.keys()
+    assert all(one.dtype == before[key].dtype and torch.equal(one, before[key]) for key, one in back.items())
+    tokens = torch.arange(20)[None] * 7 % 60
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
+
+
+def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
+    saved(tmp_path, "LlamaConfig", {}, torch.float32, max_shard_size="10KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    decoder = Decoder(read_folder(tmp_path, "mine").model, 60)
+    decoder.load_state_dict(read_folder(tmp_path, "mine").weights())
+
+
+def _config(folder: Path, **changes: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def _tensors(folder: Path, name: str, one: torch.Tensor | None) -> None:
+    held = load_file(folder / "model.safetensors") | ({} if one is None else {name: one})
+    save_file(
+        {key: value for key, value in held.items() if one is not None or key != name}, folder / "model.safetensors"
+    )
+
+
+def _truncate(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+MISTAKES: dict[str, tuple[Any, str]] = {
+    "no config": (lambda one: (one / "config.json").unlink(), "it has no config.json"),
+    "class": (lambda one: _config(one, architectures=["LlamaForCausalML"]), "nearest: LlamaForCausalLM"),
+    "rope": (lambda one: _config(one, rope_parameters={"rope_type": "yarn"}), "rope_type: yarn is not computed"),
+    "biases": (lambda one: _config(one, mlp_bias=True), "mlp_bias: True is not computed here"),
+    "truncated": (_truncate, "missing or damaged"),
+    "pickled": (_pickle, "pytorch_model.bin is pickled, and not loaded"),
+    "missing": (
+        lambda one: _tensors(one, "model.norm.weight", None),
+        "tensor model.norm.weight of LlamaForCausalLM is",
+    ),
+    "extra": (lambda one: _tensors(one, "model.more", torch.ones(2)), "tensor model.more has no place"),
+    "shape": (lambda one: _tensors(one, "model.norm.weight", torch.ones(2)), "is [2], config.json says [24]"),
+    "integers": (lambda one: _tensors(one, "model.norm.weight", torch.ones(24, dtype=torch.int8)), "is of I8"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), MISTAKES.values(), ids=list(MISTAKES))
+def test_a_mistake_is_one_line(spoil: Any, message: str, tmp_path: Path) -> None:
+    saved(tmp_path, "LlamaConfig", {}, torch.float32)
+    spoil(tmp_path)
+    with pytest.raises(UserError) as error:
+        read_folder(tmp_path, "mine")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, "LlamaConfig", {}, torch.float32)
+    _tensors(tmp_path, "model.norm.weight", torch.full((24,), float("nan")))
+    with pytest.raises(UserError, match=r"model\.norm\.weight holds numbers that are not finite"):
+        read_folder(tmp_path, "mine").weights()
