@@ -72,7 +72,12 @@ def from_cells(
     order = sorted(np.flatnonzero(used), key=lambda index: names[index])
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(order))
-    kept, rows = np.unique(tokens, return_inverse=True)
+    steps = np.diff(tokens)
+    if (steps >= 0).all():  # nearly always: need not be sorted
+        rows = np.append(0, np.cumsum(steps > 0))[: len(tokens)]
+        kept = tokens[np.append(True, steps > 0)[: len(tokens)]]
+    else:
+        kept, rows = np.unique(tokens, return_inverse=True)
     table = np.full((len(kept), len(order)), np.nan)
     table[rows, place[columns]] = values  # where an index repeats, the last assignment stands
     return Metrics(kept.astype(np.int64), tuple(names[index] for index in order), table, texts or {})

@@ -1,33 +1,27 @@
-"""Reads offline W&B runs (``run-*.wandb``): LevelDB's log framing around W&B's protobuf records.
+"""Reads offline W&B runs (``run-*.wandb``): W&B's protobuf records, in the framing of `analysis.wandb_framing`.
 
-The framing: after a 7-byte header, blocks of 32 KiB hold chunks of crc32 (of type and data), length, type (1 whole,
-2 first, 3 middle, 4 last part of a record) and data (github.com/google/leveldb, doc/log_format.md). Of the records only
-those that say what the run is, its config and its history are decoded, by hand: a history of 20,000 steps is half a
-million small messages, and wandb need not be imported. What a killed or full disk left of the last record is ignored; a
-chunk that fails its checksum costs the records of its block.
+Of the records only those that say what the run is, its config and its history are decoded, by hand: a history of 20,000
+steps is half a million small messages, and wandb need not be imported.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.metrics import Metrics, joined
-from analysis.wandb_history import KEY, NESTED_KEY, VALUE, History, fields, varint
-from davinci.errors import UserError
+import numpy as np
 
-_BLOCK = 32768
-_CHUNK = struct.Struct("<IHB")
-_SALT = [zlib.crc32(bytes([kind])) for kind in range(5)]
-_HEADER = b":W&B\xe1\xbe\x00"
+from analysis.metrics import Metrics, joined
+from analysis.wandb_framing import records
+from analysis.wandb_history import KEY, NESTED_KEY, VALUE, History, fields, varint
 
 # Field numbers of wandb_internal.proto: of Record, and of what is inside.
-HISTORY, SUMMARY, CONFIG, RUN = 2, 3, 5, 17
+HISTORY, CONFIG, RUN = 2, 5, 17
+_NUM_TAG = 8
+_BOOKKEEPING = 16, 19, 200  # control, uuid, _info
 _RUN_TEXTS = {1: "id", 2: "entity", 3: "project", 6: "group", 7: "job_type", 8: "name"}
 _RUN_CONFIG, _RUN_TAG, _RUN_START = 4, 10, 17
 
@@ -50,6 +44,18 @@ class Offline:
     config: dict[str, Any] = field(default_factory=dict)
     history: Metrics = field(default_factory=Metrics)
     damaged: int = 0
+
+
+@dataclass
+class Contents:
+    """Contents of records: of the n-th, the number of the field of ``Record`` that it has, and that field's content,
+    ``data[begin[n]:end[n]]``. `damaged` chunks were among them."""
+
+    data: bytearray
+    number: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    damaged: int
 
 
 def offline_files(folder: Path) -> dict[str, list[Path]]:
@@ -78,83 +84,62 @@ def read_offline(path: Path) -> Offline:
     """
     found = Offline()
     history = History()
-    for kind, body in payloads(path, found, (SUMMARY,)):
-        if kind == HISTORY:
-            history.add(body)
-        elif kind == RUN:
-            _run(body, found)
-        elif kind == CONFIG:
-            found.config.update(_items(body))
+    for some in contents(path):
+        found.damaged += some.damaged
+        rows = some.number == HISTORY
+        history.add(some.data, some.begin[rows], some.end[rows])
+        for index in np.flatnonzero((some.number == RUN) | (some.number == CONFIG)).tolist():
+            body = bytes(some.data[some.begin[index] : some.end[index]])
+            if some.number[index] == RUN:
+                _run(body, found)
+            else:
+                found.config.update(_items(body))
     found.history = history.metrics()
     return found
 
 
-def payloads(path: Path, found: Offline | None = None, without: Sequence[int] = ()) -> Iterator[tuple[int, bytes]]:
-    """The whole records of a file: the number of the field of ``Record`` that each has, and that field's content.
+def contents(path: Path) -> Iterator[Contents]:
+    """What the whole records of a file hold, many at a time.
 
-    Damaged chunks are counted in `found`. Fields below 16 that are named in `without` are passed over.
+    Raises:
+        UserError: it is no W&B file, or cannot be read.
     """
-    skipped = frozenset(number << 3 | 2 for number in without)
-    for record in _framed(path, found):
-        # `num` comes first and the content last, but for bookkeeping (control 16, uuid 19, _info 200) between them.
-        position, end = 0, len(record)
-        if end and record[0] == 8:
-            position = 1
-            while record[position] > 127:
-                position += 1
-            position += 1
-        if position < end and record[position] in skipped:
-            continue
-        while position < end:
-            tag, position = varint(record, position)
-            length, position = varint(record, position)
-            if tag & 7 == 2:
-                if tag >> 3 not in (16, 19, 200):
-                    yield tag >> 3, record[position : position + length]
-                    break
-                position += length
-            elif tag & 7:
-                break  # no such field in a Record
+    for some in records(path):
+        data, at = some.data, some.begin.copy()
+        byte = np.frombuffer(data, np.uint8)
+        # `num` comes first and the content last, but for bookkeeping between them.
+        goes_on = np.flatnonzero((at < some.end) & (byte[at] == _NUM_TAG))
+        while len(goes_on):
+            at[goes_on] += 1
+            goes_on = goes_on[byte[at[goes_on]] > 127]
+        numbered = at > some.begin
+        at[numbered] += 1
+        number, begin = byte[at].astype(np.int64), at + 1
+        # Nearly always: a field below 16, of a length of at most two bytes.
+        length = byte[begin].astype(np.int64)
+        longer = length > 127
+        length += np.where(longer, (byte[begin + 1].astype(np.int64) << 7) - 128, 0)
+        begin += 1 + longer
+        end = begin + length
+        plain = (number < 128) & (number & 7 == 2) & (end <= some.end) & ~(longer & (byte[begin - 1] > 127))
+        number >>= 3
+        for index in np.flatnonzero(~plain).tolist():
+            number[index], begin[index], end[index] = _content(data, int(at[index]), int(some.end[index]))
+        yield Contents(data, number, begin, end, some.damaged)
 
 
-def _framed(path: Path, found: Offline | None) -> Iterator[bytes]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if data and not data.startswith(_HEADER[: len(data)]):
-        raise UserError(f"{path}: not a W&B file of the format that is known (header {data[:7]!r})")
-    position, size = len(_HEADER), len(data)
-    parts: bytes | None = None  # of a record so far; a first part may be empty, where a header just fits in a block
-    crc32, unpack = zlib.crc32, _CHUNK.unpack_from
-    while position + 7 <= size:
-        left = _BLOCK - position % _BLOCK
-        if left < 7:
-            position += left
-            continue
-        crc, length, kind = unpack(data, position)
-        body = data[position + 7 : position + 7 + length]
-        whole = length + 7 <= left and 1 <= kind <= 4
-        if whole and len(body) < length:
-            return  # torn: the writer was killed here
-        if not whole or crc32(body, _SALT[kind]) != crc:
-            if not any(data[position : position + left]):
-                return  # never written
-            if found is not None:
-                found.damaged += 1
-            parts = None
-            position += left
-            continue
-        position += 7 + length
-        if kind == 1:
-            yield body
-        elif kind == 2:
-            parts = body
-        elif parts is not None:  # without a first part: that was in a damaged block
-            parts += body
-            if kind == 4:
-                yield parts
-                parts = None
+def _content(data: bytearray, position: int, end: int) -> tuple[int, int, int]:
+    """The field of a Record that is its content, where it begins and where it ends; (0, 0, 0) where there is none."""
+    while position < end:
+        tag, position = varint(data, position)
+        if tag & 7 not in (0, 2):
+            break  # no such field in a Record
+        length, position = varint(data, position)
+        if tag & 7 == 2:
+            if tag >> 3 not in _BOOKKEEPING:
+                return tag >> 3, position, min(position + length, end)
+            position += length
+    return 0, 0, 0
 
 
 def _items(body: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from wandb.proto import wandb_internal_pb2 as protobufs
 
+from analysis import wandb_framing
 from analysis.metrics import Metrics
 from analysis.wandb_files import offline_files, read_offline, read_run
 from davinci.errors import UserError
@@ -130,6 +131,19 @@ def test_damage_costs_the_block_it_is_in(tmp_path: Path) -> None:
     found = read_offline(_file(tmp_path, bytes(data)))
     lost = set(range(100)) - set(found.history.tokens)
     assert found.damaged == 1 and 20 < len(lost) < 40 and max(lost) - min(lost) == len(lost) - 1
+
+
+def test_read_a_block_at_a_time_records_and_damage_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray(framed([history(at, {"tokens": at, "text": "x" * 9000, "loss": at / 7}) for at in range(40)]))
+    data[5 * BLOCK + 5000] ^= 1
+    path = _file(tmp_path, bytes(data))
+    whole = read_offline(path)
+    monkeypatch.setattr(wandb_framing, "_AT_ONCE", BLOCK)
+    parts = read_offline(path)
+    assert parts.damaged == whole.damaged == 1 and 30 < len(whole.history) < 40
+    assert cells(parts.history) == cells(whole.history) and parts.history.texts == whole.history.texts
 
 
 def test_what_is_no_wandb_file_is_refused(tmp_path: Path) -> None:

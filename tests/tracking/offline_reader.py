@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.wandb_files import payloads
+from analysis.wandb_files import contents
 
 
 @dataclass
@@ -29,7 +29,12 @@ def read_offline(folder: Path) -> Offline:
 
     (file,) = folder.glob("run-*.wandb")
     found = Offline()
-    for number, body in payloads(file):
+    bodies = (
+        (number, bytes(some.data[begin:end]))
+        for some in contents(file)
+        for number, begin, end in zip(some.number.tolist(), some.begin.tolist(), some.end.tolist(), strict=True)
+    )
+    for number, body in bodies:
         described = protobufs.Record.DESCRIPTOR.fields_by_number[number]
         record = getattr(protobufs.Record(), described.name)
         record.ParseFromString(body)
