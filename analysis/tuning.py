@@ -1,8 +1,9 @@
 """Tune, then compare: which value of one key each variant of a sweep does best with, and the variants at their own.
 
 The first sweep has every variant with every value of a key, such as `scale.peak_lr`. A value is picked by the held-out
-loss alone (bits a byte, the mean over domains, at the end), no benchmark is looked at. The second sweep trains the picked
-arms with seeds that no pick has seen: what a lucky pick gained on its own seed is not in what is reported.
+loss alone (bits a byte, the mean over domains, at the end), no benchmark is looked at. The second sweep trains the
+picked arms with seeds that no pick has seen: what a lucky pick gained on its own seed is not in what is reported. The
+held-out text is the same in both; what of a pick is due to that text stays in.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from analysis.load import Sweep
+from analysis.pooling import pooling_efficiency
 from analysis.statistics import Estimate, Sample, estimate, holm
 from analysis.tables import Table, Value, points
 from davinci.accounting.flops import train_flops_per_token
@@ -165,7 +167,7 @@ def compared(sweep: Sweep) -> list[Compared]:
     for label, sample in samples.items():
         if label != base and base in samples and (gap := sample.minus(samples[base])) is not None:
             gaps[label] = gap
-    levels, differences = estimate(samples), estimate(gaps)
+    levels, differences = _estimated(samples), _estimated(gaps)
     adjusted = dict(zip(differences, holm([float(one.p) for one in differences.values()]), strict=True))
     return [
         Compared(
@@ -178,6 +180,11 @@ def compared(sweep: Sweep) -> list[Compared]:
         )
         for arm in sweep.plan.arms
     ]
+
+
+def _estimated(cells: Mapping[str, Sample]) -> dict[str, Estimate]:
+    """Intervals, the variance pooled over variants: they share the order of the data, and differences the baseline."""
+    return estimate(cells, pooling_efficiency([list(cells.values())]))
 
 
 def compared_table(sweep: Sweep, key: str) -> Table:
@@ -199,7 +206,9 @@ def compared_table(sweep: Sweep, key: str) -> Table:
                 *(Value(f"{size:,}") for size in sizes),
                 Value(f"{flops / 1e6:.3f}"),
                 Value(f"{points(100 * (flops / wanted - 1), signed=True, decimals=2)}%"),
-                Value("not finished", "missing") if one.level is None else Value(_interval(one.level, one.seeds, seeds)),
+                Value("not finished", "missing")
+                if one.level is None
+                else Value(_interval(one.level, one.seeds, seeds)),
                 Value("") if gap is None else Value(_interval(gap, one.seeds, seeds, signed=True)),
                 Value(verdict, "plain" if verdict in ("better", "worse") else "faint"),
             )
@@ -214,7 +223,7 @@ def compared_table(sweep: Sweep, key: str) -> Table:
                 "match": flops / wanted - 1,
                 "bits_per_byte": None if one.level is None else float(one.level.mean),
                 "difference": None if gap is None else float(gap.mean),
-                "half": None if gap is None else float(gap.half),
+                "half": None if gap is None else float(gap.half_width),
                 "p": one.p,
                 "seeds": one.seeds,
                 "verdict": verdict,
@@ -223,12 +232,22 @@ def compared_table(sweep: Sweep, key: str) -> Table:
     last = key.rpartition(".")[2]
     return Table(
         title="Variants, each at its own picked value",
-        headers=("Variant", last, "parameters", "active", "MFLOPs/token", "match", "bits/byte", "Δ baseline", "verdict"),
+        headers=(
+            "Variant",
+            last,
+            "parameters",
+            "active",
+            "MFLOPs/token",
+            "match",
+            "bits/byte",
+            "Δ baseline",
+            "verdict",
+        ),
         stubs=1,
         groups=(tuple(lines),),
         notes=(
-            "± half of the 95% interval over seeds (t, variance pooled over variants; differences paired by seed). None of "
-            "these seeds had a part in the pick. Verdicts after Holm over the table.",
+            "± half of the 95% interval over seeds (t, variance pooled over variants; differences paired by seed). "
+            "None of these seeds had a part in the pick. Verdicts after Holm over the table.",
         ),
         data=tuple(data),
     )
@@ -243,7 +262,7 @@ def _verdict(difference: float, p: float) -> str:
 def _interval(found: Estimate, seeds: int, planned: int, *, signed: bool = False) -> str:
     text = points(float(found.mean), signed=signed, decimals=3)
     if found.covers:
-        text += f" ± {float(found.half):.3f}"
+        text += f" ± {float(found.half_width):.3f}"
     return text if seeds == planned else f"{text} [{seeds}/{planned}]"
 
 

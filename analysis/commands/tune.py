@@ -1,13 +1,19 @@
-"""``tune``: the value of one key that each variant of a sweep does best with, and the sweep that compares them there."""
+"""``tune``: the value of one key that each variant of a sweep does best with, and the sweep that compares them so."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.commands.common import Commands, make_console
 from davinci.errors import UserError
 from davinci.store import Store, write_text
+
+if TYPE_CHECKING:
+    from analysis.load import Sweep
+    from analysis.tuning import Pick
 
 EXAMPLES = """\
   python -m analysis tune arch_zoo                                    each variant's held-out loss by learning rate
@@ -51,7 +57,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
     if options.to is not None:
         seeds = _seeds(options.seeds)
         _require_fresh(sweep.plan.seeds, seeds, "--seeds")
-        _write(Path(options.to), options.sweep, found, options.key, seeds)
+        _write(Path(options.to), sweep, found, options.key, seeds)
     return 0
 
 
@@ -67,17 +73,21 @@ def _require_fresh(tuned: tuple[int, ...], seeds: tuple[int, ...], what: str) ->
         raise UserError(f"{what}: seed {used[0]} had a part in the pick; give others than {', '.join(map(str, tuned))}")
 
 
-def _write(path: Path, name: str, found: list, key: str, seeds: tuple[int, ...]) -> None:
+def _write(path: Path, sweep: Sweep, found: Sequence[Pick], key: str, seeds: tuple[int, ...]) -> None:
     import yaml
 
     from analysis import tuning
 
+    name, scale = sweep.plan.sweep, sweep.plan.arms[0].config.scale.name
     source = path.parent / f"{name}.yaml"
     try:
         file = yaml.safe_load(source.read_text(encoding="utf-8"))
         made = tuning.comparing_file(file, found, key, seeds)
         text = yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=120)
-        about = f"# Written by `python -m analysis tune {name}`: each variant with the {key} of its lowest held-out loss.\n"
+        about = (
+            f"# Written by `python -m analysis tune {name}`: each variant with the {key} of its lowest held-out loss\n"
+            f"# at scale={scale}. At another scale tune again.\n"
+        )
         write_text(path, about + text)
     except OSError as error:
         raise UserError(f"--to {path}: {error.filename}: {error.strerror}") from None

@@ -69,8 +69,8 @@ def _matched(arm: Arm, base: Run, match: Match) -> Arm:
         off = measure(model) / wanted - 1
         if abs(off) > STATED:
             raise UserError(
-                f"match: {match}: arm {arm.label!r} has no width to match by (mlp.kind {model.mlp.kind}) and is {off:+.1%} "
-                f"off; give it layers, attention_heads or head_dim that come within {STATED:.0%}"
+                f"match: {match}: arm {arm.label!r} has no width to match by (mlp.kind {model.mlp.kind}) and is "
+                f"{off:+.1%} off; give it layers, attention_heads or head_dim that come within {STATED:.0%}"
             )
         return arm
     experts = model.experts.chosen + model.experts.shared if model.experts.count else 1
