@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.commands import compare, emergence, export, figure, ledger, report, table
+from analysis.commands import compare, emergence, export, figure, ledger, report, table, tune
 from analysis.commands.common import STATUS, Commands
 from analysis.pack import opened
 from davinci.errors import UserError
@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": compare,
     "emergence": emergence,
     "export": export,
+    "tune": tune,
 }
 
 

@@ -8,6 +8,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from analysis import published
+from davinci.accounting.flops import train_flops_per_token
 from davinci.composition.conf import Conf
 from davinci.composition.expand import expand
 from davinci.composition.sweep_file import SuiteFile, read_sweep_file
@@ -181,3 +182,24 @@ def test_wsd_s_returns_to_the_stable_rate(conf):
     for stage in stages:
         pieces = stage.lr_pieces()
         assert (pieces[-1].kind, pieces[-1].start, pieces[-1].stop) == ("inverse", 4e-3, 1e-3)
+
+
+def test_the_zoo_holds_every_variant_at_the_baselines_flops(conf, repository):
+    (sweep,) = expand(["sweep=arch_zoo", "scale=tiny"], conf, SWEEPS).sweeps
+    (plan,) = build_plans([sweep], cards={"embedded": None})
+    assert plan.audit.verdict == "controlled", plan.audit.findings
+    models = [arm.config.model for arm in plan.arms]
+    wanted = train_flops_per_token(sweep.baseline.config.model, 2048, 128)
+    off = [abs(train_flops_per_token(model, 2048, 128) / wanted - 1) for model in models]
+    assert max(off) < 0.003
+    # Every choice of every group below conf/model is in it, but those that are the baseline's own, and muP.
+    said = {text for arm in plan.arms for text in arm.overrides}
+    for group in (path for path in (repository / "conf" / "model").iterdir() if path.is_dir()):
+        choices = {f"model/{group.name}={path.stem}" for path in group.glob("*.yaml")}
+        assert len(choices - said) == (2 if group.name == "parametrisation" else 1), choices - said
+    # Tuned fairly: as many rates for each.
+    rates = {}
+    for arm in plan.arms:
+        rest = tuple(text for text in arm.overrides if not text.startswith("scale.peak_lr="))
+        rates.setdefault(rest, set()).add(arm.config.scale.peak_lr)
+    assert len(rates) == 26 and set(map(frozenset, rates.values())) == {frozenset({2e-3, 4e-3, 8e-3})}

@@ -92,6 +92,11 @@ class Mlp(Frozen):
         return self.kind in ("swiglu", "geglu")
 
     @property
+    def has_width(self) -> bool:
+        """Whether ``mlp_intermediate_size`` is its width; CRATE's step is as wide as the stream."""
+        return self.kind != "ista"
+
+    @property
     def has_experts(self) -> bool:
         """Whether there are experts of this kind."""
         return self.kind not in ("kan", "ista")

@@ -21,19 +21,23 @@ KEY = "model.mlp_intermediate_size"
 # accelerators like multiples, small models have no room for them.
 STEPS = (64, 8, 1)
 NEAR = 5e-4
+# How near an arm whose perceptron has no width (CRATE's step) must come by the shape that it states itself.
+STATED = 0.01
 
 
 def with_matched_models(sweep: Sweep) -> Sweep:
     """The sweep with the widths that its `match` asks for; itself where it asks for none.
 
     Raises:
-        UserError: an arm that has more parameters, or takes more FLOPs, than the baseline with hardly a perceptron.
+        UserError: an arm that has more parameters, or takes more FLOPs, than the baseline with hardly a perceptron; or
+            one that has no width to match by, further than `STATED` from the baseline.
     """
     if sweep.match is None:
         return sweep
     base = sweep.baseline.config
     arms = [arm if arm.is_baseline else _matched(arm, base, sweep.match) for arm in sweep.arms]
-    derived = {arm.label: sweep.derived.get(arm.label, frozenset()) | {KEY} for arm in arms if not arm.is_baseline}
+    widened = [arm.label for arm in arms if not arm.is_baseline and arm.config.model.mlp.has_width]
+    derived = {label: sweep.derived.get(label, frozenset()) | {KEY} for label in widened}
     return replace(sweep, arms=tuple(arms), derived={**sweep.derived, **derived})
 
 
@@ -48,7 +52,8 @@ def notes(sweep: Sweep) -> list[str]:
         model = arm.config.model
         if not arm.is_baseline and model != base.config.model:
             has = _measure(sweep.match, arm.config)(model)
-            lines.append(f"{arm.label} {has / wanted - 1:+.2%} (perceptron {model.mlp_intermediate_size:,} wide)")
+            by = f"perceptron {model.mlp_intermediate_size:,} wide" if model.mlp.has_width else "by its own shape"
+            lines.append(f"{arm.label} {has / wanted - 1:+.2%} ({by})")
     unit = "parameters" if sweep.match == "parameters" else "training FLOPs"
     baseline = f"{base.label}'s {wanted:.5g}" if sweep.match == "flops" else f"{base.label}'s {wanted:,.0f}"
     return [f"models are matched to {baseline} {unit}: {'; '.join(lines)}"] if lines else []
@@ -60,11 +65,17 @@ def _matched(arm: Arm, base: Run, match: Match) -> Arm:
     wanted = _measure(match, base)(base.model)
     measure = _measure(match, arm.config)
     model = arm.config.model
+    if not model.mlp.has_width:
+        off = measure(model) / wanted - 1
+        if abs(off) > STATED:
+            raise UserError(
+                f"match: {match}: arm {arm.label!r} has no width to match by (mlp.kind {model.mlp.kind}) and is "
+                f"{off:+.1%} off; give it layers, attention_heads or head_dim that come within {STATED:.0%}"
+            )
+        return arm
     experts = model.experts.chosen + model.experts.shared if model.experts.count else 1
     least = measure(_as_wide(model, experts))
     slope = (measure(_as_wide(model, 2 * experts)) - least) / experts  # what is measured is linear in the width
-    if slope == 0:
-        raise UserError(f"match: {match}: arm {arm.label!r} has no width to match by (mlp.kind {model.mlp.kind})")
     exact = experts + (wanted - least) / slope
     if exact < experts:
         raise UserError(

@@ -8,7 +8,7 @@ from planned import audited, make_sweep
 from davinci.accounting.flops import train_flops_per_token
 from davinci.accounting.shapes import parameters
 from davinci.errors import UserError
-from davinci.planning.matching import KEY, NEAR, notes, with_matched_models
+from davinci.planning.matching import KEY, NEAR, STATED, notes, with_matched_models
 
 WIDE = {"model.hidden_size": 64, "model.mlp_intermediate_size": 512, "model.attention_heads": 8, "model.head_dim": 8}
 FACTOR = ("model.attention",)
@@ -86,3 +86,22 @@ def test_other_perceptrons_and_mixers_are_matched_too(sweep_of, changes, match):
 def test_an_arm_without_a_width_is_refused(sweep_of):
     with pytest.raises(UserError, match=r"arm 'other' has no width to match by \(mlp\.kind ista\)"):
         with_matched_models(sweep_of("flops", mlp={"kind": "ista"}))
+
+
+def test_an_arm_without_a_width_is_matched_by_the_shape_it_states(sweep_of):
+    # The perceptron that CRATE's step replaces is made up for by the width of its heads.
+    step = {"mlp": {"kind": "ista"}, "attention": {"kind": "subspace"}, "positions": {"rotary": 0.0}}
+    base = models(sweep_of("flops", **step))[0]
+    wanted = train_flops_per_token(base, 64, 16)
+
+    def off(head_dim):
+        model = models(sweep_of("flops", **step, head_dim=head_dim))[1]
+        return abs(train_flops_per_token(model, 64, 16) / wanted - 1)
+
+    near = min(range(8, 200), key=off)
+    assert off(near) <= STATED < off(near + 8)
+    found = with_matched_models(sweep_of("flops", **step, head_dim=near))
+    assert models(found)[1].mlp_intermediate_size == 512 and KEY not in found.derived.get("other", ())
+    assert "(by its own shape)" in notes(found)[0]
+    with pytest.raises(UserError, match=r"no width to match by .* come within 1%"):
+        with_matched_models(sweep_of("flops", **step, head_dim=near + 8))
