@@ -57,7 +57,7 @@ def _written(state: State, node: Node, weights: str, folder: Path, store: Store)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        export(temporary, dict(decoder.named_parameters()), node.model, node.vocab_size, tokenizer, node.end_of_text)
+        export(temporary, decoder.state_dict(), node.model, node.vocab_size, tokenizer, node.end_of_text)
         temporary.chmod(0o755)
         temporary.replace(folder)
     finally:

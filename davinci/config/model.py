@@ -111,7 +111,11 @@ class Experts(Frozen):
         width: of one expert; null: ``mlp_intermediate_size`` over chosen and shared, so that as many parameters are
             active as without experts.
         renormalise: whether the weights of the chosen sum to 1.
-        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2).
+        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2); 0: none.
+        scores: what the router's outputs become: shares of all experts, or each its own (arXiv 2412.19437, equation 15).
+        bias_rate: what after each step is added to an expert's bias if fewer than the mean chose it, and taken off it if
+            more did; the bias has a say in who is chosen alone, not in the weights (arXiv 2408.15664, algorithm 1;
+            0.001 there). 0: no bias.
     """
 
     count: NotNegative = 0
@@ -120,6 +124,8 @@ class Experts(Frozen):
     width: Positive | None = None
     renormalise: bool = True
     balance: NotNegativeFloat = 0.01
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    bias_rate: NotNegativeFloat = 0.0
 
 
 class Parametrisation(Frozen):

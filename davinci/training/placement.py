@@ -108,7 +108,7 @@ def place(node: Node, position: Position, ranks: Ranks, execution: Execution) ->
         copied = (kept or Decoder(node.model, node.vocab_size)).to(there)
         if not position.has_average:
             copied.load_state_dict(decoder.state_dict())
-        ranks.broadcast({name: parameter.detach() for name, parameter in copied.named_parameters()})
+        ranks.broadcast(copied.state_dict())
         average = Average(node.stage.averages, position.average_begin, copied)
     return Placed(
         objective,
@@ -156,6 +156,6 @@ def _gathered(decoder: Decoder) -> Decoder:
     """The whole of a decoder in parts, on the first rank's CPU."""
     with torch.device("meta"):
         found = Decoder(decoder.config, decoder.vocab_size)
-    values = {name: fsdp.gathered(parameter.detach()) for name, parameter in decoder.named_parameters()}
+    values = {name: fsdp.gathered(one) for name, one in decoder.state_dict().items()}
     found.load_state_dict(values, strict=False, assign=True)
     return found

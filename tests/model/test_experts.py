@@ -73,9 +73,9 @@ def test_the_balance_is_trained_on_and_shown():
     assert float(total.detach()) == pytest.approx(float(losses.mean()) + 0.5 * balance, rel=1e-5)
     total.backward()
     assert all(one.gate.weight.grad.abs().sum() > 0 for one in decoder.experts)
-    shown = routing(decoder)
+    shown = routing(decoder, torch.stack([one.counts for one in decoder.experts]))
     assert shown["router/balance"] == pytest.approx(balance) and 1 <= shown["router/load_max"] <= 5
-    assert routing(Decoder(parse(Model, SHAPE), VOCAB)) == {}
+    assert routing(Decoder(parse(Model, SHAPE), VOCAB), None) == {}
 
 
 def test_only_the_active_parameters_cost():
