@@ -112,10 +112,11 @@ class Experts(Frozen):
             active as without experts.
         renormalise: whether the weights of the chosen sum to 1.
         balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2); 0: none.
-        scores: what the router's outputs become: shares of all experts, or each its own (arXiv 2412.19437, equation 15).
-        bias_rate: what after each step is added to an expert's bias if fewer than the mean chose it, and taken off it if
-            more did; the bias has a say in who is chosen alone, not in the weights (arXiv 2408.15664, algorithm 1;
-            0.001 there). 0: no bias.
+        scores: what the router's outputs become: shares of all experts, or of each alone
+            (arXiv 2412.19437, equation 15).
+        bias_rate: what after each step an expert's bias gains if fewer than the mean chose it, and loses if more did.
+            It decides who is chosen, and has no part in the weights (arXiv 2408.15664, algorithm 1, with 0.001). 0: no
+            bias.
     """
 
     count: NotNegative = 0

@@ -62,7 +62,7 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
     for layout in possible:
         if wanted <= layout.has and layout.needs | _REQUIRED.get(layout.model_type, frozenset()) <= wanted:
             return layout
-    nearest = min(possible, key=lambda one: len(wanted - one.has))
+    nearest = min((one for one in possible if one.needs <= wanted), key=lambda one: len(wanted - one.has))
     missing = ", ".join(sorted(wanted - nearest.has)) or "this tokenizer's splitting of text"
     raise UserError(
         f"model {model.name}: no class of transformers has {', '.join(sorted(wanted))} together; "
