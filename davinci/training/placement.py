@@ -95,6 +95,8 @@ def place(node: Node, position: Position, ranks: Ranks, execution: Execution) ->
         decoder, kept = Decoder(node.model, node.vocab_size), None
     decoder.to(there)
     prepare(decoder, execution)
+    biases = {str(number): one.bias for number, one in enumerate(decoder.experts) if one.bias is not None}
+    ranks.broadcast(biases)  # DDP hands out parameters alone
     bare = Objective(decoder, separator_of(node))
     objective = ranks.wrap(bare, (EXAMPLE[0].to(there), EXAMPLE[1].to(there)))
     adamw = optimizer.build(decoder, node.optimizer)

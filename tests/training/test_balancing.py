@@ -1,4 +1,4 @@
-"""Experts balanced by a bias: what a step does to it, and that it is the same state however training is cut or shared."""
+"""Experts balanced by a bias: what a step does to it, and that it is one state however training is cut."""
 
 from __future__ import annotations
 
