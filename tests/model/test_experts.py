@@ -116,14 +116,14 @@ def test_a_bias_decides_who_is_chosen_and_nothing_else(scores):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("rate", [0.0, 0.004])
+@pytest.mark.parametrize("rate", [0.0, 0.001])
 def test_a_bias_balances_a_router_that_prefers_some(rate):
     layer = made(model_of(count=8, bias_rate=rate)).float()
     x = torch.randn(1, 512, 24, generator=torch.Generator().manual_seed(2))
     x[..., 0] = 3.0
     layer.gate.weight[:, 0] = torch.linspace(-1, 1, 8)
     loads = []
-    for _ in range(200):
+    for _ in range(800):
         layer(x)
         loads.append(float(layer.counts.max()) / 128)  # 512 tokens, 2 of 8 each
         layer.rebalance(layer.counts)
