@@ -62,7 +62,7 @@ def _written(state: State, node: Node, weights: str, folder: Path, store: Store)
     decoder = load_model(checkpoint, node.model, node.vocab_size, AVERAGE if weights == "average" else WEIGHTS)
     tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
     with _whole(folder) as temporary:
-        export(temporary, dict(decoder.named_parameters()), node.model, node.vocab_size, tokenizer, node.end_of_text)
+        export(temporary, decoder.state_dict(), node.model, node.vocab_size, tokenizer, node.end_of_text)
     return str(read_json(folder / "config.json")["architectures"][0])
 
 

@@ -116,7 +116,12 @@ class Experts(Frozen):
         width: of one expert; null: ``mlp_intermediate_size`` over chosen and shared, so that as many parameters are
             active as without experts.
         renormalise: whether the weights of the chosen sum to 1.
-        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2).
+        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2); 0: none.
+        scores: what the router's outputs become: shares of all experts, or of each alone
+            (arXiv 2412.19437, equation 15).
+        bias_rate: what after each step an expert's bias gains if fewer than the mean chose it, and loses if more did.
+            It decides who is chosen, and has no part in the weights (arXiv 2408.15664, algorithm 1, with 0.001). 0: no
+            bias.
     """
 
     count: NotNegative = 0
@@ -125,6 +130,8 @@ class Experts(Frozen):
     width: Positive | None = None
     renormalise: bool = True
     balance: NotNegativeFloat = 0.01
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    bias_rate: NotNegativeFloat = 0.0
 
 
 class Parametrisation(Frozen):

@@ -164,6 +164,8 @@ class Decoder(nn.Module):
         for module in self.modules():
             if isinstance(module, StateSpace | Ista):
                 module.initialise(generator)
+            elif isinstance(module, Experts) and module.bias is not None:
+                module.bias.zero_()
 
     def hidden(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
         """Normalised last hidden states [B, T, H], in the model's precision, of tokens int64[B, T].

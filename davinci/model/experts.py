@@ -20,11 +20,15 @@ class Experts(nn.Module):
 
     After a forward pass `auxiliary` float32[] is the load-balancing loss of Switch Transformer (arXiv 2101.03961,
     equations 4 to 6), E sum_e f_e P_e with f_e the share of choices that fell on expert e and P_e its mean
-    probability: 1 where all are used alike. `load` float32[E] are the f_e.
+    probability (of sigmoid scores: their share of the token's sum, arXiv 2412.19437, equation 20): 1 where all are used
+    alike. `counts` int64[E] are the choices that fell on each expert.
+
+    With ``bias_rate`` who is chosen is decided by score plus bias, a state of the router that `rebalance` moves and no
+    gradient does; weights are made of the scores alone (arXiv 2408.15664, equation 3).
     """
 
     auxiliary: Tensor
-    load: Tensor
+    counts: Tensor
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -32,24 +36,45 @@ class Experts(nn.Module):
         width = model.expert_width
         self.chosen, self.renormalise = experts.chosen, experts.renormalise
         self.gate = nn.Linear(model.hidden_size, experts.count, bias=False)
+        self.is_sigmoid, self.bias_rate = experts.scores == "sigmoid", experts.bias_rate
+        if experts.bias_rate:  # by the name that transformers' DeepseekV3 has
+            self.gate.register_buffer("e_score_correction_bias", torch.zeros(experts.count))
         wide = (2 if model.mlp.is_gated else 1) * width
         self.gate_up_proj = nn.Parameter(torch.empty(experts.count, wide, model.hidden_size))
         self.down_proj = nn.Parameter(torch.empty(experts.count, model.hidden_size, width))
         self.shared_experts = Perceptron(model, experts.shared * width) if experts.shared else None
         self._parts, self._activated = wide // width, ACTIVATIONS[model.mlp.kind]
 
+    @property
+    def bias(self) -> Tensor | None:
+        """What is added to the scores before the choice, float32[E]; None where nothing is."""
+        return getattr(self.gate, "e_score_correction_bias", None)
+
+    @torch.no_grad()
+    def rebalance(self, counts: Tensor) -> None:
+        """Move the bias, if there is one, by ``bias_rate`` against the `counts` int64[E] of choices of a whole step:
+        b_e += rate * sign(mean - c_e) (arXiv 2408.15664, algorithm 1). The sign is found in integers, so that it does
+        not depend on who counted what."""
+        if self.bias is not None:
+            self.bias.add_((counts.sum() - len(counts) * counts).sign(), alpha=self.bias_rate)
+
     def forward(self, x: Tensor) -> Tensor:
         """x [..., H] to the same shape."""
         tokens = x.flatten(0, -2)
         # In float32 whatever the precision: ties and tiny differences decide who is chosen (arXiv 2101.03961, 2.4).
         with torch.autocast(x.device.type, enabled=False):
-            probabilities = functional.linear(tokens.float(), self.gate.weight.float()).softmax(dim=-1)
-        weights, chosen = probabilities.topk(self.chosen, dim=-1)
+            outputs = functional.linear(tokens.float(), self.gate.weight.float())
+            scores = outputs.sigmoid() if self.is_sigmoid else outputs.softmax(dim=-1)
+        if self.bias is None:
+            weights, chosen = scores.topk(self.chosen, dim=-1)
+        else:
+            chosen = (scores + self.bias).topk(self.chosen, dim=-1).indices
+            weights = scores.gather(-1, chosen)
+        probabilities = scores / scores.sum(dim=-1, keepdim=True) if self.is_sigmoid else scores
         if self.renormalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
-        counts = torch.bincount(chosen.flatten(), minlength=probabilities.shape[-1])
-        self.load = counts / chosen.numel()
-        self.auxiliary = len(counts) * (self.load * probabilities.mean(dim=0)).sum()
+        self.counts = counts = torch.bincount(chosen.flatten(), minlength=scores.shape[-1])
+        self.auxiliary = len(counts) * (counts / chosen.numel() * probabilities.mean(dim=0)).sum()
         out = self._mixed(tokens, weights, chosen, counts)
         if self.shared_experts is not None:
             out = out + self.shared_experts(tokens)

@@ -40,6 +40,7 @@ class Layout:
         weights: a decoder's weights by this class's names.
         decoders: the way back: this class's weights by a decoder's names.
         splits_as_qwen2: transformers gives it Qwen2's own splitting of text, whatever tokenizer.json says.
+        needs: variants without which this form of the class is not meant, beside those of `_REQUIRED`.
     """
 
     model_type: str
@@ -49,6 +50,7 @@ class Layout:
     weights: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=_as_they_are)
     decoders: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=_as_they_are)
     splits_as_qwen2: bool = False
+    needs: frozenset[str] = frozenset()
 
 
 def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
@@ -61,9 +63,9 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
     is_qwen2s = splits_as_qwen2(tokenizer)
     possible = [one for one in LAYOUTS if is_qwen2s or not one.splits_as_qwen2]
     for layout in possible:
-        if wanted <= layout.has and _REQUIRED.get(layout.model_type, frozenset()) <= wanted:
+        if wanted <= layout.has and layout.needs | _REQUIRED.get(layout.model_type, frozenset()) <= wanted:
             return layout
-    nearest = min(possible, key=lambda one: len(wanted - one.has))
+    nearest = min((one for one in possible if one.needs <= wanted), key=lambda one: len(wanted - one.has))
     missing = ", ".join(sorted(wanted - nearest.has)) or "this tokenizer's splitting of text"
     raise UserError(
         f"model {model.name}: no class of transformers has {', '.join(sorted(wanted))} together; "
@@ -100,6 +102,8 @@ def _variants(model: Model) -> frozenset[str]:
         "experts": model.experts.count > 0,
         "shared experts": model.experts.count > 0 and model.experts.shared > 0,
         "weights of experts that do not sum to 1": model.experts.count > 0 and not model.experts.renormalise,
+        "sigmoid scores of experts": model.experts.count > 0 and model.experts.scores == "sigmoid",
+        "a bias of experts": model.experts.count > 0 and model.experts.bias_rate > 0,
         _FREE_HEADS: model.head_dim * model.attention_heads != model.hidden_size,
     }
     return frozenset(name for name, is_there in found.items() if is_there)
@@ -125,6 +129,45 @@ def _partial_rope(model: Model) -> dict[str, Any]:
         "partial_rotary_factor": factor,
         "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta, "partial_rotary_factor": factor},
     }
+
+
+def _latent(model: Model) -> dict[str, Any]:
+    return {
+        "attention_bias": False, "rope_interleave": False, "first_k_dense_replace": model.layers,
+        "q_lora_rank": model.attention.query_rank, "kv_lora_rank": model.latent_rank,
+        "qk_nope_head_dim": model.head_dim, "qk_rope_head_dim": model.latent_rope_dim, "v_head_dim": model.head_dim,
+        "head_dim": model.latent_rope_dim,
+    }  # fmt: skip
+
+
+def _latent_experts(model: Model) -> dict[str, Any]:
+    """One group of experts, whose weights are multiplied by 1."""
+    experts = model.experts
+    return _latent(model) | {
+        "first_k_dense_replace": 0, "n_routed_experts": experts.count, "num_experts_per_tok": experts.chosen,
+        "n_shared_experts": experts.shared, "moe_intermediate_size": model.expert_width, "n_group": 1, "topk_group": 1,
+        "norm_topk_prob": experts.renormalise, "routed_scaling_factor": 1.0,
+    }  # fmt: skip
+
+
+def _deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """DeepseekV3's files have the experts one by one, and a bias of the router that is 0 where none was kept."""
+    found: Weights = {}
+    for name, one in weights.items():
+        block, _, part = name.partition(".mlp.")
+        if part == "gate_up_proj":
+            for number, both in enumerate(one):
+                gate, up = both.chunk(2)
+                found[f"{block}.mlp.experts.{number}.gate_proj.weight"] = gate.contiguous()
+                found[f"{block}.mlp.experts.{number}.up_proj.weight"] = up.contiguous()
+        elif part == "down_proj":
+            for number, down in enumerate(one):
+                found[f"{block}.mlp.experts.{number}.down_proj.weight"] = down.contiguous()
+        else:
+            found[name] = one
+            if part == "gate.weight":
+                found.setdefault(f"{block}.mlp.gate.e_score_correction_bias", one.new_zeros(len(one)))
+    return found
 
 
 def _nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
@@ -208,12 +251,18 @@ LAYOUTS = (
         "deepseek_v3",
         "DeepseekV3ForCausalLM",
         frozenset({_FREE_HEADS, "latent attention"}),
-        lambda model: {
-            "attention_bias": False, "rope_interleave": False, "first_k_dense_replace": model.layers,
-            "q_lora_rank": model.attention.query_rank, "kv_lora_rank": model.latent_rank,
-            "qk_nope_head_dim": model.head_dim, "qk_rope_head_dim": model.latent_rope_dim, "v_head_dim": model.head_dim,
-            "head_dim": model.latent_rope_dim,
-        },
+        _latent,
+    ),
+    Layout(
+        "deepseek_v3",
+        "DeepseekV3ForCausalLM",
+        frozenset({
+            _FREE_HEADS, "latent attention", "experts", "shared experts", "sigmoid scores of experts",
+            "a bias of experts", "weights of experts that do not sum to 1",
+        }),
+        _latent_experts,
+        _deepseek,
+        needs=frozenset({"shared experts", "sigmoid scores of experts"}),
     ),
     Layout("mistral", "MistralForCausalLM", frozenset({_FREE_HEADS, "a window"}), _window),
     Layout(

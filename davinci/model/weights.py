@@ -47,11 +47,11 @@ def load_mean(files: Sequence[Path], model: Model, vocab_size: int) -> Decoder:
     decoder = load_model(files[0].parent, model, vocab_size, files[0].name)
     if len(files) == 1:
         return decoder
-    sums = {name: parameter.detach().double() for name, parameter in decoder.named_parameters()}
+    sums = {name: one.double() for name, one in decoder.state_dict().items()}
     for file in files[1:]:
         load_weights(decoder, file.parent, file.name)
-        for name, parameter in decoder.named_parameters():
-            sums[name] += parameter.detach()
+        for name, one in decoder.state_dict().items():
+            sums[name] += one
     decoder.load_state_dict({name: (total / len(files)).float() for name, total in sums.items()})
     return decoder
 

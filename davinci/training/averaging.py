@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from davinci.config import Averages
 from davinci.model.decoder import Decoder
@@ -17,17 +18,20 @@ class Average:
 
     def copy(self, model: Decoder) -> None:
         """Begin with the weights of `model`."""
-        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            local(mine).copy_(local(theirs))
+        for mine, theirs in zip(_tensors(self.model), _tensors(model), strict=True):
+            mine.copy_(theirs)
 
     @torch.no_grad()
     def update(self, model: Decoder, before: int, after: int) -> None:
         """Take in the weights of `model` after the step from `before` to `after` tokens since initialisation."""
-        torch._foreach_lerp_(
-            [local(parameter) for parameter in self.model.parameters()],
-            [local(parameter) for parameter in model.parameters()],
-            share(self.averages, self.begin, before, after),
-        )
+        torch._foreach_lerp_(_tensors(self.model), _tensors(model), share(self.averages, self.begin, before, after))
+
+
+def _tensors(model: Decoder) -> list[Tensor]:
+    """What this rank has of a model's weights and of its routers' biases, which are averaged alike: those that balance
+    the mean of routers are near the mean of theirs."""
+    biases = [one.bias for one in model.experts if one.bias is not None]
+    return [local(one) for one in (*model.parameters(), *biases)]
 
 
 def share(averages: Averages, begin: int, before: int, after: int) -> float:

@@ -73,9 +73,9 @@ def write(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        tensors = {WEIGHTS: _parameters(model), _OPTIMIZER: optimizer}
+        tensors = {WEIGHTS: model.state_dict(), _OPTIMIZER: optimizer}
         if average is not None:
-            tensors[AVERAGE] = _parameters(average)
+            tensors[AVERAGE] = average.state_dict()
         for name, content in tensors.items():
             save_file(content, temporary / name)
         digests = {name: file_digest(temporary / name) for name in tensors}
@@ -118,10 +118,6 @@ def copy(source: Path, folder: Path, *, node: str, rolling: bool) -> bool:
         return False
     finally:
         remove_leftovers(folder.parent)
-
-
-def _parameters(model: Decoder) -> dict[str, Tensor]:
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def write_state(folder: Path, state: State) -> None:

@@ -90,6 +90,14 @@ class Ranks:
         dist.all_reduce(torch.from_numpy(whole))
         return whole
 
+    def total(self, mine: Tensor) -> Tensor:
+        """The sum of all ranks' `mine`, integers: exact."""
+        if self._is_alone:
+            return mine
+        total = mine.clone()
+        dist.all_reduce(total)
+        return total
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
         self.any(False)
@@ -120,7 +128,7 @@ class Ranks:
         """Raise RuntimeError where the ranks' weights differ: machines that round differently drift apart."""
         if self._is_alone:
             return
-        mine = torch.stack([parameter.detach().view(torch.int32).sum() for parameter in module.parameters()])
+        mine = torch.stack([parameter.detach().view(torch.int32).sum() for parameter in module.state_dict().values()])
         first = mine.clone()
         dist.broadcast(first, src=0)
         if self.any(not torch.equal(mine, first)):

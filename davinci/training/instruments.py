@@ -65,19 +65,30 @@ def _norm(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def routing(model: Decoder) -> dict[str, float]:
-    """Of a mixture of experts, over its layers and the last tokens that went through on this rank: ``router/load_max``,
-    the share of choices on the busiest expert as a multiple of an even share; ``router/balance``, the load-balancing
-    loss (1: even); ``router/unused``, the share of experts that no token chose. Empty without experts.
+def routing(model: Decoder, counts: Tensor | None) -> dict[str, float]:
+    """Of a mixture of experts, of the choices of a whole step, `counts` int64[layers, E]: ``router/load/<layer>.<e>``,
+    an expert's share as a multiple of an even one. Means over layers of the busiest one's (``router/load_max``), of the
+    idlest one's (``router/load_min``), of the shares' entropy over that of even ones (``router/entropy``) and of the
+    share of experts that no token chose (``router/unused``). ``router/balance`` is the load-balancing loss of the last
+    tokens on this rank (1: even), ``router/bias_min`` and ``router/bias_max`` the range of the biases. Empty without
+    experts.
     """
-    if not model.experts:
+    if counts is None:
         return {}
-    loads = torch.stack([one.load for one in model.experts]).double()
-    return {
-        "router/load_max": float(loads.amax(dim=1).mean()) * loads.shape[1],
+    loads = counts.double() / counts.sum(dim=1, keepdim=True) * counts.shape[1]
+    shares = loads / loads.shape[1]
+    values = {
+        "router/load_max": loads.amax(dim=1).mean().item(),
+        "router/load_min": loads.amin(dim=1).mean().item(),
+        "router/entropy": -torch.xlogy(shares, shares).sum(dim=1).mean().item() / math.log(max(loads.shape[1], 2)),
         "router/balance": float(torch.stack([one.auxiliary for one in model.experts]).mean()),
         "router/unused": float((loads == 0).double().mean()),
     }
+    if biases := [one.bias for one in model.experts if one.bias is not None]:
+        values["router/bias_min"], values["router/bias_max"] = (float(one) for one in torch.stack(biases).aminmax())
+    for layer, row in enumerate(loads.tolist()):
+        values |= {f"router/load/{layer}.{number}": round(load, 4) for number, load in enumerate(row)}
+    return values
 
 
 def utilisation(node: Node, tokens_per_second: float, device: torch.device, world: int) -> dict[str, float]:

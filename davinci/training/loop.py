@@ -194,7 +194,7 @@ class _Training:
                 values["data_wait"] = round(speed.waiting(), 4)
                 if node.stage.mask_questions:
                     values["targets"] = self._window.targets
-                self._record("train", values | self._instruments(step, speed.rate()))
+                self._record("train", values | self._instruments(step, speed.rate(), done.outcome))
                 self._window, speed = Window(), Speed()
             if self._ranks.is_first and (is_end or time.monotonic() - reported > PROGRESS_EVERY):
                 reported = time.monotonic()
@@ -261,6 +261,9 @@ class _Training:
             self._read()
         if not self._is_skipped:
             move(placed.adamw, lr)
+            if node.model.experts.bias_rate and outcome.loads is not None:
+                for one, counts in zip(placed.decoder.experts, outcome.loads, strict=True):
+                    one.rebalance(counts)
         if placed.average is not None:
             placed.average.update(placed.decoder, done.before, done.after)
         at.tokens, at.step = done.after, done.number
@@ -285,12 +288,12 @@ class _Training:
             self._window.add(outcome, self._reading.domains)
             self._loss = outcome.loss
 
-    def _instruments(self, step: int, speed: float) -> dict[str, float]:
+    def _instruments(self, step: int, speed: float, outcome: Outcome) -> dict[str, float]:
         """What a record says after `step` beside losses; costs some passes over the weights."""
         decoder = self._placed.decoder
         moved = {} if self._is_skipped else update_ratios(decoder, self._placed.adamw)
         busy = utilisation(self._node, speed, decoder.unembedding.device, self._ranks.world)
-        return moved | routing(decoder) | busy | self._reading.epochs(step + 1)
+        return moved | routing(decoder, outcome.loads) | busy | self._reading.epochs(step + 1)
 
     def _record(self, kind: str, values: Mapping[str, Any], of: _Step | None = None) -> None:
         """Write a row: of the present, or of the moment after the step `of`."""

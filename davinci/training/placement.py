@@ -95,6 +95,8 @@ def place(node: Node, position: Position, ranks: Ranks, execution: Execution) ->
         decoder, kept = Decoder(node.model, node.vocab_size), None
     decoder.to(there)
     prepare(decoder, execution)
+    biases = {str(number): one.bias for number, one in enumerate(decoder.experts) if one.bias is not None}
+    ranks.broadcast(biases)  # DDP hands out parameters alone
     bare = Objective(decoder, separator_of(node))
     objective = ranks.wrap(bare, (EXAMPLE[0].to(there), EXAMPLE[1].to(there)))
     adamw = optimizer.build(decoder, node.optimizer)
@@ -108,7 +110,7 @@ def place(node: Node, position: Position, ranks: Ranks, execution: Execution) ->
         copied = (kept or Decoder(node.model, node.vocab_size)).to(there)
         if not position.has_average:
             copied.load_state_dict(decoder.state_dict())
-        ranks.broadcast({name: parameter.detach() for name, parameter in copied.named_parameters()})
+        ranks.broadcast(copied.state_dict())
         average = Average(node.stage.averages, position.average_begin, copied)
     return Placed(
         objective,
@@ -156,6 +158,6 @@ def _gathered(decoder: Decoder) -> Decoder:
     """The whole of a decoder in parts, on the first rank's CPU."""
     with torch.device("meta"):
         found = Decoder(decoder.config, decoder.vocab_size)
-    values = {name: fsdp.gathered(parameter.detach()) for name, parameter in decoder.named_parameters()}
+    values = {name: fsdp.gathered(one) for name, one in decoder.state_dict().items()}
     found.load_state_dict(values, strict=False, assign=True)
     return found

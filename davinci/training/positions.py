@@ -127,7 +127,7 @@ def load(position: Position, node: Node) -> tuple[Decoder, dict[str, Tensor], De
 def tensors(decoder: Decoder, moments: Mapping[str, Tensor], average: Decoder | None) -> dict[str, Tensor]:
     """All that a checkpoint in parts holds, by name; without gradients."""
     named = {"weight": decoder} | ({} if average is None else {"average": average})
-    found = {f"{kind}.{name}": one.detach() for kind, model in named.items() for name, one in model.named_parameters()}
+    found = {f"{kind}.{name}": one for kind, model in named.items() for name, one in model.state_dict().items()}
     return found | dict(moments)
 
 

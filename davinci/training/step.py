@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from davinci.config import Node
 from davinci.model.decoder import Decoder
+from davinci.model.experts import Experts
 from davinci.training.distributed import ALONE, Ranks
 from davinci.training.fsdp import synchronised, whole
 from davinci.training.loss import linear_cross_entropy, token_losses
@@ -87,7 +88,8 @@ class Outcome:
     row of the whole batch.
 
     `mine`, the nats of this rank's rows float64[.], and `norm` float32[] stay on their device until something read from
-    them is asked for, for which a GPU has to finish the step. Then every rank has to ask.
+    them is asked for, for which a GPU has to finish the step. Then every rank has to ask. `routed` int64[layers, E] are
+    the choices of experts that this rank's tokens made; None without experts.
     """
 
     mine: Tensor
@@ -95,6 +97,12 @@ class Outcome:
     targets: NDArray[np.int64]
     domain: NDArray[np.int64]
     ranks: Ranks = ALONE
+    routed: Tensor | None = None
+
+    @cached_property
+    def loads(self) -> Tensor | None:
+        """The choices that fell on each expert in the whole batch, int64[layers, E]; every rank has to ask."""
+        return None if self.routed is None else self.ranks.total(self.routed)
 
     @cached_property
     def nats(self) -> NDArray[np.float64]:
@@ -144,17 +152,29 @@ def gradients(
     rows = micro_rows(scale.shape[1], micro_tokens)
     most = -(-size // ranks.world)  # rows of a rank
     nats: list[Tensor] = []
+    experts = [module for module in objective.modules() if isinstance(module, Experts)]
+    routed: list[Tensor] = []
     objective.zero_grad(set_to_none=True)
     for start in range(0, most, rows):
         part, share = tokens[start : start + rows], scale[start : start + rows]
-        if not len(part):  # The others have a row more, and may need this rank's part of the weights for it.
+        is_mine = len(part) > 0
+        if not is_mine:  # The others have a row more, and may need this rank's part of the weights for it.
             part, share = torch.zeros_like(tokens[:1]), torch.zeros_like(scale[:1])
         with synchronised(objective, start + rows >= most):
             total, losses = objective(part, share)
+            if experts:
+                routed.append(torch.stack([one.counts for one in experts]) * is_mine)
             total.backward()
         nats.append((losses.view(share.shape) * (share > 0)).sum(dim=1, dtype=torch.float64))
     norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), clip, foreach=True)
-    return Outcome(torch.cat(nats)[: len(tokens)], whole(norm), targets, domain, ranks)
+    return Outcome(
+        torch.cat(nats)[: len(tokens)],
+        whole(norm),
+        targets,
+        domain,
+        ranks,
+        sum(routed[1:], routed[0]) if routed else None,
+    )
 
 
 def _on(device: torch.device, tensor: Tensor) -> Tensor:

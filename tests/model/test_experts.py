@@ -73,9 +73,9 @@ def test_the_balance_is_trained_on_and_shown():
     assert float(total.detach()) == pytest.approx(float(losses.mean()) + 0.5 * balance, rel=1e-5)
     total.backward()
     assert all(one.gate.weight.grad.abs().sum() > 0 for one in decoder.experts)
-    shown = routing(decoder)
+    shown = routing(decoder, torch.stack([one.counts for one in decoder.experts]))
     assert shown["router/balance"] == pytest.approx(balance) and 1 <= shown["router/load_max"] <= 5
-    assert routing(Decoder(parse(Model, SHAPE), VOCAB)) == {}
+    assert routing(Decoder(parse(Model, SHAPE), VOCAB), None) == {}
 
 
 def test_only_the_active_parameters_cost():
@@ -87,3 +87,45 @@ def test_only_the_active_parameters_cost():
     assert parameters(sparse, VOCAB) == parameters(dense, VOCAB) + router + 3 * 6 * 3 * 24 * 20
     more = train_flops_per_token(sparse, VOCAB, 48) - train_flops_per_token(dense, VOCAB, 48)
     assert more == 6 * router
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+def test_a_bias_decides_who_is_chosen_and_nothing_else(scores):
+    """Against algorithm 1 of arXiv 2408.15664, token by token."""
+    layer = made(model_of(scores=scores, bias_rate=0.25)).float()
+    layer.bias.copy_(torch.tensor([0.5, -0.5, 0.0, 0.25, 0.0]))
+    x = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(2))
+    got, wanted, counts = layer(x), torch.zeros_like(x), [0] * 5
+    for row, column in np.ndindex(3, 7):
+        outputs = layer.gate.weight @ x[row, column]
+        score = outputs.softmax(0) if scores == "softmax" else 1 / (1 + (-outputs).exp())
+        chosen = sorted(range(5), key=lambda one, score=score: -float(score[one] + layer.bias[one]))[:2]
+        for one in chosen:
+            gate, up = (layer.gate_up_proj[one] @ x[row, column]).chunk(2)
+            weight = score[one] / sum(score[other] for other in chosen)
+            wanted[row, column] += weight * (layer.down_proj[one] @ (gate * gate.sigmoid() * up))
+            counts[one] += 1
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    assert layer.counts.tolist() == counts
+    before = layer.bias.tolist()
+    layer.rebalance(layer.counts)
+    moved = [0.25 * (1 if sum(counts) / 5 > one else -1 if sum(counts) / 5 < one else 0) for one in counts]
+    assert layer.bias.tolist() == pytest.approx([b + m for b, m in zip(before, moved, strict=True)])
+    assert "gate.e_score_correction_bias" in layer.state_dict()
+    assert all("bias" not in name for name, _ in layer.named_parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rate", [0.0, 0.001])
+def test_a_bias_balances_a_router_that_prefers_some(rate):
+    layer = made(model_of(count=8, bias_rate=rate)).float()
+    x = torch.randn(1, 512, 24, generator=torch.Generator().manual_seed(2))
+    x[..., 0] = 3.0
+    layer.gate.weight[:, 0] = torch.linspace(-1, 1, 8)
+    loads = []
+    for _ in range(800):
+        layer(x)
+        loads.append(float(layer.counts.max()) / 128)  # 512 tokens, 2 of 8 each
+        layer.rebalance(layer.counts)
+    assert loads[0] > 2
+    assert loads[-1] < 1.25 if rate else loads[-1] == loads[0]

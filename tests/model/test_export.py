@@ -69,6 +69,22 @@ CASES = {
         tokenizer(),
         "DeepseekV3ForCausalLM",
     ),
+    "latent, experts, a bias": (
+        shape(
+            attention={"kind": "latent"},
+            experts={"count": 4, "shared": 1, "width": 16, "scores": "sigmoid", "bias_rate": 0.1},
+        ),
+        tokenizer(),
+        "DeepseekV3ForCausalLM",
+    ),
+    "latent, experts whose weights do not sum to 1": (
+        shape(
+            attention={"kind": "latent"},
+            experts={"count": 4, "shared": 2, "width": 16, "scores": "sigmoid", "renormalise": False},
+        ),
+        tokenizer(),
+        "DeepseekV3ForCausalLM",
+    ),
     "a window, Qwen2's tokenizer": (
         shape(qkv_bias=False, window={"tokens": 9}),
         tokenizer(of_qwen2=True),
@@ -130,6 +146,9 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     decoder = Decoder(model, 300).eval()
     decoder.initialise(5)
+    for one in decoder.experts:
+        if one.bias is not None:
+            one.bias.copy_(torch.linspace(-0.4, 0.4, len(one.bias)))
     export(tmp_path, decoder.state_dict(), model, 300, spoken)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     assert type(theirs).__name__ == architecture
@@ -167,6 +186,10 @@ def test_what_is_exported_is_read_back(model: Model, spoken: Tokenizer, architec
         ),
         ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "lacks QK-norm"),
         ({"mixers": {"pattern": ["ssm", "linear"]}}, "lacks linear attention, state-space mixers"),
+        (
+            {"experts": {"count": 4, "bias_rate": 0.1}, "qkv_bias": False},
+            "MixtralForCausalLM comes nearest and lacks a bias",
+        ),
         ({"mlp": {"kind": "kan"}}, "lacks a KAN perceptron"),
         (
             {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}},

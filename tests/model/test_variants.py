@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from davinci.accounting.flops import forward_flops_per_token
 from davinci.accounting.shapes import parameters
 from davinci.config import Model
 from davinci.config.parsing import parse
@@ -59,6 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "experts, one shared": {
         "experts": {"count": 5, "chosen": 2, "shared": 1, "renormalise": False}, "mlp": {"kind": "relu2"}
     },
+    "experts, a bias": {"experts": {"count": 4, "bias_rate": 0.01, "scores": "sigmoid"}},
     "muP": {"parametrisation": {"kind": "mup", "base_width": 8, "base_head_dim": 2}},
     "muP, experts, untied": {
         "parametrisation": {"kind": "mup", "base_width": 48, "base_head_dim": 32}, "experts": {"count": 4},
@@ -91,6 +94,25 @@ def tokens_of(rows: int, length: int) -> torch.Tensor:
 def test_parameters_are_those_that_are_planned_with(changes: dict[str, Any]) -> None:
     model = decoder(changes)
     assert sum(one.numel() for one in model.parameters()) == parameters(model.config, VOCAB)
+
+
+@every_variant
+def test_operations_are_those_that_are_planned_with(changes: dict[str, Any]) -> None:
+    """Of a forward pass, as torch counts them; but for those that are no matrix products: a state that is written and
+    read (planned as the recurrence), and the convolution of state-space mixers."""
+    model, length = decoder(changes), 16
+    shape = model.config
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(tokens_of(1, length))
+    found = counter.get_flop_counts()["Global"]
+    products = sum(count for operation, count in found.items() if operation is not torch.ops.aten.bmm)
+    mixers = shape.layer_mixers
+    states = 4 * 4 * 8 * 8 * mixers.count("linear")
+    inner = shape.state_heads * 8
+    states += mixers.count("ssm") * (4 * inner * shape.mixers.state + 2 * shape.convolved * shape.mixers.convolution)
+    seen = min(length, shape.window.tokens or length)
+    attention = 2 * 4 * (shape.key_dim + 8) * seen * mixers.count("attention")  # torch counts none on a CPU
+    assert forward_flops_per_token(shape, VOCAB, length) == products / length + states + attention
 
 
 @every_variant
