@@ -135,7 +135,7 @@ def read_folder(path: Path, name: str) -> Folder:
 
 def _layout(config: Any, where: Path) -> Layout:
     said = config.get("architectures") if isinstance(config, dict) else None
-    by_name = {one.architecture: one for one in LAYOUTS}
+    by_name = {one.architecture: one for one in reversed(LAYOUTS)}  # of two forms the plain one
     if not isinstance(said, list) or len(said) != 1 or said[0] not in by_name:
         name = str(said[0]) if isinstance(said, list) and said else "none"
         raise UserError(f"{where}: architectures: {name} is not read here{nearest(name, by_name)}")
