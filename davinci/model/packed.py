@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-# With fewer rows oneDNN takes longer than with so many: two rows of zeros more make a third of it free.
+# One or two rows take oneDNN longer than four: rows of zeros are added.
 _ROWS = 4
 
 

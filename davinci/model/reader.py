@@ -74,8 +74,9 @@ class Reader:
             width = last = longest + count
             if width > cache.capacity:
                 raise ValueError(f"{width} tokens do not fit in {cache.capacity} positions")
-            if shortest == longest and count == 1 and (window is None or width <= window):
-                places = slots = slice(longest, width)  # every row goes on at one place, and attends to all of it
+            at_once = shortest == longest and (count == 1 or longest == 0)
+            if at_once and (window is None or width <= window):  # no row differs, and no mask says more than causal
+                places = slots = slice(longest, width)
             else:
                 places = slots = cache.positions(count)
                 attended_to = torch.arange(width, device=tokens.device)
@@ -155,7 +156,7 @@ class _Layer:
             keys,
             values,
             attn_mask=mask,
-            is_causal=mask is None and cache is None,
+            is_causal=mask is None and not is_one,
             scale=self._heads.scale,
             enable_gqa=grouped,
         )
