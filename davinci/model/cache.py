@@ -37,12 +37,17 @@ class KVCache:
         """Where the next `count` tokens of each row stand, int64[rows, count]."""
         return self.lengths[:, None] + torch.arange(count, device=self.lengths.device)
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Write keys [rows, count, heads, key_dim] and values [rows, count, heads, head_dim] at `positions`; return a
-        row's first `width`, as [rows, heads, width, …]."""
-        rows = torch.arange(len(self.lengths), device=self.lengths.device)[:, None]
-        self._keys[layer][rows, :, positions] = keys.to(self._keys[layer].dtype)
-        self._values[layer][rows, :, positions] = values.to(self._values[layer].dtype)
+    def extend(
+        self, layer: int, keys: Tensor, values: Tensor, positions: Tensor | slice, width: int
+    ) -> tuple[Tensor, Tensor]:
+        """Write keys [rows, count, heads, key_dim] and values [rows, count, heads, head_dim] at `positions`, a slice
+        where they are those of every row; return a row's first `width`, as [rows, heads, width, …]."""
+        for kept, new in ((self._keys[layer], keys), (self._values[layer], values)):
+            if isinstance(positions, slice):
+                kept[:, :, positions] = new.transpose(1, 2)
+            else:
+                rows = torch.arange(len(self.lengths), device=self.lengths.device)[:, None]
+                kept[rows, :, positions] = new.to(kept.dtype)
         return self._keys[layer][:, :, :width], self._values[layer][:, :, :width]
 
     def state(self, layer: int) -> State | None:

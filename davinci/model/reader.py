@@ -9,13 +9,14 @@ from typing import cast
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from davinci.model.attention import Attention, Scene, attended
 from davinci.model.cache import KVCache
 from davinci.model.crate import SubspaceAttention
 from davinci.model.decoder import Block, Decoder
 from davinci.model.latent_attention import LatentAttention
+from davinci.model.packed import Product
 from davinci.model.parametrisation import width_ratio
 from davinci.model.perceptron import Perceptron
 from davinci.model.recurrence import Recurrent
@@ -40,7 +41,7 @@ class Reader:
         self.device = model.unembedding.device
         self._dtype = getattr(torch, model.config.precision)
         self._embedding = model.model.embed_tokens.weight.detach()
-        self._unembedding = model.unembedding.detach().to(self._dtype)
+        self._unembedding = Product([model.unembedding], self._dtype)
         self._norm = model.model.norm
         # A token costs about 20 H^2 multiplications a layer, attending to another 4 H, at less than half the speed.
         self.worth = None if model.config.is_recurrent else 2 * model.config.hidden_size
@@ -61,23 +62,28 @@ class Reader:
         """
         rows, count = tokens.shape
         limit = self.config.max_position_embeddings
-        slots = mask = None
+        slots: Tensor | slice | None = None
+        mask = None
         window = self.config.window.tokens
         places: Tensor | slice = slice(0, count)
         width = last = count
         if cache is None and tree is None:
             mask = attended(count, window, None, tokens.device)
         if cache is not None:
-            slots = cache.positions(count)
-            width = last = int(cache.lengths.max()) + count
+            shortest, longest = (int(one) for one in cache.lengths.aminmax())
+            width = last = longest + count
             if width > cache.capacity:
                 raise ValueError(f"{width} tokens do not fit in {cache.capacity} positions")
-            places = slots
-            attended_to = torch.arange(width, device=tokens.device)
-            mask = slots[:, :, None] >= attended_to
-            if window is not None and tree is None:
-                mask &= slots[:, :, None] - attended_to < window
-            mask = mask[:, None]
+            at_once = shortest == longest and (count == 1 or longest == 0)
+            if at_once and (window is None or width <= window):  # no row differs, and no mask says more than causal
+                places = slots = slice(longest, width)
+            else:
+                places = slots = cache.positions(count)
+                attended_to = torch.arange(width, device=tokens.device)
+                mask = slots[:, :, None] >= attended_to
+                if window is not None and tree is None:
+                    mask &= slots[:, :, None] - attended_to < window
+                mask = mask[:, None]
         if tree is not None:
             places, mask = tree if window is None else tree.within(window)
             last = int(places.max()) + 1
@@ -100,8 +106,8 @@ class Reader:
         return out.to(self._dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores float32[..., V] of hidden states [..., H]."""
-        return functional.linear(hidden, self._unembedding).float()
+        """Scores float32[N, V] of hidden states [N, H]."""
+        return self._unembedding(hidden).float()
 
 
 class _Layer:
@@ -111,14 +117,14 @@ class _Layer:
         mixing, perceptron = block.mixing, block.mlp
         self._block, self._number, self._dtype = block, number, dtype
         if isinstance(mixing, Recurrent):
-            self._out = mixing.output.weight.detach().to(dtype)
+            self._out = Product([mixing.output], dtype)
         else:
             self._heads = _Fused(mixing, dtype) if isinstance(mixing, Attention) else _Projected(mixing, dtype)
-            self._out = mixing.o_proj.weight.detach().to(dtype)
+            self._out = Product([mixing.o_proj], dtype)
         if isinstance(perceptron, Perceptron):
-            self._up, _ = _together(perceptron.inputs, dtype)
+            self._up = Product(perceptron.inputs, dtype)
             self._parts, self._activated = len(perceptron.inputs), perceptron.activated
-            self._down = perceptron.down_proj.weight.detach().to(dtype)
+            self._down = Product([perceptron.down_proj], dtype)
 
     def attend(
         self,
@@ -127,7 +133,7 @@ class _Layer:
         angles: tuple[Tensor, Tensor],
         mask: Tensor | None,
         cache: KVCache | None,
-        slots: Tensor | None,
+        slots: Tensor | slice | None,
         width: int,
     ) -> Tensor:
         """What the mixer of tokens gives for x [B T, H], before its output projection."""
@@ -140,18 +146,21 @@ class _Layer:
             keys, values = cache.extend(self._number, keys, values, slots, width)
         else:
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
-        if mask is not None and queries.shape[1] == 1 and not x.is_cuda:
-            return _attend_once(queries, keys, values, mask, self._heads.scale).reshape(len(x), -1)
+        grouped = queries.shape[2] != keys.shape[1]
+        if is_one := queries.shape[1] == 1:  # heads that share keys stand as if they were tokens: nothing is repeated
+            queries, grouped = queries.reshape(rows, keys.shape[1], -1, keys.shape[3]), False
+        else:
+            queries = queries.transpose(1, 2)
         mixed = functional.scaled_dot_product_attention(
-            queries.transpose(1, 2),
+            queries,
             keys,
             values,
             attn_mask=mask,
-            is_causal=mask is None,
+            is_causal=mask is None and not is_one,
             scale=self._heads.scale,
-            enable_gqa=queries.shape[2] != keys.shape[1],
+            enable_gqa=grouped,
         )
-        return mixed.transpose(1, 2).reshape(len(x), -1)
+        return (mixed if is_one else mixed.transpose(1, 2)).reshape(len(x), -1)
 
     def _passed_on(
         self, mixing: Recurrent, x: Tensor, rows: int, angles: tuple[Tensor, Tensor], cache: KVCache | None
@@ -167,7 +176,7 @@ class _Layer:
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """The layer's output for tokens x [N, H] whose mixer gave `mixed`."""
         block = self._block
-        mixed = functional.linear(mixed, self._out)
+        mixed = self._out(mixed)
         if block.placement == "post":
             x = block.post_attention_layernorm(x + mixed)
             return cast(Tensor, block.post_feedforward_layernorm(block.onto(x, self._fed(x))))
@@ -182,8 +191,8 @@ class _Layer:
         if not isinstance(self._block.mlp, Perceptron):
             with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
                 return cast(Tensor, self._block.mlp(x))
-        parts = functional.linear(x.to(self._dtype), self._up).chunk(self._parts, dim=-1)
-        return functional.linear(self._activated(list(parts)), self._down)
+        parts = self._up(x.to(self._dtype)).chunk(self._parts, dim=-1)
+        return self._down(self._activated(list(parts)))
 
 
 class _Fused:
@@ -192,12 +201,12 @@ class _Fused:
     def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
         self._dtype, self._head_dim, self.scale = dtype, attention.head_dim, attention.scale
         self._norms = attention.q_norm, attention.k_norm
-        self._qkv, self._bias = _together([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
+        self._qkv = Product([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
         self._heads = [one.out_features // attention.head_dim for one in (attention.q_proj, attention.k_proj)]
 
     def __call__(self, x: Tensor, rows: int, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """[B, T, heads, D] each, turned by their `angles`, of x [B T, H]."""
-        projected = functional.linear(x.to(self._dtype), self._qkv, self._bias)
+        projected = self._qkv(x.to(self._dtype))
         heads = projected.view(rows, -1, sum(self._heads) + self._heads[1], self._head_dim)
         turned, values = heads.split([sum(self._heads), self._heads[1]], dim=2)
         query_norm, key_norm = self._norms
@@ -224,28 +233,8 @@ class _Projected:
         return queries.to(self._dtype), keys.to(self._dtype), values.to(self._dtype)
 
 
-def _attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float | None) -> Tensor:
-    """Attention of one token a row: queries [B, 1, heads, D] over keys and values [B, kv_heads, S, D], with what
-    `mask` [B, 1, 1, S] adds, scores times `scale` (None: D^-0.5). On a CPU torch's own takes twice as long for so
-    little."""
-    rows, _, heads, size = queries.shape
-    kept = keys.shape[1]
-    grouped = queries.reshape(rows * kept, heads // kept, size)
-    scores = torch.bmm(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, heads, -1)
-    scores.mul_(size**-0.5 if scale is None else scale).add_(mask[:, 0])
-    weights = scores.softmax(dim=-1).view(rows * kept, heads // kept, -1)
-    return torch.bmm(weights, values.flatten(0, 1)).view(rows, heads, -1)
-
-
 def likeliest(logits: Tensor) -> Tensor:
     """int64[N], the first of the highest of scores [N, V]: ``argmax``, which on a CPU takes many times as long."""
     blocks = functional.pad(logits, (0, -logits.shape[-1] % _BLOCK), value=float("-inf")).unflatten(-1, (-1, _BLOCK))
     first = blocks.amax(dim=-1).argmax(dim=-1)
     return first * _BLOCK + blocks[torch.arange(len(first), device=first.device), first].argmax(dim=-1)
-
-
-def _together(parts: list[nn.Linear], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """The weights of projections of one input as one matrix, and their biases, if they have any."""
-    weight = torch.cat([part.weight.detach() for part in parts]).to(dtype)
-    biases = [part.bias.detach() for part in parts if part.bias is not None]
-    return weight, torch.cat(biases).to(dtype) if biases else None
