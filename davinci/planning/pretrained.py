@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from davinci import imported
-from davinci.config import Run
+from davinci.config import Pretrained, Run
 from davinci.data.cards import PoolCard
 from davinci.errors import UserError
 from davinci.planning.differences import differences
@@ -29,7 +29,8 @@ def notes(sweep: Sweep) -> list[str]:
     """For the audit: which arms begin with which weights."""
     begins: dict[str, list[str]] = {}
     for arm in sweep.arms:
-        if (one := arm.config.model.pretrained) is not None:
+        one = arm.config.model.pretrained
+        if isinstance(one, Pretrained):  # which the audit of a config that was not validated need not find
             begins.setdefault(f"{one.name} ({one.digest[:12]})", []).append(arm.label)
     return [
         f"{', '.join(labels)}: training begins with the imported weights {what}, whatever the seed: seeds vary the "

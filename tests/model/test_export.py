@@ -167,6 +167,10 @@ def test_what_is_exported_is_read_back(model: Model, spoken: Tokenizer, architec
     decoder = Decoder(model, 300).eval()
     decoder.initialise(5)
     export(tmp_path, decoder.state_dict(), model, 300, spoken)
+    if model.is_latent and model.experts.count:
+        with pytest.raises(UserError, match="is not computed here in DeepseekV3ForCausalLM"):
+            read_folder(tmp_path, "back")
+        return
     found = read_folder(tmp_path, "back")
     assert found.layout.architecture == architecture
     again = Decoder(found.model, 300).eval()
