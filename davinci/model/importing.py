@@ -211,7 +211,7 @@ def _require_computed(config: dict[str, Any], ours: dict[str, Any], layout: Layo
     if kinds - {wanted} or (config.get("use_sliding_window") and config.get("max_window_layers", 0)):
         raise UserError(f"{where}: layer_types: {wanted} in every layer is accepted, not windows in some")
     if layout.model_type == "deepseek_v3" and config.get("first_k_dense_replace", 0) < model.layers:
-        raise UserError(f"{where}: first_k_dense_replace: DeepSeek-V3's experts are not computed here")
+        raise UserError(f"{where}: first_k_dense_replace: DeepSeek-V3's experts are not read here")
 
 
 def _same(one: Any, other: Any) -> bool:
