@@ -150,23 +150,30 @@ def _latent_experts(model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """DeepseekV3's files have the experts one by one, and a bias of the router that is 0 where none was kept."""
+def _one_by_one(weights: Mapping[str, Tensor], place: str, gate: str, up: str, down: str) -> Weights:
+    """Experts each under a name of their own, as their files have them, in the block's `place`; all else unchanged."""
     found: Weights = {}
     for name, one in weights.items():
         block, _, part = name.partition(".mlp.")
         if part == "gate_up_proj":
             for number, both in enumerate(one):
-                gate, up = both.chunk(2)
-                found[f"{block}.mlp.experts.{number}.gate_proj.weight"] = gate.contiguous()
-                found[f"{block}.mlp.experts.{number}.up_proj.weight"] = up.contiguous()
+                for matrix, half in zip((gate, up), both.chunk(2), strict=True):
+                    found[f"{block}.{place}.experts.{number}.{matrix}.weight"] = half.contiguous()
         elif part == "down_proj":
-            for number, down in enumerate(one):
-                found[f"{block}.mlp.experts.{number}.down_proj.weight"] = down.contiguous()
+            for number, matrix_down in enumerate(one):
+                found[f"{block}.{place}.experts.{number}.{down}.weight"] = matrix_down.contiguous()
         else:
             found[name] = one
-            if part == "gate.weight":
-                found.setdefault(f"{block}.mlp.gate.e_score_correction_bias", one.new_zeros(len(one)))
+    return found
+
+
+def _deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """DeepseekV3's files have a bias of the router, which is 0 where none was kept."""
+    found = _one_by_one(weights, "mlp", "gate_proj", "up_proj", "down_proj")
+    for name, one in weights.items():
+        if name.endswith(".mlp.gate.weight"):
+            bias = name.removesuffix("weight") + "e_score_correction_bias"
+            found.setdefault(bias, one.new_zeros(len(one)))
     return found
 
 
@@ -182,23 +189,9 @@ def _of_nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
 
 
 def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """Mixtral's files have the experts one by one: w1 the gate, w3 what it is multiplied with, w2 the output."""
-    found: Weights = {}
-    for name, one in weights.items():
-        block, _, part = name.partition(".mlp.")
-        if part == "gate_up_proj":
-            for number, both in enumerate(one):
-                gate, up = both.chunk(2)
-                found[f"{block}.block_sparse_moe.experts.{number}.w1.weight"] = gate.contiguous()
-                found[f"{block}.block_sparse_moe.experts.{number}.w3.weight"] = up.contiguous()
-        elif part == "down_proj":
-            for number, down in enumerate(one):
-                found[f"{block}.block_sparse_moe.experts.{number}.w2.weight"] = down.contiguous()
-        elif part:
-            found[f"{block}.block_sparse_moe.{part}"] = one
-        else:
-            found[name] = one
-    return found
+    """In Mixtral's files w1 is the gate, w3 what it is multiplied with, w2 the output."""
+    found = _one_by_one(weights, "block_sparse_moe", "w1", "w3", "w2")
+    return {name.replace(".mlp.", ".block_sparse_moe."): one for name, one in found.items()}
 
 
 def _of_mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
