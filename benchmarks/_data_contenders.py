@@ -125,6 +125,39 @@ def our_near(options: dict[str, Any]) -> dict[str, Step]:
     return {"near_duplicates": _our_duplicates(NearDuplicates(threshold=options.get("threshold")))}
 
 
+def our_classifier(options: dict[str, Any]) -> dict[str, Step]:
+    from davinci.data.documents import Document
+    from davinci.data.l3_model_filter.by_classifier import ByClassifier
+    from davinci.data.l3_model_filter.training import read_labels, train
+    from davinci.data.operations import Places
+    from davinci.data.tally import Tally
+
+    model = Path(options["models"]) / "classifier"
+    train(read_labels(Path(options["labels"]))).save(model)
+    operation = ByClassifier.model_validate({"model": str(model), "keep": options["keep"]})
+
+    def step(texts: Texts) -> tuple[Texts, dict[str, str]]:
+        some = (Document(name, name, text) for name, text in texts.items())
+        kept = [one.id for one in operation.run(some, Tally(), Places(*[model] * 4))]
+        return {name: texts[name] for name in kept}, dict.fromkeys(texts.keys() - set(kept), "another label")
+
+    return {"classifier": step}
+
+
+def their_classifier(options: dict[str, Any]) -> dict[str, Step]:
+    """fastText as its tutorial has it: words and pairs of words, 25 epochs."""
+    import fasttext
+    from datatrove.pipeline import filters
+
+    rows, model = Path(options["models"]) / "fasttext.txt", Path(options["models"]) / "fasttext.bin"
+    with rows.open("w", encoding="utf-8") as file:
+        for row in map(json.loads, Path(options["labels"]).open(encoding="utf-8")):
+            file.write(f"__label__{row['label']} {' '.join(row['text'].split())}\n")
+    fasttext.train_supervised(str(rows), epoch=25, lr=1.0, wordNgrams=2, thread=1, verbose=0).save_model(str(model))
+    block = filters.FastTextClassifierFilter(str(model), keep_labels=(options["keep"], 0.5), newline_replacement=" ")
+    return {"classifier": _their_step(block)}
+
+
 def _their_step(block: Any) -> Step:
     from datatrove.data import Document
 
@@ -223,8 +256,15 @@ CONTENDERS: dict[str, dict[str, Callable[[dict[str, Any]], dict[str, Step]]]] = 
         "whole_pages": our_whole_pages,
         "near": our_near,
         "planted": our_near,
+        "classifier": our_classifier,
     },
-    "datatrove": {"rules": their_rules, "pages": their_pages, "near": their_near, "planted": their_near},
+    "datatrove": {
+        "rules": their_rules,
+        "pages": their_pages,
+        "near": their_near,
+        "planted": their_near,
+        "classifier": their_classifier,
+    },
     "datasketch": {"planted": datasketch_near},
 }
 

@@ -30,12 +30,12 @@ THRESHOLD = 0.8
 LEVELS = (0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.95)  # similarities at which near duplicates are planted
 
 
-def real_texts(store: Store, characters: int) -> list[Document]:
+def real_texts(store: Store, characters: int, sources: Sequence[str] = SOURCES) -> list[Document]:
     """Documents of the embedded pool at L1, `characters` in all, in an order of no source."""
     pool = find_pool("embedded")
     places = Places(store.root / "unused", store.root / "unused", store.archives, pool.root)
     found: list[Document] = []
-    for chain in pool.chains(SOURCES, places).values():
+    for chain in pool.chains(sources, places).values():
         chain.reader.obtain(places, print)
         tally = Tally()
         for part in chain.parts:

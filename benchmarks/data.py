@@ -1,8 +1,7 @@
-"""Data: rules, near-duplicate search and shards against datatrove, datasketch, tokenizers and two readers of tokens.
+"""Data: rules, near duplicates, a classifier and shards against datatrove, datasketch, tokenizers and two readers.
 
 Contenders are processes that do the same steps on the same real text (the embedded pool's, at L1), one thread each,
-timed in processor time. L3 is left out. Peers come from two virtual environments of their own
-(`--peers`), made where they are missing.
+timed in processor time. Peers come from two virtual environments of their own (`--peers`), made where they are missing.
 
 Usage: python benchmarks/data.py [--quick] [--megabytes 4] [--pairs 1000] [--store STORE] [--peers FOLDER]
 """
@@ -15,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import _data_tokens
+from _data_classifier import classifier_rows
 from _data_rules import near_rows, real_texts, rule_rows
 from _peers import peer_python
 from _table import finish
@@ -41,6 +41,7 @@ def main() -> None:
     print(f"{len(documents):,} documents, {sum(len(one.text) for one in documents):,} characters", flush=True)
     with tempfile.TemporaryDirectory(prefix="davinci-bench-") as folder:
         rows = rule_rows(documents, Path(folder), python)
+        rows += classifier_rows(Store(given.store), round(1e6 * given.megabytes), Path(folder), python)
         rows += near_rows(documents, Path(folder), python, given.pairs)
         reading = peer_python(given.peers.with_name(f"{given.peers.name}-tokens"), _data_tokens.PACKAGES)
         if reading is not None:
