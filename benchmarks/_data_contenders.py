@@ -151,7 +151,7 @@ def their_classifier(options: dict[str, Any]) -> dict[str, Step]:
 
     rows, model = Path(options["models"]) / "fasttext.txt", Path(options["models"]) / "fasttext.bin"
     with rows.open("w", encoding="utf-8") as file:
-        for row in map(json.loads, Path(options["labels"]).open(encoding="utf-8")):
+        for row in map(json.loads, Path(options["labels"]).read_text(encoding="utf-8").splitlines()):
             file.write(f"__label__{row['label']} {' '.join(row['text'].split())}\n")
     fasttext.train_supervised(str(rows), epoch=25, lr=1.0, wordNgrams=2, thread=1, verbose=0).save_model(str(model))
     block = filters.FastTextClassifierFilter(str(model), keep_labels=(options["keep"], 0.5), newline_replacement=" ")

@@ -1,4 +1,4 @@
-"""Data: rules, near duplicates, a classifier and shards against datatrove, datasketch, tokenizers and two readers.
+"""Data: rules, near duplicates, a classifier and shards, against datatrove, datasketch, tokenizers and two readers.
 
 Contenders are processes that do the same steps on the same real text (the embedded pool's, at L1), one thread each,
 timed in processor time. Peers come from two virtual environments of their own (`--peers`), made where they are missing.
