@@ -41,7 +41,7 @@ def main() -> None:
     print(f"{len(documents):,} documents, {sum(len(one.text) for one in documents):,} characters", flush=True)
     with tempfile.TemporaryDirectory(prefix="davinci-bench-") as folder:
         rows = rule_rows(documents, Path(folder), python)
-        rows += classifier_rows(Store(given.store), round(1e6 * given.megabytes), Path(folder), python)
+        rows += classifier_rows(Store(given.store), round(1e6 * max(2, given.megabytes)), Path(folder), python)
         rows += near_rows(documents, Path(folder), python, given.pairs)
         reading = peer_python(given.peers.with_name(f"{given.peers.name}-tokens"), _data_tokens.PACKAGES)
         if reading is not None:
