@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from davinci import imported
@@ -17,7 +14,7 @@ from davinci.config import Node
 from davinci.errors import UserError
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import State, load_plan
-from davinci.store import Store, read_json
+from davinci.store import Store, atomic_folder, read_json
 
 IMPORTED = "imported:"
 
@@ -61,7 +58,7 @@ def _written(state: State, node: Node, weights: str, folder: Path, store: Store)
     checkpoint = store.checkpoint(state.node, state.tokens)
     decoder = load_model(checkpoint, node.model, node.vocab_size, AVERAGE if weights == "average" else WEIGHTS)
     tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
-    with _whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         export(temporary, decoder.state_dict(), node.model, node.vocab_size, tokenizer, node.end_of_text)
     return str(read_json(folder / "config.json")["architectures"][0])
 
@@ -74,7 +71,7 @@ def _as_it_came(name: str, folder: Path, as_json: bool, store: Store) -> int:
 
     record, place = imported.read(store, name), store.imported(name)
     weights = load_file(place / imported.WEIGHTS)
-    with _whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         shutil.copytree(place / imported.SMALL_FILES, temporary, dirs_exist_ok=True)
         theirs = originals(weights, record.model, record.architecture, record.dtypes)
         save_file(theirs, temporary / "model.safetensors", {"format": "pt"})
@@ -84,16 +81,3 @@ def _as_it_came(name: str, folder: Path, as_json: bool, store: Store) -> int:
     else:
         print(f"{name} as it came, {record.architecture}: {folder}")
     return 0
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `folder` in one step where nothing went wrong."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -6,9 +6,9 @@ import argparse
 import os
 import re
 import shutil
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,7 +17,12 @@ from davinci.config import Model, Pretrained
 from davinci.data.pool_files import CONF
 from davinci.errors import UserError
 from davinci.imported import RECORD, SMALL_FILES, TOKENIZER, WEIGHTS, Imported, read
-from davinci.store import Store, checked_name, file_digest, sync, write_json, write_text
+from davinci.store import Store, atomic_folder, checked_name, file_digest, sync, write_json, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from davinci.model.importing import Folder
 
 _HEADER = "# Written by `python -m davinci import`"
 _SMALL = re.compile(r"(?!.*\.index\.json$).*\.(json|txt|md|jinja|model)$|(LICEN[SC]E|NOTICE).*")
@@ -47,7 +52,6 @@ def _name_of(folder: Path) -> str:
 
 def _taken(folder: Path, name: str, store: Store) -> Imported:
     """Write ``imported/NAME`` in one step, unless these very weights are there."""
-    import torch
     from safetensors.torch import save_file
 
     from davinci.model.importing import read_folder
@@ -56,11 +60,11 @@ def _taken(folder: Path, name: str, store: Store) -> Imported:
     weights = found.weights()
     found.require_unchanged(weights)
     target = store.imported(name)
+    if target.exists():
+        return _same(read(store, name), found, weights, target)
     store.require_writable()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
-    try:
-        save_file({key: one.to(torch.float32).contiguous() for key, one in weights.items()}, temporary / WEIGHTS)
+    with atomic_folder(target) as temporary:
+        save_file({key: one.contiguous() for key, one in weights.items()}, temporary / WEIGHTS)
         small = temporary / SMALL_FILES
         small.mkdir()
         for file in sorted(folder.iterdir()):
@@ -75,18 +79,25 @@ def _taken(folder: Path, name: str, store: Store) -> Imported:
             tokenizer_digest=file_digest(tokenizer) if tokenizer.is_file() else None,
             licence=_licence(small),
         )
-        if target.exists():
-            if read(store, name) != record:
-                raise UserError(f"--as {name}: {target} has other weights; give another name")
-            return record
         write_json(temporary / RECORD, record.model_dump(mode="json", exclude_defaults=True))
         sync(temporary / WEIGHTS)
-        temporary.chmod(0o755)
-        temporary.rename(target)
-        sync(target.parent)
-        return record
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return record
+
+
+def _same(record: Imported, found: Folder, weights: Mapping[str, Tensor], target: Path) -> Imported:
+    """The record of what is there. Raises UserError where the folder's model or its tokenizer is another."""
+    from safetensors.torch import load_file
+
+    tokenizer, there = found.path / TOKENIZER, load_file(target / WEIGHTS)
+    alike = {
+        "another shape": (record.model, record.dtypes) == (found.model, dict(found.dtypes)),
+        "another tokenizer": record.tokenizer_digest == (file_digest(tokenizer) if tokenizer.is_file() else None),
+        "other weights": there.keys() == weights.keys() and all(there[key].equal(one) for key, one in weights.items()),
+    }
+    for what, is_so in alike.items():
+        if not is_so:
+            raise UserError(f"--as {target.name}: {target} has {what}; give another name")
+    return record
 
 
 def _licence(small: Path) -> str | None:

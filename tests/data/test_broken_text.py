@@ -31,6 +31,8 @@ OTHERS = {
     ),
     *("records_to_text", "refined_by_llm", "typical", "validated_by_running"),
 }
+# These find nothing worth keeping in such text: they judge it, and no shard is written at their level.
+LEAVE_NOTHING = {"c4_paragraphs", "c4_quality", "fineweb_quality", "gopher_repetition"}
 NEEDED = {"plain_rules": {"kind": "prose"}, "language": {"keep": ["en"]}}
 
 
@@ -63,8 +65,8 @@ def test_operations_shards_and_cards_hold_it(tmp_path_factory, step, level, text
     store = Store(folder / "store")
     try:
         build(read_pool(folder / "own.yaml"), store, lambda line: None, Request(workers=1))
-    except UserError as error:  # rules may leave nothing of such text
-        assert f"no documents at {level}" in str(error)
+    except UserError as error:
+        assert step in LEAVE_NOTHING and f"no documents at {level}" in str(error)
         return
     read = read_card(store, "own").sources["texts"].variants["L0"].chain[0]
     assert read["counted"]["documents with half a surrogate pair"] >= 1 and read["documents"] == len(some)
