@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fabricated_store import QUESTION, fabricate
+from rich.console import Console
 
 from analysis import tables
 from analysis.__main__ import main
@@ -18,7 +19,7 @@ from analysis.published import rows
 from analysis.recomputed import disagreement, domains, printed, published_table
 from analysis.samples import OVERALL, Grid
 from analysis.spec import FOLDER, read_spec
-from analysis.tables import Table
+from analysis.tables import Table, Value
 from analysis.tabulate import tabulate
 from davinci.store import Store
 
@@ -288,3 +289,14 @@ def test_the_verdict_may_be_equivalence(tmp_path: Path) -> None:
     grid = Grid(load(store, "qa_ratio"))
     verdict = judge(grid, [compare(grid, grid.domain_columns)])
     assert verdict is not None and (verdict.word, verdict.text) == ("equivalent", "equivalent within ±40")
+
+
+def test_no_number_is_broken_at_any_width() -> None:
+    numbers = [Value("≈ −0.56 ± 0.78"), Value("+0.13")] * 3
+    rows = ((Value("QA-50%"), Value("84B"), Value("Δ QA-30%"), *numbers),)
+    table = Table("t", ("Arm", "Tokens", "", *["General", "paper"] * 3), 3, (rows,))
+    for width in range(46, 130):
+        out = io.StringIO()
+        tables.render_terminal(table, Console(file=out, width=width))
+        assert out.getvalue().count("≈ −0.56 ± 0.78") == 3, width
+        assert max(map(len, out.getvalue().splitlines())) <= width
