@@ -241,7 +241,7 @@ def plain_errors() -> Iterator[None]:
     except Exception as error:  # its own service is busy with requests that it repeats, or is gone
         if not type(error).__module__.startswith("wandb."):
             raise
-        raise Unreachable(f"W&B's client does not answer: {_line(error)}") from None
+        raise Unreachable(f"W&B's client does not answer: {_line(error).rstrip('.')}") from None
 
 
 def _server(wandb: Any) -> str:
