@@ -1,6 +1,6 @@
 """Comparisons of columns of several units in one table: benchmarks' scores beside held-out losses.
 
-Scores and losses have seed noise of their own, so each kind is pooled by itself. A margin of equivalence is in points
+Each unit has seed noise of its own, and is pooled by itself. A margin of equivalence is in points
 of score and does not speak of losses. Differences of both are one family for Holm.
 """
 
@@ -13,6 +13,7 @@ from analysis import published
 from analysis.cells import View
 from analysis.comparison import Comparison, adjusted, compare
 from analysis.samples import Column, Grid
+from analysis.units import PERCENT, unit
 
 
 def compare_columns(
@@ -24,11 +25,19 @@ def compare_columns(
 
 
 def by_kind(grid: Grid, columns: Sequence[Column], paper: published.Published | None, view: View) -> list[Comparison]:
-    """A comparison of the scores and one of the losses, as far as `columns` have any."""
-    scores = [column for column in columns if not column.losses]
-    losses = [column for column in columns if column.losses]
-    found = [compare(grid, scores, paper, view)] if scores or not losses else []
-    return found + ([compare(grid, losses, None, replace(view, equivalence=None))] if losses else [])
+    """A comparison of the scores, one of the losses and one of the bits a byte, as far as `columns` have any: the last
+    two are measured on the same text, and do not count as independent witnesses of their noise."""
+    kinds: dict[str, list[Column]] = {}
+    for column in columns:
+        kinds.setdefault(unit(column.name).name, []).append(column)
+    return [
+        compare(grid, own, paper if name == PERCENT.name else None, _view(view, name)) for name, own in kinds.items()
+    ] or [compare(grid, (), paper, view)]
+
+
+def _view(view: View, unit_name: str) -> View:
+    """The view without a margin where the unit is no percentage."""
+    return view if unit_name == PERCENT.name else replace(view, equivalence=None)
 
 
 def joined(parts: Sequence[Comparison], columns: Sequence[Column], view: View) -> Comparison:

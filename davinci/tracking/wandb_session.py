@@ -229,7 +229,7 @@ def plain_errors() -> Iterator[None]:
         raise UserError(f"W&B: {_line(error)}") from None
     except wandb.errors.UsageError as error:
         hint = "" if "API key" not in str(error) else "; or WANDB_API_KEY, or tracking=offline"
-        raise UserError(f"W&B: {_line(error).rstrip('.')}{hint}") from None
+        raise UserError(f"W&B: {_line(error)}{hint}") from None
     except (wandb.errors.CommError, TimeoutError, OSError) as error:
         if re.search(r"\b40[13]\b", str(error)):
             raise UserError(f"W&B at {_server(wandb)} refuses the API key or the project: {_line(error)}") from None
@@ -241,7 +241,7 @@ def plain_errors() -> Iterator[None]:
     except Exception as error:  # its own service is busy with requests that it repeats, or is gone
         if not type(error).__module__.startswith("wandb."):
             raise
-        raise Unreachable(f"W&B's client does not answer: {_line(error).rstrip('.')}") from None
+        raise Unreachable(f"W&B's client does not answer: {_line(error)}") from None
 
 
 def _server(wandb: Any) -> str:
@@ -249,7 +249,7 @@ def _server(wandb: Any) -> str:
 
 
 def _line(error: Exception) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500].rstrip(".")
 
 
 def _settings(wandb: Any) -> Any:
