@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import Items, Sweep
+from analysis.load import Sweep
 from analysis.statistics import Sample, contributions
 from davinci.planning.identity import human_tokens
 
@@ -57,6 +57,7 @@ class Grid:
         self.tests: dict[tuple[str, str], Row] = {}  # by benchmark and protocol
         self._asked: set[tuple[str, str, str]] = set()
         self.sampled: dict[tuple[tuple[str, ...], str, int], Sample | None] = {}  # by column, arm and tokens
+        self._stacked: dict[tuple[tuple[str, str, str], ...], np.ndarray | None] = {}
         self.all_rows: list[Row] = _tuples(sweep.scores)
         for row in self.all_rows:
             self._rows[row.arm, row.tokens].append(row)
@@ -76,6 +77,14 @@ class Grid:
             scores = np.stack([self.sweep.items[key].scores for key in keys])
             found.update(zip(keys, contributions(scores, 1), strict=True))
         return found
+
+    def stacked(self, keys: tuple[tuple[str, str, str], ...], ids: np.ndarray) -> np.ndarray | None:
+        """float64[len(keys), len(ids)]: `centred` of results of one benchmark; None unless all are of `ids`."""
+        if keys not in self._stacked:
+            found = [self.sweep.items.get(key) for key in keys]
+            alike = all(items and (items.ids is ids or np.array_equal(items.ids, ids)) for items in found)
+            self._stacked[keys] = np.array([self.centred[key] for key in keys]) if alike else None
+        return self._stacked[keys]
 
     def rows(self, arm: str, tokens: int, column: Column) -> list[Row]:
         """The rows of one cell, run by run, those without a score included."""
@@ -264,16 +273,14 @@ class Sampler:
     def _items(self, kept: list[list[Row]]) -> np.ndarray | None:
         """float64[S, G], or None where any seed lacks item scores or answered other items."""
         parts = np.zeros((len(kept), self._width))
-        for index, row in enumerate(kept[0]):
-            test = (row.benchmark, row.protocol)
-            reference = self._reference.get(test)
-            places = self._places.get(test)
-            for seed, rows in enumerate(kept):
-                key = (rows[index].node, rows[index].key, row.benchmark)
-                items: Items | None = self._grid.sweep.items.get(key)
-                if items is None or reference is None:
-                    return None
-                if items.ids is not reference and not np.array_equal(items.ids, reference):
-                    return None
-                parts[seed, places] += self._grid.centred[key] / len(kept[0])
+        for rows in zip(*kept, strict=True):  # of one benchmark, a seed each
+            test = rows[0].benchmark, rows[0].protocol
+            if test not in self._reference:
+                return None
+            scores = self._grid.stacked(
+                tuple((row.node, row.key, row.benchmark) for row in rows), self._reference[test]
+            )
+            if scores is None:
+                return None
+            parts[:, self._places[test]] += scores / len(kept[0])
         return parts
