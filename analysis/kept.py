@@ -8,9 +8,9 @@ nothing is kept. Where much is new, other processes read part of it (`analysis.r
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,17 +25,15 @@ import pyarrow as pa
 from davinci.store import file_digest
 
 _PIECES = 8  # files in a folder before they are made one
-_SCHEMA = pa.schema(
-    [("name", pa.string()), ("stamp", pa.string()), ("about", pa.binary()), ("data", pa.large_binary())]
-)
+_SCHEMA = pa.schema([(name, pa.large_binary()) for name in ("name", "stamp", "about", "first", "second")])
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What is kept of one file: `about` is JSON, `arrays` are of numbers of 8 bytes."""
+    """What is kept of one file: `about` is JSON, `arrays` are of numbers."""
 
     about: dict[str, Any]
-    arrays: Sequence[np.ndarray]
+    arrays: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,8 @@ def read_files(
     """
     from analysis import readers
 
+    if (writing := _writing.pop(folder, None)) is not None:
+        writing.join()
     program = _digest((parse.__code__.co_filename, *programs))
     jobs = {name: job for name, path in files.items() if (job := _job(name, path))}
     stamps = {name: job.stamp for name, job in jobs.items()}
@@ -75,50 +75,59 @@ def read_files(
     if fresh:
         with _writable(folder) as into:
             pieces, written = readers.read(parse, fresh, program, into)
-            found |= opened(written, stamps, program) | pieces
-            if len(kept) + len(written) + 1 > _PIECES:
-                write(into, found, stamps, program)
-                for path in (*kept, *written):
-                    path.unlink(missing_ok=True)
-            elif pieces:
-                write(into, pieces, stamps, program)
+            shared = opened(written, stamps, program)
+            pieces |= readers.read_here(parse, [job for job in fresh if job.name not in pieces | shared])
+            found |= shared | pieces
+        old = [*kept, *written]
+        if into == folder and len(old) >= _PIECES:
+            _write_later(folder, found, stamps, program, instead_of=old)
+        elif into == folder and pieces:
+            _write_later(folder, pieces, stamps, program)
     return found, [job.name for job in fresh]
+
+
+# By folder what is still being written: nothing of a load waits for that but its process's end.
+_writing: dict[Path, threading.Thread] = {}
+
+
+def _write_later(
+    folder: Path, pieces: Mapping[str, Piece], stamps: Mapping[str, str], program: str, instead_of: Sequence[Path] = ()
+) -> None:
+    def run() -> None:
+        if write(folder, pieces, stamps, program) is not None:
+            for path in instead_of:
+                path.unlink(missing_ok=True)
+
+    _writing[folder] = threading.Thread(target=run)
+    _writing[folder].start()
 
 
 def opened(paths: Sequence[Path], stamps: Mapping[str, str], program: str) -> dict[str, Piece]:
     """The pieces in files that `write` wrote whose stamp is the one in `stamps`; a broken file has none."""
     found: dict[str, Piece] = {}
     for path in paths:
-        with suppress(OSError, pa.ArrowException, ValueError):
-            with pa.memory_map(str(path)) as source:
-                table = pa.ipc.open_file(source).read_all()
-            if (table.schema.metadata or {}).get(b"program") == program.encode():
-                found.update(_unpacked(table, stamps))
+        with suppress(OSError, pa.ArrowException, ValueError), pa.memory_map(str(path)) as source:
+            file = pa.ipc.open_file(source)
+            if (file.schema.metadata or {}).get(b"program") == program.encode():
+                for index in range(file.num_record_batches):
+                    name, stamp, *rest = (column[0].as_buffer() for column in file.get_batch(index).columns)
+                    if stamps.get(text := name.to_pybytes().decode()) == stamp.to_pybytes().decode():
+                        found[text] = _piece(*rest)
     return found
 
 
 def write(folder: Path, pieces: Mapping[str, Piece], stamps: Mapping[str, str], program: str) -> Path | None:
     """Write `pieces` into a new file of `folder`; None where that cannot be done."""
-    columns: dict[str, Any] = {name: [] for name in ("name", "stamp", "about")}
-    flat: list[np.ndarray] = []
-    ends = [0]
-    for name, piece in pieces.items():
-        shapes = [(array.dtype.str, array.shape) for array in piece.arrays]
-        columns["name"].append(name)
-        columns["stamp"].append(stamps[name])
-        columns["about"].append(json.dumps(piece.about | {"arrays": shapes}).encode())
-        flat += [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in piece.arrays]
-        ends.append(ends[-1] + sum(array.nbytes for array in piece.arrays))
-    # Copied once: of a large sweep these are hundreds of megabytes.
-    data = np.concatenate(flat) if flat else np.empty(0, np.uint8)
-    buffers = [None, pa.py_buffer(np.array(ends, np.int64)), pa.py_buffer(data)]
-    columns["data"] = pa.Array.from_buffers(pa.large_binary(), len(pieces), buffers)
-    table = pa.table(columns, schema=_SCHEMA.with_metadata({"program": program}))
+    schema = _SCHEMA.with_metadata({"program": program})
     path = folder / f"{time.time_ns():020d}-{os.getpid()}.arrow"
     temporary = path.with_suffix(".writing")
     try:
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for name, piece in pieces.items():
+                arrays = [np.ascontiguousarray(array) for array in piece.arrays]
+                about = piece.about | {"arrays": [(array.dtype.str, array.shape) for array in arrays]}
+                texts = [np.frombuffer(text.encode(), np.uint8) for text in (name, stamps[name], json.dumps(about))]
+                writer.write_batch(pa.record_batch([_bytes(array) for array in (*texts, *arrays)], schema=schema))
         temporary.replace(path)  # not synced: what a power cut leaves of it is no Arrow file
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -126,20 +135,19 @@ def write(folder: Path, pieces: Mapping[str, Piece], stamps: Mapping[str, str], 
     return path
 
 
-def _unpacked(table: pa.Table, stamps: Mapping[str, str]) -> dict[str, Piece]:
-    found = {}
-    about, data = table["about"], table["data"]
-    for row, (name, stamp) in enumerate(zip(table["name"].to_pylist(), table["stamp"].to_pylist(), strict=True)):
-        if stamps.get(name) == stamp:
-            said = json.loads(about[row].as_py())
-            numbers = data[row].as_buffer()
-            arrays, start = [], 0
-            for kind, shape in said.pop("arrays"):
-                count = math.prod(shape)
-                arrays.append(np.frombuffer(numbers, kind, count, start).reshape(shape))
-                start += 8 * count
-            found[name] = Piece(said, arrays)
-    return found
+def _piece(about: pa.Buffer, *data: pa.Buffer) -> Piece:
+    said = json.loads(about.to_pybytes())
+    first, second = (
+        np.frombuffer(buffer, kind).reshape(shape) if buffer.size else np.empty(shape, kind)
+        for buffer, (kind, shape) in zip(data, said.pop("arrays"), strict=True)
+    )
+    return Piece(said, (first, second))
+
+
+def _bytes(array: np.ndarray) -> pa.Array:
+    """One value of bytes that are the array's own: of a large sweep these are hundreds of megabytes."""
+    ends = pa.py_buffer(np.array([0, array.nbytes], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(array)])
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Reading many files: where there is much to read, with the help of other processes.
 
 The files are dealt out in portions. Another process (`main`) is handed one after the other, and at the end leaves what
-it read in a file of `analysis.kept`, which this one maps into its memory; what a process failed at is read here.
+it read in a file of `analysis.kept`, which this one maps into its memory. What a process failed at is in no file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from analysis.kept import Job, Parse, Piece, write
 
 _WORTH = 64 * 2**20  # bytes to read that keep a process busy for longer than it takes to start
 _OPENING = 150_000  # bytes that can be read in the time that a file takes however small it is
-_PORTIONS = 8  # for each process
+_PORTIONS = 16  # for each process
 _MOST = 8  # processes
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from analysis.readers import main; main()"
 
@@ -37,20 +37,17 @@ def read(parse: Parse, jobs: Sequence[Job], program: str, into: Path) -> tuple[d
         other.start()
     pieces: dict[str, Piece] = {}
     while portion := _next(portions):
-        pieces |= _read(parse, portion)
+        pieces |= read_here(parse, portion)
     for other in others:
         other.join()
-        if other.written is None:
-            pieces |= _read(parse, other.given)
     return pieces, [other.written for other in others if other.written]
 
 
 class _Other(threading.Thread):
-    """Another process that reads. `given`: what it was handed. `written`: the file that holds all of it, in the end."""
+    """Another process that reads. `written`: the file that holds all that it read, in the end."""
 
     def __init__(self, parse: Parse, portions: deque[list[Job]], program: str, into: Path) -> None:
         super().__init__(daemon=True)
-        self.given: list[Job] = []
         self.written: Path | None = None
         self._portions = portions
         self._program = program
@@ -63,7 +60,6 @@ class _Other(threading.Thread):
             with subprocess.Popen(self._command, **pipes) as process:
                 assert process.stdin and process.stdout
                 while portion := _next(self._portions):
-                    self.given += portion
                     print(json.dumps([asdict(job) for job in portion], default=str), file=process.stdin, flush=True)
                     if not process.stdout.readline():
                         return
@@ -83,13 +79,13 @@ def main() -> None:
     stamps: dict[str, str] = {}
     for line in sys.stdin:
         portion = [Job(**job | {"path": Path(job["path"])}) for job in json.loads(line)]
-        pieces |= _read(parse, portion)
+        pieces |= read_here(parse, portion)
         stamps |= {job.name: job.stamp for job in portion}
         print("read", flush=True)
     print(write(Path(into), pieces, stamps, program) or "", flush=True)
 
 
-def _read(parse: Parse, jobs: Sequence[Job]) -> dict[str, Piece]:
+def read_here(parse: Parse, jobs: Sequence[Job]) -> dict[str, Piece]:
     return {job.name: piece for job in jobs if (piece := parse(job.path)) is not None}
 
 
