@@ -12,20 +12,26 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from davinci.store import file_digest
 
+if TYPE_CHECKING:
+    from analysis.readers import Others
+
 _PIECES = 8  # files in a folder before they are made one
-_SCHEMA = pa.schema([(name, pa.large_binary()) for name in ("name", "stamp", "about", "first", "second")])
+_BATCH = 64  # pieces that are written and read as one
+_TEXTS, _ARRAYS = ("name", "stamp", "about"), ("first", "second")
+_SCHEMA = pa.schema([(name, pa.large_string()) for name in _TEXTS] + [(name, pa.large_binary()) for name in _ARRAYS])
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ Parse = Callable[[Path], Piece | None]
 
 
 def read_files(
-    folder: Path, files: Mapping[str, Path], parse: Parse, programs: Sequence[str] = ()
+    folder: Path, files: Mapping[str, Path], parse: Parse, others: Others, programs: Sequence[str] = ()
 ) -> tuple[dict[str, Piece], list[str]]:
     """What `parse` makes of `files`, by name, and the names of those for which it had to be called.
 
@@ -59,11 +65,10 @@ def read_files(
         folder: of what is kept.
         files: by name; those that are not there are left out of the answer.
         parse: reads a file.
+        others: processes that help where there is much to read.
         programs: source files, beside that of `parse`, that decide what is kept: when they change, everything is read
             again.
     """
-    from analysis import readers
-
     if (writing := _writing.pop(folder, None)) is not None:
         writing.join()
     program = _digest((parse.__code__.co_filename, *programs))
@@ -74,9 +79,10 @@ def read_files(
     fresh = [job for name, job in jobs.items() if name not in found]
     if fresh:
         with _writable(folder) as into:
-            pieces, written = readers.read(parse, fresh, program, into)
+            pieces, written = others.read(parse, fresh, program, into)
             shared = opened(written, stamps, program)
-            pieces |= readers.read_here(parse, [job for job in fresh if job.name not in pieces | shared])
+            left = [job for job in fresh if job.name not in pieces and job.name not in shared]
+            pieces |= others.read_here(parse, left)
             found |= shared | pieces
         old = [*kept, *written]
         if into == folder and len(old) >= _PIECES:
@@ -94,7 +100,7 @@ def _write_later(
     folder: Path, pieces: Mapping[str, Piece], stamps: Mapping[str, str], program: str, instead_of: Sequence[Path] = ()
 ) -> None:
     def run() -> None:
-        if write(folder, pieces, stamps, program) is not None:
+        if write(folder, [(pieces, stamps)], program) is not None:
             for path in instead_of:
                 path.unlink(missing_ok=True)
 
@@ -110,24 +116,30 @@ def opened(paths: Sequence[Path], stamps: Mapping[str, str], program: str) -> di
             file = pa.ipc.open_file(source)
             if (file.schema.metadata or {}).get(b"program") == program.encode():
                 for index in range(file.num_record_batches):
-                    name, stamp, *rest = (column[0].as_buffer() for column in file.get_batch(index).columns)
-                    if stamps.get(text := name.to_pybytes().decode()) == stamp.to_pybytes().decode():
-                        found[text] = _piece(*rest)
+                    batch = file.get_batch(index)
+                    texts = (batch.column(place).to_pylist() for place in range(len(_TEXTS)))
+                    arrays = (_slices(batch.column(place)) for place in range(len(_TEXTS), len(_SCHEMA)))
+                    for name, stamp, about, *data in zip(*texts, *arrays, strict=True):
+                        if stamps.get(name) == stamp:
+                            found[name] = _piece(about, data)
     return found
 
 
-def write(folder: Path, pieces: Mapping[str, Piece], stamps: Mapping[str, str], program: str) -> Path | None:
-    """Write `pieces` into a new file of `folder`; None where that cannot be done."""
+def write(folder: Path, portions: Iterable[tuple[Mapping[str, Piece], Mapping[str, str]]], program: str) -> Path | None:
+    """Write pieces, with the stamps of their files, into a new file of `folder` as they come; None where that cannot be
+    done."""
     schema = _SCHEMA.with_metadata({"program": program})
     path = folder / f"{time.time_ns():020d}-{os.getpid()}.arrow"
     temporary = path.with_suffix(".writing")
     try:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            for name, piece in pieces.items():
-                arrays = [np.ascontiguousarray(array) for array in piece.arrays]
-                about = piece.about | {"arrays": [(array.dtype.str, array.shape) for array in arrays]}
-                texts = [np.frombuffer(text.encode(), np.uint8) for text in (name, stamps[name], json.dumps(about))]
-                writer.write_batch(pa.record_batch([_bytes(array) for array in (*texts, *arrays)], schema=schema))
+            for pieces, stamps in portions:
+                for start in range(0, len(pieces), _BATCH):
+                    some = list(pieces.items())[start : start + _BATCH]
+                    texts = zip(*((name, stamps[name], _said(piece)) for name, piece in some), strict=True)
+                    arrays = zip(*(piece.arrays for _, piece in some), strict=True)
+                    columns = [*map(_text_column, texts), *map(_column, arrays)]
+                    writer.write_batch(pa.record_batch(columns, schema=schema))
         temporary.replace(path)  # not synced: what a power cut leaves of it is no Arrow file
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -135,19 +147,37 @@ def write(folder: Path, pieces: Mapping[str, Piece], stamps: Mapping[str, str], 
     return path
 
 
-def _piece(about: pa.Buffer, *data: pa.Buffer) -> Piece:
-    said = json.loads(about.to_pybytes())
+def _said(piece: Piece) -> str:
+    return json.dumps(piece.about | {"arrays": [(array.dtype.str, array.shape) for array in piece.arrays]})
+
+
+def _piece(said: str, data: Sequence[np.ndarray]) -> Piece:
+    about = json.loads(said)
     first, second = (
-        np.frombuffer(buffer, kind).reshape(shape) if buffer.size else np.empty(shape, kind)
-        for buffer, (kind, shape) in zip(data, said.pop("arrays"), strict=True)
+        numbers.view(kind).reshape(shape) for numbers, (kind, shape) in zip(data, about.pop("arrays"), strict=True)
     )
-    return Piece(said, (first, second))
+    return Piece(about, (first, second))
 
 
-def _bytes(array: np.ndarray) -> pa.Array:
-    """One value of bytes that are the array's own: of a large sweep these are hundreds of megabytes."""
-    ends = pa.py_buffer(np.array([0, array.nbytes], np.int64))
-    return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(array)])
+def _text_column(texts: Sequence[str]) -> pa.Array:
+    return _column([np.frombuffer(text.encode(), np.uint8) for text in texts]).view(pa.large_string())
+
+
+def _column(arrays: Sequence[np.ndarray]) -> pa.Array:
+    """The bytes of each array as one value; not by `pa.array`, which copies them twice."""
+    flat = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
+    ends = np.cumsum([0, *map(len, flat)])
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(flat), [None, pa.py_buffer(ends), pa.py_buffer(np.concatenate(flat))]
+    )
+
+
+def _slices(column: pa.Array) -> Iterator[np.ndarray]:
+    """uint8 views of the values of a column that `_column` made."""
+    _, ends, data = column.buffers()
+    whole = np.frombuffer(data, np.uint8) if data.size else np.empty(0, np.uint8)
+    bounds = np.frombuffer(ends, np.int64, len(column) + 1).tolist()
+    return (whole[start:end] for start, end in pairwise(bounds))
 
 
 @contextmanager

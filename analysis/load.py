@@ -23,6 +23,7 @@ from analysis.frame import long_frame
 from analysis.kept import read_files
 from analysis.metrics import Metrics
 from analysis.on_demand import with_suite
+from analysis.readers import Others
 from analysis.realised import realised_notes
 from analysis.sources import Recorded
 from davinci.config import Benchmark
@@ -125,10 +126,11 @@ def load(store: Store, name: str, suite: str | None = None, source: str | None =
         if source != "store":
             raise UserError(f"--suite {suite} --source {source}: W&B holds scores on the sweep's own suite alone")
         plan = with_suite(plan, store, suite)
-    recorded = sources.read(source, store, plan)
-    sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS), recorded=recorded, notes=list(recorded.notes))
-    sweep.scores = pd.DataFrame(_scores(plan, recorded), columns=COLUMNS)
-    _read_items(sweep)
+    with Others() as others:
+        recorded = sources.read(source, store, plan, others)
+        sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS), recorded=recorded, notes=list(recorded.notes))
+        sweep.scores = pd.DataFrame(_scores(plan, recorded), columns=COLUMNS)
+        _read_items(sweep, others)
     _read_curves(sweep)
     for node in plan.nodes:
         if (mark := done_mark(node, store)) is not None:
@@ -185,7 +187,7 @@ def _score_row(
     }
 
 
-def _read_items(sweep: Sweep) -> None:
+def _read_items(sweep: Sweep, others: Others) -> None:
     """Fill `sweep.items`; a file that cannot be read costs the item part of some intervals."""
     recorded: dict[tuple[str, str], dict[str, float]] = {}
     scores = sweep.scores
@@ -197,7 +199,7 @@ def _read_items(sweep: Sweep) -> None:
         f"{node} {key}": sweep.store.node(node) / "evaluations" / f"{Path(key).name}.parquet" for node, key in recorded
     }
     folder = sweep.store.root / "cache" / "items" / sweep.plan.sweep
-    pieces, _ = read_files(folder, files, item_files.parse)
+    pieces, _ = read_files(folder, files, item_files.parse, others)
     same: dict[bytes, np.ndarray] = {}  # the ids of a benchmark are those of every checkpoint that it was asked of
     for (node, key), wanted in recorded.items():
         path = files[f"{node} {key}"]
@@ -261,7 +263,9 @@ def _read_curves(sweep: Sweep) -> None:
         begin = sweep.plan.nodes[node].begin
         attempts = columns.get("record/attempt", none)[step]
         times = columns.get("record/time", none)[step]
-        stamps = [of[~np.isnan(of)] for one in np.unique(attempts) if len(of := times[attempts == one])]
+        alike = len(attempts) and (attempts == attempts[0]).all()  # nearly always: one attempt was enough
+        parts = [times] if alike else [times[attempts == one] for one in np.unique(attempts)]
+        stamps = [of[~np.isnan(of)] for of in parts if len(of)]
         sweep.spent[node] = Spent(
             tokens=max(0, int(tokens[-1]) - begin) if len(tokens) else 0,
             seconds=float(sum(np.ptp(of) for of in stamps if len(of))),

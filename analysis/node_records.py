@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.kept import Piece, read_files
 from analysis.metrics import Metrics, from_rows, joined
+from analysis.readers import Others
 from davinci.store import Store
 from davinci.tracking import history, records
 
@@ -41,11 +42,13 @@ class NodeRecords:
         return bool(len(self.metrics) or self.evaluations or self.probes)
 
 
-def read_nodes(store: Store, sweep: str, nodes: Collection[str]) -> tuple[dict[str, NodeRecords], list[str]]:
+def read_nodes(
+    store: Store, sweep: str, nodes: Collection[str], others: Others
+) -> tuple[dict[str, NodeRecords], list[str]]:
     """The records of `nodes`, and the ids of those whose files had to be read; one without a file is empty."""
     folder = store.root / "cache" / "records" / store.sweep(sweep).name
     files = {node: store.records(node) for node in nodes}
-    pieces, fresh = read_files(folder, files, parse, [str(module.__file__) for module in (history, records)])
+    pieces, fresh = read_files(folder, files, parse, others, [str(module.__file__) for module in (history, records)])
     empty = NodeRecords()
     return {node: _records(pieces[node]) if node in pieces else empty for node in nodes}, fresh
 

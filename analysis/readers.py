@@ -1,19 +1,18 @@
 """Reading many files: where there is much to read, with the help of other processes.
 
-The files are dealt out in portions. Another process (`main`) is handed one after the other, and at the end leaves what
-it read in a file of `analysis.kept`, which this one maps into its memory. What a process failed at is in no file.
+The files are dealt out in portions. Another process (`main`) is handed one after the other, and leaves what it read in
+a file of `analysis.kept`, which this one maps into its memory. What a process failed at is in no file.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import os
 import subprocess
 import sys
-import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -27,66 +26,75 @@ _MOST = 8  # processes
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from analysis.readers import main; main()"
 
 
-def read(parse: Parse, jobs: Sequence[Job], program: str, into: Path) -> tuple[dict[str, Piece], list[Path]]:
-    """What was read here, by name, and the files in `into` that hold what others read."""
-    weight = sum(_OPENING + job.size for job in jobs)
-    count = max(0, min(_processors(), _MOST, weight // _WORTH) - 1)
-    portions = deque(_portions(jobs, weight / (_PORTIONS * (count + 1))))
-    others = [_Other(parse, portions, program, into) for _ in range(count)]
-    for other in others:
-        other.start()
-    pieces: dict[str, Piece] = {}
-    while portion := _next(portions):
-        pieces |= read_here(parse, portion)
-    for other in others:
-        other.join()
-    return pieces, [other.written for other in others if other.written]
+class Others:
+    """Other processes that read, started where they are worth it; they end with the `with` block."""
 
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[str]] = []
 
-class _Other(threading.Thread):
-    """Another process that reads. `written`: the file that holds all that it read, in the end."""
+    def __enter__(self) -> Others:
+        return self
 
-    def __init__(self, parse: Parse, portions: deque[list[Job]], program: str, into: Path) -> None:
-        super().__init__(daemon=True)
-        self.written: Path | None = None
-        self._portions = portions
-        self._program = program
-        about = [parse.__module__, parse.__qualname__, program, str(into)]
-        self._command = [sys.executable, "-c", _START, json.dumps(sys.path), *about]
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.communicate()
 
-    def run(self) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        try:
-            with subprocess.Popen(self._command, **pipes) as process:
-                assert process.stdin and process.stdout
-                while portion := _next(self._portions):
-                    print(json.dumps([asdict(job) for job in portion], default=str), file=process.stdin, flush=True)
-                    if not process.stdout.readline():
-                        return
-                process.stdin.close()
-                written = process.stdout.readline().strip()
-        except OSError:
-            return
-        self.written = Path(written) if written else None
+    def read(self, parse: Parse, jobs: Sequence[Job], program: str, into: Path) -> tuple[dict[str, Piece], list[Path]]:
+        """What was read here, by name, and the files in `into` that hold what others read."""
+        from davinci.accounting.machine import cores
+
+        weight = sum(_OPENING + job.size for job in jobs)
+        count = max(0, min(cores(), _MOST, weight // _WORTH) - 1)
+        portions = deque(_portions(jobs, weight / (_PORTIONS * (count + 1))))
+        while len(self._processes) < count:
+            command = [sys.executable, "-c", _START, json.dumps(sys.path)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self._processes.append(subprocess.Popen(command, **pipes, text=True))
+        task = json.dumps([parse.__module__, parse.__qualname__, program, str(into)])
+        pieces: dict[str, Piece] = {}
+        with ThreadPoolExecutor(max(count, 1)) as threads:
+            asked = [threads.submit(_ask, process, task, portions) for process in self._processes[:count]]
+            while portion := _next(portions):
+                pieces |= self.read_here(parse, portion)
+        return pieces, [path for one in asked if (path := one.result())]
+
+    @staticmethod
+    def read_here(parse: Parse, jobs: Sequence[Job]) -> dict[str, Piece]:
+        """What this process reads of `jobs`, by name."""
+        return {job.name: piece for job in jobs if (piece := parse(job.path)) is not None}
 
 
 def main() -> None:
-    """Read the portions on standard input, a JSON list of jobs a line; at its end say where what was read lies."""
+    """Line by line on standard input: a task, its portions (JSON lists of jobs), an empty one. Answers each portion;
+    the empty one with the path of the file that holds what was read."""
     gc.disable()
-    module, name, program, into = sys.argv[2:]
-    parse = getattr(import_module(module), name)
-    pieces: dict[str, Piece] = {}
-    stamps: dict[str, str] = {}
+    for task in sys.stdin:
+        module, name, program, into = json.loads(task)
+        print(write(Path(into), _asked(getattr(import_module(module), name)), program) or "", flush=True)
+
+
+def _asked(parse: Parse) -> Iterator[tuple[Mapping[str, Piece], Mapping[str, str]]]:
     for line in sys.stdin:
         portion = [Job(**job | {"path": Path(job["path"])}) for job in json.loads(line)]
-        pieces |= read_here(parse, portion)
-        stamps |= {job.name: job.stamp for job in portion}
+        if not portion:
+            return
+        yield Others.read_here(parse, portion), {job.name: job.stamp for job in portion}
         print("read", flush=True)
-    print(write(Path(into), pieces, stamps, program) or "", flush=True)
 
 
-def read_here(parse: Parse, jobs: Sequence[Job]) -> dict[str, Piece]:
-    return {job.name: piece for job in jobs if (piece := parse(job.path)) is not None}
+def _ask(process: subprocess.Popen[str], task: str, portions: deque[list[Job]]) -> Path | None:
+    """Have `process` read portions as long as there are any; the file it wrote, None where it failed."""
+    assert process.stdin and process.stdout
+    try:
+        print(task, file=process.stdin)
+        while True:
+            portion = _next(portions)
+            print(json.dumps([asdict(job) for job in portion], default=str), file=process.stdin, flush=True)
+            said = process.stdout.readline().strip()
+            if not portion or not said:
+                return Path(said) if said else None
+    except OSError:
+        return None
 
 
 def _next(portions: deque[list[Job]]) -> list[Job]:
@@ -106,10 +114,3 @@ def _portions(jobs: Sequence[Job], weight: float) -> list[list[Job]]:
             found.append([])
             held = 0
     return [portion for portion in found if portion]
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
