@@ -69,9 +69,11 @@ class Jsonl(RowReader):
                     place = f"{path}:{numbers.at(offset)}"
                     tally.unreadable(place, "not JSON", line[:400].decode("utf-8", "replace"))
                 continue
-            document = self.document(row, f"{name}:{offset}", {"file": name, "offset": offset}, tally)
-            if document is not None:
-                yield document
+            one = self.document(row, f"{name}:{offset}", {"file": name, "offset": offset}, tally)
+            found = [] if one is None else [one]
+            del line, row, one  # they may be very long
+            while found:
+                yield found.pop()
 
 
 def _lines(path: Path, begin: int, end: int | None, limit: int) -> Iterator[tuple[int, bytes]]:
@@ -86,10 +88,12 @@ def _lines(path: Path, begin: int, end: int | None, limit: int) -> Iterator[tupl
                 line = file.readline(limit + 1)
                 if not line:
                     return
-                yield offset, line
-                offset += len(line)
-                if len(line) > limit and not line.endswith(b"\n"):
-                    offset += _skip_line(file)
+                end_of_line = offset + len(line)
+                is_cut = len(line) > limit and not line.endswith(b"\n")
+                box = [line]
+                del line
+                yield offset, box.pop()
+                offset = end_of_line + (_skip_line(file) if is_cut else 0)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged, or cut short ({' '.join(str(error).split())})") from None
 
