@@ -116,7 +116,8 @@ class Experts(Frozen):
         width: of one expert; null: ``mlp_intermediate_size`` over chosen and shared, so that as many parameters are
             active as without experts.
         renormalise: whether the weights of the chosen sum to 1.
-        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2); 0: none.
+        balance: weight of the load-balancing loss of each sequence in what is trained on (arXiv 2412.19437, equations
+            17 to 20; 0.01: arXiv 2101.03961, section 2.2); 0: none.
         scores: what the router's outputs become: shares of all experts, or of each alone
             (arXiv 2412.19437, equation 15).
         bias_rate: what after each step an expert's bias gains if fewer than the mean chose it, and loses if more did.
