@@ -304,9 +304,9 @@ def test_masks_report_tokens_seen_and_in_the_loss(two, cards):
 
 
 def test_what_a_token_passes_of_a_model_with_experts_is_noted(make_run, cards):
-    run = make_run({**CHANGES, "model.experts": {"count": 8, "chosen": 2}})
+    run = make_run({"model.experts": {"count": 8, "chosen": 2}})
     model = run.model
-    sweep = make_sweep({"dense": make_run(CHANGES), "experts": run}, factor=("model.experts",))
+    sweep = make_sweep({"dense": make_run(), "experts": run}, factor=("model.experts",))
     (found,) = [one.text for one in audited(sweep, cards).findings if "experts a token" in one.text]
     active, whole = active_parameters(model, model.vocab_size), parameters(model, model.vocab_size)
     assert active < whole and found.endswith(f"a token passes {tokens(active)} of {tokens(whole)} in experts")
