@@ -5,7 +5,9 @@ Every row has ``kind``, ``attempt``, ``tokens`` (since initialisation), ``step``
 
 - ``train``: loss (nats a token), ``loss/<domain>``, lr, grad_norm, tokens_per_second, batch (sequences),
   ``update_ratio`` and ``update_ratio/<kind of layer>``, ``epochs/<source>``, mfu (where the accelerator's peak is
-  known), world (ranks that trained together, where more than one; heldout rows too).
+  known), world (ranks that trained together, where more than one; heldout rows too). With experts
+  ``router/<figure>`` and ``router/<figure>/<layer>``, figures load_max, entropy, unused and balance; and
+  ``router/bias_min`` and ``router/bias_max``, where there are biases.
 - ``spike``, a row a step that is one: loss, grad_norm, loss_limit, grad_norm_limit, skipped.
 - ``heldout``, a row a domain: domain, loss (nats a token), bits_per_byte, sequences.
 - ``probe``, a row a capability: capability, suite (key of the set of items), items, chance, accuracy, margin (nats,

@@ -1,5 +1,6 @@
 """Sweep files and command lines, composed with the real conf/ and Hydra's own loader."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -459,6 +460,23 @@ def test_a_mistake_is_blamed_on_the_line_that_makes_it(conf):
     lines = [Line("depth=l1", "common"), Line("modle.layers=3", "arms.a"), Line("model.layers=3", "command line")]
     with pytest.raises(UserError, match="^arms.a: modle: unknown key"):
         Composer(conf).run(lines, sweep="test")
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        (["model/experts=shared", "model/mlp=kan"], "conf/model/experts/shared.yaml and conf/model/mlp/kan.yaml"),
+        (
+            ["model/parametrisation=mup", "model/mixers=ssm"],
+            "conf/model/parametrisation/mup.yaml and conf/model/mixers/ssm.yaml",
+        ),
+        (["model/experts=shared", "model.mlp.kind=kan"], "here"),
+        (["model.attention_heads=6"], "here"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_both_named(conf, lines, place):
+    with pytest.raises(UserError, match=f"^{re.escape(place)}: model: "):
+        Composer(conf).run([Line(text, "here") for text in lines], sweep="test")
 
 
 def test_an_error_in_a_group_file_names_the_file(conf):
