@@ -33,7 +33,7 @@ function ticks(low, high, most) {
   return found;
 }
 const digits = (value, span) => value.toFixed(span > 20 ? 0 : span > 2 ? 1 : span > 0.2 ? 2 : 3).replace("-", "\u2212");
-const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(1).replace("-", "\u2212");
+const signed = (value, decimals = 1) => (value > 0 ? "+" : "") + value.toFixed(decimals).replace("-", "\u2212");
 
 const tip = html("div", "tip");
 tip.hidden = true;

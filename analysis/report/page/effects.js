@@ -6,7 +6,7 @@ class Effects {
     this.svg = svg("svg", { preserveAspectRatio: "xMinYMin meet", role: "img", "aria-label": `${column.title}: each arm's difference to the baseline with its 95% interval` });
     const scroll = html("div", "tall");
     scroll.append(this.svg);
-    this.figure.append(html("figcaption", "", column.title), scroll);
+    this.figure.append(html("figcaption", "", column.title + column.mark), scroll);
     host.append(this.figure);
     this.svg.addEventListener("pointerleave", hideTip);
     drawn.push(this);
@@ -19,7 +19,7 @@ class Effects {
     this.svg.setAttribute("height", height);
     this.svg.replaceChildren();
     const ends = this.column.rows.flatMap((row) => [row.mean - (row.half ?? 0), row.mean + (row.half ?? 0), row.paper ?? 0]);
-    const most = 1.08 * Math.max(1, ...ends.map(Math.abs));
+    const most = 1.08 * Math.max(10 ** (1 - this.column.decimals), ...ends.map(Math.abs));
     const px = (value) => words + 6 + ((value + most) / (2 * most)) * (width - words - 18);
     for (const at of ticks(-most, most, Math.max(4, Math.floor((width - words) / 40)))) {
       this.svg.append(svg("line", { x1: px(at), x2: px(at), y1: top, y2: height - 20, class: at === 0 ? "axis" : "grid" }));
@@ -36,7 +36,7 @@ class Effects {
       if (known(row.paper)) group.append(svg("path", { d: `M${px(row.paper)} ${y - 8}v16`, class: "published" }));
       const box = svg("rect", { x: 0, y: y - ROW / 2, width, height: ROW, fill: "transparent" });
       box.addEventListener("pointermove", (event) => {
-        const lines = [[row.arm, `${signed(row.mean)}${known(row.half) ? ` \u00b1 ${row.half.toFixed(1)}` : ""}`, row.apart ? "told from noise" : "cannot be told from noise"]];
+        const lines = [[row.arm, `${signed(row.mean, this.column.decimals)}${known(row.half) ? ` \u00b1 ${row.half.toFixed(this.column.decimals)}` : ""}`, row.apart ? "told from noise" : "cannot be told from noise"]];
         if (known(row.paper)) lines.push([null, `paper ${signed(row.paper)}`, ""]);
         showTip(`${this.column.title} at ${row.at}`, lines, event.clientX, event.clientY);
       });
