@@ -195,7 +195,8 @@ def test_resources_are_placed_and_nothing_else(conf, folder):
 def test_metrics_and_the_layout_of_the_table_are_handed_on(conf, folder):
     text = (
         SWEEP
-        + "metrics: {embedded: [Overall, science_cloze, heldout_loss/qa]}\ntable: {rows: point, points: last}\nnoise: 1.5\n"
+        + "metrics: {embedded: [Overall, science_cloze, heldout_loss/qa]}\n"
+        + "table: {rows: point, points: last}\nnoise: 1.5\n"
     )
     sweep = sweep_of(conf, folder(text), "sweep=depths")
     assert sweep.question.metrics == ("Overall", "science_cloze", "heldout_loss/qa")
