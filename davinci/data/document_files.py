@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,10 +91,15 @@ def read_documents(path: Path) -> Iterator[Document]:
     """The documents of a part, in order. Memory holds one batch as it was written."""
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            columns = [column.to_pylist() for column in file.read_row_group(group).columns]
-            _give_back(file.metadata.row_group(group).total_byte_size)
-            for identity, key, text, question, fields, origin in zip(*columns, strict=True):
+            for identity, key, text, question, fields, origin in zip(*read_group(file, group), strict=True):
                 yield Document(identity, key, text, question, json.loads(fields), json.loads(origin))
+
+
+def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] = SCHEMA.names) -> list[list[str]]:
+    """What a batch holds in each of `columns`, which stand in the order of `SCHEMA`."""
+    values: list[list[str]] = [one.to_pylist() for one in file.read_row_group(group, columns=columns).columns]
+    _give_back(file.metadata.row_group(group).total_byte_size)
+    return values
 
 
 def _row(one: Document) -> dict[str, str]:

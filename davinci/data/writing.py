@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from davinci.data.cards import TokenizerCard
+from davinci.data.document_files import read_group
 from davinci.data.documents import Document, size_of
 from davinci.data.shard_files import SHARD_TOKENS, SplitWriter, content_digest
 from davinci.data.tokenizer import Encoder
@@ -201,7 +202,7 @@ def _encode_in_worker(path: Path, group: int, fraction: float) -> _Encoded:
 
 def _encode(encoder: Encoder, path: Path, group: int, fraction: float) -> _Encoded:
     with pq.ParquetFile(path) as file:
-        rows = file.read_row_group(group, columns=_COLUMNS).to_pylist()
+        rows = [dict(zip(_COLUMNS, row, strict=True)) for row in zip(*read_group(file, group, _COLUMNS), strict=True)]
     end = np.array([encoder.card.end_of_text], dtype=encoder.dtype)
     asked = [row["question"] for row in rows if row["question"]]
     questions = dict(zip(asked, encoder.encode(asked), strict=True)) if asked else {}
