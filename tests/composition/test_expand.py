@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from davinci.composition.compose import Composer, Line, origin_of, template_of, to_run
+from davinci.composition.conf import Conf
 from davinci.composition.expand import expand
 from davinci.errors import UserError
 
@@ -482,6 +483,27 @@ def test_a_mistake_is_blamed_on_the_line_that_makes_it(conf):
 def test_choices_that_do_not_go_together_are_both_named(conf, lines, place):
     with pytest.raises(UserError, match=f"^{re.escape(place)}: model: "):
         Composer(conf).run([Line(text, "here") for text in lines], sweep="test")
+
+
+STATED = "defaults: [tiny, _self_]\nname: stated\nqk_norm: {kind: rms}\nmixers: {pattern: [linear, attention]}\n"
+
+
+def test_a_choice_that_the_model_file_states_itself_is_refused(conf, tmp_path):
+    """As an imported model's file does: it is read later, and would count without a word."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stated.yaml").write_text(STATED)
+    composer = Composer(Conf(conf._loader, [f"hydra.searchpath=[file://{tmp_path}]"]))
+
+    def model(*lines):
+        return composer.run([Line(text, "arms.a") for text in ("model=stated", *lines)], sweep="test").model
+
+    found = "^arms.a: model/qk_norm=none: conf/model/stated.yaml comes after it and states model.qk_norm.kind: rms; "
+    with pytest.raises(UserError, match=found + "set the key itself: model.qk_norm.kind=none$"):
+        model("model/qk_norm=none")
+    with pytest.raises(UserError, match=r"states model.mixers.pattern: \[linear,attention\]; .*pattern=\[ssm\]$"):
+        model("model/mixers=ssm")
+    assert model("model/qk_norm=rms", "model/norm=layernorm").norm.kind == "layernorm"
+    assert model("model/qk_norm=none", "model.qk_norm.kind=none").qk_norm.kind == "none"
 
 
 def test_an_error_in_a_group_file_names_the_file(conf):
