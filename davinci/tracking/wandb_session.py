@@ -229,7 +229,7 @@ def plain_errors() -> Iterator[None]:
         raise UserError(f"W&B: {_line(error)}") from None
     except wandb.errors.UsageError as error:
         hint = "" if "API key" not in str(error) else "; or WANDB_API_KEY, or tracking=offline"
-        raise UserError(f"W&B: {_line(error)}{hint}") from None
+        raise UserError(f"W&B: {_line(error).rstrip('.')}{hint}") from None
     except (wandb.errors.CommError, TimeoutError, OSError) as error:
         if re.search(r"\b40[13]\b", str(error)):
             raise UserError(f"W&B at {_server(wandb)} refuses the API key or the project: {_line(error)}") from None
@@ -238,6 +238,10 @@ def plain_errors() -> Iterator[None]:
         raise Unreachable(f"W&B at {_server(wandb)} does not answer: {_line(error)}") from None
     except (wandb.errors.Error, ValueError) as error:
         raise Refused(f"W&B's client: {_line(error)}") from None
+    except Exception as error:  # its own service is busy with requests that it repeats, or is gone
+        if not type(error).__module__.startswith("wandb."):
+            raise
+        raise Unreachable(f"W&B's client does not answer: {_line(error)}") from None
 
 
 def _server(wandb: Any) -> str:
