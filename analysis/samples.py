@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.heldout import Losses
-from analysis.load import COLUMNS, Items, Sweep
+from analysis.load import COLUMNS, Sweep
 from analysis.statistics import Sample, contributions
 from davinci.planning.build import paper_label
 from davinci.planning.heldout_metrics import UNITS, HeldOutMetric
@@ -71,6 +72,7 @@ class Grid:
         self.tests: dict[tuple[str, str], Row] = {}  # by benchmark and protocol
         self._asked: set[tuple[str, str, str]] = set()
         self.sampled: dict[tuple[tuple[str, ...], str, int], Sample | None] = {}  # by column, arm and tokens
+        self._stacked: dict[Any, np.ndarray | None] = {}
         self.all_rows: list[Row] = _tuples(sweep.scores)
         for row in self.all_rows or _stage_ends(sweep.plan):
             self._rows[row.arm, row.tokens].append(row)
@@ -91,6 +93,16 @@ class Grid:
             scores = np.stack([self.sweep.items[key].scores for key in keys])
             found.update(zip(keys, contributions(scores, 1), strict=True))
         return found
+
+    def stacked(self, test: tuple[str, str], rows: Sequence[Row], ids: np.ndarray) -> np.ndarray | None:
+        """float64[len(rows), len(ids)]: `centred` of what `rows` answered in one test; None unless all are of `ids`."""
+        asked = test, *[row.node for row in rows], *[row.key for row in rows]
+        if asked not in self._stacked:
+            keys = [(row.node, row.key, row.benchmark) for row in rows]
+            found = [self.sweep.items.get(key) for key in keys]
+            alike = all(items and (items.ids is ids or np.array_equal(items.ids, ids)) for items in found)
+            self._stacked[asked] = np.array([self.centred[key] for key in keys]) if alike else None
+        return self._stacked[asked]
 
     def rows(self, arm: str, tokens: int, column: Column) -> list[Row]:
         """The rows of one cell, run by run, those without a score included."""
@@ -315,22 +327,18 @@ class Sampler:
                 kept[seed] = rows
         if not kept:
             return None
-        values = np.array([[row.score for row in rows] for rows in kept.values()]).mean(axis=1)
-        return Sample(tuple(kept), values, self._items(list(kept.values())))
+        values = np.array([[row.score for row in rows] for rows in kept.values()])
+        return Sample(tuple(kept), values.sum(axis=1) / values.shape[1], self._items(list(kept.values())))
 
     def _items(self, kept: list[list[Row]]) -> np.ndarray | None:
         """float64[S, G], or None where any seed lacks item scores or answered other items."""
         parts = np.zeros((len(kept), self._width))
-        for index, row in enumerate(kept[0]):
-            test = (row.benchmark, row.protocol)
-            reference = self._reference.get(test)
-            places = self._places.get(test)
-            for seed, rows in enumerate(kept):
-                key = (rows[index].node, rows[index].key, row.benchmark)
-                items: Items | None = self._grid.sweep.items.get(key)
-                if items is None or reference is None:
-                    return None
-                if items.ids is not reference and not np.array_equal(items.ids, reference):
-                    return None
-                parts[seed, places] += self._grid.centred[key] / len(kept[0])
+        for rows in zip(*kept, strict=True):  # of one benchmark, a seed each
+            test = rows[0].benchmark, rows[0].protocol
+            if test not in self._reference:
+                return None
+            scores = self._grid.stacked(test, rows, self._reference[test])
+            if scores is None:
+                return None
+            parts[:, self._places[test]] += scores / len(kept[0])
         return parts

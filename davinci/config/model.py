@@ -116,7 +116,8 @@ class Experts(Frozen):
         width: of one expert; null: ``mlp_intermediate_size`` over chosen and shared, so that as many parameters are
             active as without experts.
         renormalise: whether the weights of the chosen sum to 1.
-        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2); 0: none.
+        balance: weight of the load-balancing loss of each sequence in what is trained on (arXiv 2412.19437, equations
+            17 to 20; 0.01: arXiv 2101.03961, section 2.2); 0: none.
         scores: what the router's outputs become: shares of all experts, or of each alone
             (arXiv 2412.19437, equation 15).
         bias_rate: what after each step an expert's bias gains if fewer than the mean chose it, and loses if more did.
@@ -193,6 +194,8 @@ class Model(Frozen):
     def _shapes_fit(self) -> Self:
         if self.attention_heads % self.kv_heads:
             raise ValueError(f"kv_heads {self.kv_heads} must divide attention_heads {self.attention_heads}")
+        if self.hidden_size % self.attention_heads:  # transformers' classes refuse it too
+            raise ValueError(f"attention_heads {self.attention_heads} must divide hidden_size {self.hidden_size}")
         wide, of = (self.latent_rope_dim, "rope_dim") if self.is_latent else (self.head_dim, "head_dim")
         turned = wide * self.positions.rotary
         if turned % 2:
@@ -203,9 +206,9 @@ class Model(Frozen):
                 "so an even number is needed"
             )
         if self.is_latent and self.qk_norm.kind != "none":
-            raise ValueError("qk_norm.kind: latent attention has norms of its own; none is accepted")
+            raise ValueError("qk_norm.kind: attention.kind latent has norms of its own; none is accepted")
         if self.attention.kind == "subspace" and self.qk_norm.kind != "none":
-            raise ValueError("qk_norm.kind: subspace attention has one projection for all; none is accepted")
+            raise ValueError("qk_norm.kind: attention.kind subspace has one projection for all; none is accepted")
         if not self.is_latent and (self.attention.kv_rank or self.attention.rope_dim or self.attention.query_rank):
             raise ValueError(
                 f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"

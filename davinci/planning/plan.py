@@ -126,8 +126,9 @@ class Cost(Frozen):
     `gpu_hours` are accelerator-hours at `mfu` of the peak of `gpu`, evaluation not included; `days` is wall time, with
     evaluation, of at most `parallel` jobs at once, children after parents. `mfu_measured` says that `mfu` (and with it
     hours and days) come from a probe on this machine instead of the cluster's config. `evaluation_flops` is null where
-    a benchmark does not say its items. `price` is null where the cluster states none. Bytes are what the sweep's nodes
-    take in the store.
+    a benchmark does not say its items. `price` is null where the cluster states none. `parameters` are those of each
+    model, `active_parameters` those of them that a token passes through (without experts all), both ascending. Bytes
+    are what the sweep's nodes take in the store.
     """
 
     gpu: str
@@ -143,6 +144,7 @@ class Cost(Frozen):
     parameters: tuple[int, ...]
     checkpoint_bytes: int
     record_bytes: int
+    active_parameters: tuple[int, ...] = ()
 
 
 class Power(Frozen):
