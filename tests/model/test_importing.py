@@ -21,9 +21,10 @@ SIZE: dict[str, Any] = {
     "num_key_value_heads": 2, "max_position_embeddings": 32, "initializer_range": 0.3,
 }  # fmt: skip
 DEEPSEEK: dict[str, Any] = {
-    "num_key_value_heads": 4, "kv_lora_rank": 20, "q_lora_rank": None, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4,
-    "v_head_dim": 8, "n_routed_experts": 5, "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 16,
-    "n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.0, "first_k_dense_replace": 0, "rope_interleave": False,
+    "num_key_value_heads": 4, "kv_lora_rank": 20, "q_lora_rank": None, "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4, "v_head_dim": 8, "n_routed_experts": 5, "num_experts_per_tok": 2,
+    "n_shared_experts": 1, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1,
+    "routed_scaling_factor": 1.0, "first_k_dense_replace": 0, "rope_interleave": False,
 }  # fmt: skip
 CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     "Llama": ("LlamaConfig", {"tie_word_embeddings": True}, torch.float32),
