@@ -97,7 +97,7 @@ def test_a_whole_sweep(card: Card) -> None:
 
 def test_imported_weights_are_named_with_source_and_licence(tmp_path: Path) -> None:
     made = fabricate(tmp_path, items=20)
-    path = made.sweep("qa_ratio") / "plan.json"
+    path = made.sweep("qa_ratio") / "launched.json"
     plan = read_json(path)
     for arm in plan["arms"]:
         arm["config"]["model"]["pretrained"] = {"name": "small", "digest": "a" * 64}
