@@ -83,14 +83,15 @@ def _layout(config: Any, where: Path) -> Layout:
     if not isinstance(said, list) or len(said) != 1 or said[0] not in known:
         name = str(said[0]) if isinstance(said, list) and said else "none"
         raise UserError(f"{where}: architectures: {name} is not read here{nearest(name, known)}")
-    layers, dense = config.get("num_hidden_layers", 0), config.get("first_k_dense_replace", 3)
-    return of_class(said[0], said[0] == "MixtralForCausalLM" or dense < layers)
+    layers, dense = config.get("num_hidden_layers"), config.get("first_k_dense_replace", 3)
+    is_sparse = type(layers) is int and type(dense) is int and dense < layers  # of DeepSeek-V3; others have one form
+    return of_class(said[0], is_sparse)
 
 
 def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Model:
     kind = layout.model_type
     config = _TAKEN.get(kind, {}) | said
-    rope = _rope(config)
+    rope = _rope(config, where)
     layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
     lacking = [key for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
                                "vocab_size") if type(config.get(key)) is not int]  # fmt: skip
@@ -144,9 +145,15 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
     return model
 
 
-def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
+def _rope(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     """What is said of RoPE, by transformers 5 in one place and by earlier ones in two."""
-    return {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    found: dict[str, Any] = {}
+    for key in ("rope_scaling", "rope_parameters"):
+        said = config.get(key) or {}
+        if not isinstance(said, dict):
+            raise UserError(f"{where}: {key}: {_shown(said)} is no mapping; null is accepted")
+        found |= said
+    return found
 
 
 def _positions(rope: Mapping[str, Any], config: Mapping[str, Any], layout: Layout, where: Path) -> dict[str, Any]:

@@ -139,6 +139,8 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         lambda one: _config(one, rope_parameters=None, rope_scaling={"type": "linear", "factor": 2.0}),
         "rope_type: linear is not computed here in LlamaForCausalLM; default or llama3 is accepted",
     ),
+    "no mapping": (lambda one: _config(one, rope_scaling=[8]), "rope_scaling: [8] is no mapping; null is accepted"),
+    "no layers": (lambda one: _config(one, num_hidden_layers=None), "num_hidden_layers: a whole number is needed"),
     "half a scaling": (
         lambda one: _config(one, rope_scaling={"rope_type": "llama3", "factor": 2.0}, rope_parameters=None),
         "positions.scaling.original_max_position_embeddings: missing",
