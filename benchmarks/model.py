@@ -48,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GQA": {},
     "MHA": {"attention": {"kind": "multi_head"}},
     "MQA": {"attention": {"kind": "multi_query"}},
-    "MLA": {"attention": {"kind": "latent"}},
+    "MLA": {"attention": {"kind": "latent"}, "norm_eps": 1e-6},  # transformers' latent norms have no other
     "QK-norm": {"qk_norm": {"kind": "rms"}},
     "window of 64": {"window": {"tokens": 64}},
     "NoPE": {"positions": {"rotary": 0.0}},

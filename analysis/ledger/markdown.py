@@ -141,6 +141,8 @@ def _training(card: Card) -> list[str]:
     rows: list[tuple[str, str, str]] = []
     for shape in card.architecture:
         rows += [(some(shape.arms), "parameters", f"{shape.parameters:,}")]
+        if shape.begins_with is not None:
+            rows += [(some(shape.arms), "begins with", shape.begins_with.text)]
         rows += [(some(shape.arms), f"model.{key}", str(value)) for key, value in shape.model.items()]
     for one in card.hyperparameters:
         rows += [(some(one.arms), "seeds", ", ".join(map(str, one.seeds)))]

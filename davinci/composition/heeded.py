@@ -1,5 +1,5 @@
-"""Choices that a file read later says anew: a model file that states a variant itself, as an imported model's does, comes
-after the choice of that variant, and Hydra lets the later one win without a word."""
+"""Choices that a file read later says anew: a model file that states a variant itself, as an imported model's does,
+comes after the choice of that variant, and Hydra lets the later one win without a word."""
 
 from __future__ import annotations
 

@@ -56,11 +56,29 @@ class Window(Frozen):
     tokens: Positive | None = None
 
 
+class RopeScaling(Frozen):
+    """Slower angles for longer sequences, as Llama 3.1 has them (formula: `rotary.slowed`): `factor` times slower where
+    a turn takes more than `original_max_position_embeddings` / `low_freq_factor` tokens, unchanged where it takes less
+    than that over `high_freq_factor`, in between in between."""
+
+    factor: Annotated[float, Field(ge=1)]
+    low_freq_factor: PositiveFloat = 1.0
+    high_freq_factor: PositiveFloat = 4.0
+    original_max_position_embeddings: Positive
+
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Self:
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(f"low_freq_factor {self.low_freq_factor:g} must be below high_freq_factor")
+        return self
+
+
 class Positions(Frozen):
     """`rotary` is the share of a head's features that RoPE turns (arXiv 2104.09864; in part: arXiv 2204.06745); 0 turns
-    none (NoPE, arXiv 2305.19466)."""
+    none (NoPE, arXiv 2305.19466). `scaling` slows the angles; null: none."""
 
     rotary: Annotated[float, Field(ge=0, le=1)] = 1.0
+    scaling: RopeScaling | None = None
 
 
 class Norm(Frozen):
