@@ -229,7 +229,8 @@ def _best(
 ) -> dict[Key, float]:
     """At each moment the arm with the highest score, and the largest p of its paired differences to the others.
 
-    The others are all arms that the table shows there; without one, or without a seed in common, there is no best.
+    The others are all arms that the table shows there; without one, without a seed in common, or where nothing is known
+    of the noise, there is no best.
     """
     shown = {key: float(cell.values.mean()) for key, cell in cells.items() if key[0] in arms}
     highest: dict[int, Key] = {}
@@ -251,9 +252,10 @@ def _best(
     estimates = intervals(gaps, efficiency, noise)
     for key, p in zip(estimates, together(list(estimates.values())).p.tolist(), strict=True):
         best = highest[grid.level(*key)]
-        if best not in unknown:
-            found[best] = max(found.get(best, 0.0), p)
-    return found
+        found[best] = max(found.get(best, 0.0), p)
+        if math.isnan(p):
+            unknown.add(best)
+    return {key: p for key, p in found.items() if key not in unknown}
 
 
 def _detectable(comparison: Comparison, column: str) -> float:

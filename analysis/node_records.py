@@ -76,6 +76,8 @@ def parse(path: Path) -> Piece | None:
         try:
             values = history.metrics(row)
         except (KeyError, TypeError, AttributeError):
+            values = None
+        if values is None or row["kind"] not in history.KINDS:
             strange += 1
             continue
         if row["kind"] in known:

@@ -44,6 +44,7 @@ _VALUES = {
     "probe": ("accuracy", "margin", "nats", "items", "chance"),
 }
 RECORD = ("attempt", "step", "time")
+KINDS = ("train", "spike", *_VALUES, "until", "evaluation")  # of rows that this version knows
 
 
 def history(store: Store, manifest: dict[str, Any], upto: Mapping[str, int] | None = None) -> History:

@@ -181,7 +181,7 @@ def test_records_of_an_earlier_and_of_a_later_version(store: Store) -> None:
     pd.testing.assert_frame_equal(mixed.scores, whole.scores)
     pd.testing.assert_frame_equal(mixed.frame, whole.frame)
     (note,) = [note for note in mixed.notes if node in note]
-    assert note == f"{node}: 1 records of a form this version does not know are left out"
+    assert note == f"{node}: 2 records of a form this version does not know are left out"
 
 
 def test_a_sweep_half_finished_has_its_tables(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from analysis import published, tables
 from analysis.__main__ import main
+from analysis.findings import study
 from analysis.published import rows
 from analysis.recomputed import disagreement, domains, printed, published_table
 from analysis.samples import OVERALL, Grid
@@ -102,6 +104,14 @@ def test_measured_beside_published(store: Store) -> None:
     assert last[0][-1].text == "49.84" and last[1][-1].text == "+2.90"
     assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", last[0][-2].text), "two decimals, as in the paper"
     assert "paper" not in one(store, "qa_ratio", given=("paper=none",)).title
+
+
+def test_nothing_is_bold_where_nothing_is_known_of_the_noise(tmp_path: Path) -> None:
+    store = fabricate(tmp_path, seeds=(0,), items=20)
+    for path in store.root.glob("nodes/*/evaluations/*.parquet"):
+        path.unlink()
+    shown = study(store, "qa_ratio").main.shown
+    assert all(math.isnan(cell.p_best) for cell in shown) and not any(cell.best for cell in shown)
 
 
 def test_bold_is_what_is_told_from_every_other_arm(store: Store) -> None:
