@@ -9,6 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from davinci.config import Model
+from davinci.model import numpy_products
 from davinci.model.norm import RMSNorm
 from davinci.model.parametrisation import attention_scale
 from davinci.model.rotary import rotate_part
@@ -77,6 +78,17 @@ def attend(
         enable_gqa=grouped,
     )
     return mixed.transpose(1, 2).flatten(2)
+
+
+def attend_once(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """The same without a gradient for one token a row, its G heads of queries to each of K in the place of tokens:
+    queries [B, K, G, D], keys [B, K, S, D] and values [B, K, S, …] give [B, K, G, …]. `mask` is added to the scores."""
+    if not numpy_products.serve(queries):
+        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
+    scores = numpy_products.multiply(queries, keys.mT).mul_(queries.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None:
+        scores += mask
+    return numpy_products.multiply(scores.softmax(dim=-1), values)
 
 
 def attended(length: int, window: int | None, documents: Tensor | None, device: torch.device) -> Tensor | None:

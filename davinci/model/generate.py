@@ -9,7 +9,6 @@ from torch import Tensor
 
 from davinci.model.cache import KVCache
 from davinci.model.reader import Reader
-from davinci.model.single_tokens import likeliest
 from davinci.model.trees import batches_of, groups_of
 
 # Tokens of a forward pass. On a core larger batches are no faster, and mean more padding.
@@ -71,6 +70,13 @@ def generate(
             chosen = chosen[kept]
             rows = [rows[place] for place in going]
         last = reader.hidden(chosen[:, None], cache)
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """int64[N], the first of the highest of scores [N, V]."""
+    if logits.device.type == "cpu":  # where torch takes many times as long as numpy
+        return torch.from_numpy(logits.numpy().argmax(axis=-1))
+    return logits.argmax(dim=-1)
 
 
 def _read(prompts: list[tuple[int, ...]], capacity: int, reader: Reader) -> tuple[Tensor, KVCache]:

@@ -9,15 +9,14 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-# One or two rows take oneDNN longer than four.
-_ROWS = 4
+from davinci.model import numpy_products
 
 
 class Product:
     """x W^T + b for reading only, in one piece for projections of one input, its outputs in `order` (None: theirs).
 
-    In float32 on a CPU W is kept in blocks, as oneDNN multiplies it; elsewhere, and where this torch has no oneDNN, as
-    it is.
+    In float32 on a CPU W is kept in blocks, as oneDNN multiplies it, and once one row comes alone also as W^T: it then
+    takes no longer than the weights take to read. Elsewhere, and where this torch has no oneDNN, W stays as it is.
     """
 
     def __init__(
@@ -31,17 +30,18 @@ class Product:
         self._packed = dtype == torch.float32 and self._weight.device.type == "cpu" and _can_pack()
         if self._packed:
             self._weight = _pack(self._weight)
+        self._transposed: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """[N, outputs] of x [N, inputs], in the weights' precision."""
         if not self._packed:
             return functional.linear(x, self._weight, self._bias)
+        if len(x) == 1 and numpy_products.serve(x):
+            if self._transposed is None:
+                self._transposed = self._weight.to_dense().T.contiguous()
+            out = numpy_products.multiply(x, self._transposed)
+            return out if self._bias is None else out.add_(self._bias)
         return _multiply(x, self._weight, self._bias)
-
-    def filled(self, x: Tensor) -> Tensor:
-        """x [N, inputs] with rows of zeros after them, where more are multiplied in less time."""
-        missing = _ROWS - len(x)
-        return functional.pad(x, (0, 0, 0, missing)) if self._packed and missing > 0 else x
 
 
 def _pack(weight: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 @cache
 def _can_pack() -> bool:
     """Whether what torch.compile uses for the same is there: operations of torch's without a promise to stay."""
-    x, weight = torch.ones(_ROWS, 3), torch.arange(6.0).view(2, 3)
+    x, weight = torch.ones(4, 3), torch.arange(6.0).view(2, 3)
     try:
         return torch.equal(_multiply(x, _pack(weight), None), x @ weight.T)
     except (AttributeError, RuntimeError):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from davinci.model.attention import Attention, Scene, attended
+from davinci.model.attention import Attention, Scene, attend_once, attended
 from davinci.model.cache import KVCache
 from davinci.model.crate import SubspaceAttention
 from davinci.model.decoder import Block, Decoder
@@ -22,7 +22,6 @@ from davinci.model.parametrisation import width_ratio
 from davinci.model.perceptron import Perceptron
 from davinci.model.recurrence import Recurrent
 from davinci.model.rotary import rotate_neighbours_, side_by_side
-from davinci.model.single_tokens import attend_one
 from davinci.model.trees import Tree
 
 
@@ -92,7 +91,7 @@ class Reader:
         if mask is not None:  # once, and not in every layer
             mask = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
         reading = _Reading(tokens.shape, self._turns[places].unsqueeze(-2), mask, cache, slots, width)
-        x = self._unembedding.filled(functional.embedding(tokens, self._embedding).float().flatten(0, 1))
+        x = functional.embedding(tokens, self._embedding).float().flatten(0, 1)
         for layer in self._layers:
             mixed = layer.mixed(x, reading)
             if layer is self._layers[-1] and asked is not None:
@@ -100,20 +99,20 @@ class Reader:
             x = layer.finish(x, mixed)
         if cache is not None:
             cache.lengths = cache.lengths + count
-        out = self._norm(x if asked is not None else x[: tokens.numel()])
+        out = self._norm(x)
         if (ratio := width_ratio(self.config)) != 1.0:
             out = out / ratio
         return out.to(self._dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores float32[N, V] of hidden states [N, H]."""
-        return self._unembedding(self._unembedding.filled(hidden))[: len(hidden)].float()
+        return self._unembedding(hidden).float()
 
 
 class _Reading(NamedTuple):
-    """What the layers know of the tokens beside their states x [N, H], of which the first are theirs: their `shape`
-    [B, T], how they are turned, complex64[T or B, T, 1, R / 2], the mask as it is added to scores, and where in the
-    cache they stand: at `slots`, attending to its first `width`."""
+    """What the layers know of the tokens beside their states: their `shape` [B, T], how they are turned, complex64[T or
+    B, T, 1, R / 2], the mask as it is added to scores, and where in the cache they stand: at `slots`, attending to its
+    first `width`."""
 
     shape: torch.Size
     turns: Tensor
@@ -133,8 +132,9 @@ class _Layer:
         if isinstance(mixing, Recurrent):
             self._out = Product([mixing.output], dtype)
         else:
-            is_plain = isinstance(mixing, Attention)
-            self._heads = _Fused(mixing, dtype, rotary_dim) if is_plain else _Projected(mixing, dtype)
+            self._heads = (
+                _Fused(mixing, dtype, rotary_dim) if isinstance(mixing, Attention) else _Projected(mixing, dtype)
+            )
             self._out = Product([mixing.o_proj], dtype)
         if isinstance(perceptron, Perceptron):
             self._up = Product(perceptron.inputs, dtype)
@@ -142,11 +142,10 @@ class _Layer:
             self._down = Product([perceptron.down_proj], dtype)
 
     def mixed(self, x: Tensor, reading: _Reading) -> Tensor:
-        """What the mixer of tokens gives for x [N, H], before its output projection."""
+        """What the mixer of tokens gives for x [B T, H], before its output projection."""
         x = x if self._block.placement == "post" else self._norms["input_layernorm"](x)
         mixing = self._block.mixing
-        found = self._passed_on(mixing, x, reading) if isinstance(mixing, Recurrent) else self._attended(x, reading)
-        return self._out.filled(found)
+        return self._passed_on(mixing, x, reading) if isinstance(mixing, Recurrent) else self._attended(x, reading)
 
     def _attended(self, x: Tensor, reading: _Reading) -> Tensor:
         queries, keys, values = self._heads(x, reading.shape, reading.turns)
@@ -157,7 +156,7 @@ class _Layer:
         rows, count = reading.shape
         if count == 1:  # heads that share keys stand as if they were tokens: nothing is repeated
             queries = queries.reshape(rows, keys.shape[1], -1, keys.shape[3])
-            return attend_one(queries, keys, values, reading.mask, self._heads.scale).reshape(rows, -1)
+            return attend_once(queries, keys, values, reading.mask, self._heads.scale).reshape(rows, -1)
         found = functional.scaled_dot_product_attention(
             queries.transpose(1, 2),
             keys,
@@ -174,8 +173,7 @@ class _Layer:
         shape, turns, cache = reading.shape, reading.turns, reading.cache
         before = None if cache is None else cache.state(self._number)
         with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            tokens = x[: shape.numel()].unflatten(0, shape)
-            found, after = mixing.mix(tokens, Scene(turns.real, turns.imag, None, None), before)
+            found, after = mixing.mix(x.unflatten(0, shape), Scene(turns.real, turns.imag, None, None), before)
         if cache is not None:
             cache.remember(self._number, after)
         return found.flatten(0, 1).to(self._dtype)
@@ -218,8 +216,8 @@ class _Fused:
         self._norms = [for_reading(one, order) for one in (attention.q_norm, attention.k_norm) if one is not None]
 
     def __call__(self, x: Tensor, shape: torch.Size, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, T, heads, D] each, of the first of x [N, H], `shape` [B, T] of them, turned by their `turns`."""
-        heads = self._qkv(x.to(self._dtype))[: shape.numel()].view(*shape, sum(self._heads), -1)
+        """[B, T, heads, D] each, turned by their `turns`, of x [B T, H] of tokens [B, T]."""
+        heads = self._qkv(x.to(self._dtype)).view(*shape, sum(self._heads), -1)
         turned, values = heads[:, :, : self._turned].float(), heads[:, :, self._turned :]
         if self._norms:
             normed = [norm(part) for norm, part in zip(self._norms, turned.split(self._heads[:2], dim=2), strict=True)]
@@ -241,6 +239,5 @@ class _Projected:
 
     def __call__(self, x: Tensor, shape: torch.Size, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            tokens = x[: shape.numel()].unflatten(0, shape)
-            queries, keys, values = self._attention.project(tokens, turns.real, turns.imag)
+            queries, keys, values = self._attention.project(x.unflatten(0, shape), turns.real, turns.imag)
         return queries.to(self._dtype), keys.to(self._dtype), values.to(self._dtype)

@@ -55,7 +55,7 @@ def rotate_part(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def side_by_side(head_dim: int, rotary_dim: int) -> Tensor:
-    """An order of a head's features, int64[head_dim], in which those that `rotate_part` turns together are neighbours."""
+    """The order of a head's features, int64[head_dim], in which `rotate_part` would turn neighbours together."""
     order = torch.arange(head_dim)
     order[:rotary_dim] = order[:rotary_dim].view(2, -1).T.flatten()
     return order

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import platform
 
+import threadpoolctl
 import torch
 
 from davinci.config import Execution
@@ -21,6 +22,7 @@ def configure(threads: int) -> None:
     step on them can take 30 times as long. On a GPU bits are not promised: its deterministic kernels are slower.
     """
     torch.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(threads, user_api="blas")  # numpy's
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(not torch.cuda.is_available())
     # Deterministic mode would also fill every new tensor with NaN to expose reads of unwritten memory.
