@@ -1,8 +1,9 @@
-"""Every variant of the decoder against the class of transformers that computes the same, on a CPU.
+"""Every variant of the decoder beside the plain one and against the class of transformers that computes the same, on a
+CPU.
 
-Both have the same weights, in float32 on one thread, in one process and in turns: reading a batch (forward), a step's
-gradients (forward, loss, backward), and, at 20M, writing from a cache. Ratios are medians over rounds. What no
-class has is shown beside the plain decoder.
+All have the same weights, in float32 on one thread, in one process and in turns: reading a batch (forward), a step's
+gradients (forward, loss, backward), and, at 20M, writing from a cache. Ratios are medians over rounds. Memory is the
+most that torch's allocator holds at once: with the weights, and for training with gradients and AdamW's moments.
 
 Usage: python benchmarks/model.py [--quick] [--rounds N]
 """
@@ -14,11 +15,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from _memory import peak
 from _table import Row, finish
+from rich.console import Console
+from rich.table import Table
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -43,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GQA": {},
     "MHA": {"attention": {"kind": "multi_head"}},
     "MQA": {"attention": {"kind": "multi_query"}},
-    "MLA": {"attention": {"kind": "latent"}},
+    "MLA": {"attention": {"kind": "latent"}, "norm_eps": 1e-6},  # transformers' latent norms have no other
     "QK-norm": {"qk_norm": {"kind": "rms"}},
     "window of 64": {"window": {"tokens": 64}},
     "NoPE": {"positions": {"rotary": 0.0}},
@@ -70,12 +75,15 @@ def main() -> None:
     rounds = 1 if given.quick else given.rounds
     sizes = {"1M": 1e6} if given.quick else {"1M": 1e6, "6M": 6e6}
     rows: list[Row] = []
+    besides: list[Beside] = []
     with tempfile.TemporaryDirectory() as folder:
         for size, target in sizes.items():
             base = of_variant(target, {})
             for name, changes in VARIANTS.items():
-                rows += raced(f"{size}, {name}", of_variant(target, changes), base, rounds, Path(folder))
+                more, beside = raced(f"{size}, {name}", of_variant(target, changes), base, rounds, Path(folder))
+                rows, besides = [*rows, *more], [*besides, beside]
         rows += written("20M", of_variant(2e7, {}), given.quick, rounds, Path(folder))
+    show(besides)
     finish("variants of the decoder, one thread, float32", rows, "transformers")
 
 
@@ -129,58 +137,113 @@ def any_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def raced(what: str, model: Model, base: Model, rounds: int, folder: Path) -> list[Row]:
-    """Forward and gradients of a variant, beside transformers' or, where there is none, beside the plain decoder."""
-    ours = made(model)
-    theirs = theirs_of(ours, folder)
-    tokens = torch.randint(0, VOCAB, (ROWS, LENGTH + 1), generator=torch.Generator().manual_seed(0))
-    share = torch.full((ROWS, LENGTH), 1 / (ROWS * LENGTH))
+@dataclass(frozen=True)
+class Beside:
+    """A variant beside the plain decoder: tokens a second of each and the median ratio, bytes of each, by what is
+    done."""
 
-    @torch.no_grad()
-    def read(decoder: Decoder) -> Tensor:
-        return decoder(tokens[:, :-1])
+    what: str
+    speeds: dict[str, tuple[float, float, float]]
+    bytes: dict[str, tuple[int, int]]
 
-    def train(decoder: Decoder) -> None:
-        decoder.zero_grad(set_to_none=True)
-        Objective(decoder)(tokens, share)[0].backward()
 
-    @torch.no_grad()
-    def their_reading() -> Tensor:
-        found: Tensor = theirs(tokens[:, :-1], use_cache=False).logits
+@dataclass(frozen=True)
+class Work:
+    """What a decoder is asked for, on the same tokens."""
+
+    tokens: Tensor
+    share: Tensor
+
+    def calls(self, decoder: Decoder) -> dict[str, Callable[[], Any]]:
+        objective = Objective(decoder)
+
+        @torch.no_grad()
+        def read() -> Tensor:
+            return decoder(self.tokens[:, :-1])
+
+        def train() -> None:
+            decoder.zero_grad(set_to_none=True)
+            objective(self.tokens, self.share)[0].backward()
+
+        return {"forward": read, "gradients": train}
+
+    def their_calls(self, theirs: Any) -> dict[str, Callable[[], Any]]:
+        @torch.no_grad()
+        def read() -> Tensor:
+            found: Tensor = theirs(self.tokens[:, :-1], use_cache=False).logits
+            return found
+
+        def train() -> None:
+            theirs.zero_grad(set_to_none=True)
+            scores = theirs(self.tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
+            torch.nn.functional.cross_entropy(scores, self.tokens[:, 1:].flatten()).backward()
+
+        return {"forward": read, "gradients": train}
+
+    def memory(self, decoder: Decoder) -> dict[str, int]:
+        """Bytes of a forward pass with the weights; of a training step with weights, gradients and AdamW's moments."""
+        weights = sum(4 * one.numel() for one in decoder.parameters())
+        found = {}
+        for (name, call), held in zip(self.calls(decoder).items(), (weights, 3 * weights), strict=True):
+            decoder.zero_grad(set_to_none=True)
+            found[name] = held + peak(call)
         return found
 
-    def their_training() -> None:
-        theirs.zero_grad(set_to_none=True)
-        scores = theirs(tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
-        torch.nn.functional.cross_entropy(scores, tokens[:, 1:].flatten()).backward()
 
+def raced(what: str, model: Model, base: Model, rounds: int, folder: Path) -> tuple[list[Row], Beside]:
+    """Forward and gradients of a variant in turns with the plain decoder's and, where there is one, transformers'."""
+    ours, plain = made(model), made(base)
+    theirs = theirs_of(ours, folder)
+    tokens = torch.randint(0, VOCAB, (ROWS, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+    work = Work(tokens, torch.full((ROWS, LENGTH), 1 / (ROWS * LENGTH)))
+    contenders = [work.calls(ours), work.calls(plain)] + ([] if theirs is None else [work.their_calls(theirs)])
+    if theirs is not None:
+        with torch.no_grad():
+            torch.testing.assert_close(contenders[0]["forward"](), contenders[2]["forward"](), atol=1e-4, rtol=0)
     active, stored = active_parameters(model, VOCAB), parameters(model, VOCAB)
-    size = f"{stored / 1e6:.2f}M" + (f", {active / 1e6:.2f}M active" if active != stored else "")
-    if theirs is None:
-        plain = made(base)
-        pairs = [
-            ("forward", lambda: read(ours), lambda: read(plain)),
-            ("gradients", lambda: train(ours), lambda: train(plain)),
-        ]
-        return [row(f"{what} ({size}), {name}; beside GQA", mine, other, rounds, 0) for name, mine, other in pairs]
-    torch.testing.assert_close(read(ours), their_reading(), atol=1e-4, rtol=0)
-    pairs = [("forward", lambda: read(ours), their_reading), ("gradients", lambda: train(ours), their_training)]
-    return [row(f"{what} ({size}), {name}", mine, other, rounds, 1) for name, mine, other in pairs]
+    size = f"{what} ({stored / 1e6:.2f}M" + (f", {active / 1e6:.2f}M active)" if active != stored else ")")
+    rows, speeds, count = [], {}, ROWS * LENGTH
+    for name in ("forward", "gradients"):
+        mine, plainly, *other = among_turns([one[name] for one in contenders], rounds)
+        speeds[name] = count / min(mine), count / min(plainly), ratio_of(plainly, mine)
+        for their in other:
+            shown = f"{count / min(mine):,.0f}/s", f"{count / min(their):,.0f}/s"
+            rows.append(Row(f"{size}, {name}", *shown, ratio_of(their, mine), 1))
+    held, plainly_held = work.memory(ours), work.memory(plain)
+    return rows, Beside(size, speeds, {name: (held[name], plainly_held[name]) for name in held})
 
 
-def row(what: str, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int, target: float) -> Row:
-    mine, other = in_turns(ours, theirs, rounds)
-    ratio = statistics.median(b / a for a, b in zip(mine, other, strict=True))
-    count = ROWS * LENGTH
-    return Row(what, f"{count / min(mine):,.0f}/s", f"{count / min(other):,.0f}/s", ratio, target)
+def ratio_of(theirs: list[float], ours: list[float]) -> float:
+    return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+
+
+def show(besides: list[Beside]) -> None:
+    """Every variant's speed and memory, and both over the plain decoder's."""
+    columns = ["forward, tokens/s", "to GQA's", "memory", "to GQA's"]
+    columns += [name.replace("forward", "training") for name in columns]
+    table = Table("variant", *columns, title="every variant beside the plain decoder (GQA)", title_justify="left")
+    for one in besides:
+        cells = []
+        for name in one.speeds:
+            (speed, _, ratio), (held, plain) = one.speeds[name], one.bytes[name]
+            cells += [f"{speed:,.0f}", f"{ratio:.2f}x", f"{held / 2**20:.1f} MiB", f"{held / plain:.2f}x"]
+        table.add_row(one.what, *cells)
+    Console(width=150).print(table)
 
 
 def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[list[float], list[float]]:
     """Processor seconds of a call of each, some calls a turn."""
-    ours(), theirs()
-    found: tuple[list[float], list[float]] = ([], [])
+    mine, other = among_turns([ours, theirs], rounds)
+    return mine, other
+
+
+def among_turns(calls: list[Callable[[], Any]], rounds: int) -> list[list[float]]:
+    """The same of any number of calls."""
+    for call in calls:
+        call()
+    found: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        for times, call in zip(found, (ours, theirs), strict=True):
+        for times, call in zip(found, calls, strict=True):
             begun = time.process_time()
             for _ in range(3):
                 call()

@@ -17,7 +17,10 @@ from davinci.store import Store, file_digest, read_json
 
 RECORD, WEIGHTS, SMALL_FILES, TOKENIZER = "imported.json", "model.safetensors", "hf", "tokenizer.json"
 # Keys of a model that may be said anew when training goes on from its weights: they change no tensor's meaning.
-FREE = ("name", "precision", "rope_theta", "max_position_embeddings", "initializer_range", "pretrained")
+FREE = (
+    *("name", "precision", "rope_theta", "max_position_embeddings", "initializer_range", "pretrained"),
+    "experts.balance",
+)
 
 
 class Imported(Frozen):
@@ -30,6 +33,7 @@ class Imported(Frozen):
         digest: SHA-256 of the weights in the store.
         tokenizer_digest: of its ``tokenizer.json``; null where there was none.
         licence: as its README or LICENSE states it.
+        source: the name of the folder it came from; null in older records.
     """
 
     model: Model
@@ -38,6 +42,7 @@ class Imported(Frozen):
     digest: str
     tokenizer_digest: str | None
     licence: str | None
+    source: str | None = None
 
 
 def read(store: Store, name: str) -> Imported:

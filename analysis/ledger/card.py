@@ -135,12 +135,32 @@ class Compute(Frozen):
     energy: Energy | None
 
 
+class Weights(Frozen):
+    """Weights of others that training begins with, as they were imported: the name of the folder, the class of
+    transformers, the licence it states. What is null no record says, or the store has the import no longer."""
+
+    name: str
+    digest: str
+    source: str | None
+    architecture: str | None
+    licence: str | None
+
+    @property
+    def text(self) -> str:
+        """It in a few words."""
+        source = f"{self.architecture} from {self.source or 'a folder that no record names'}"
+        what = source if self.architecture else "weights that the store has no longer"
+        return f"{self.name}, {what}, licence {self.licence or 'not stated'} ({self.digest[:12]})"
+
+
 class Architecture(Frozen):
-    """A decoder's shape, how many parameters it has, and the arms that train it."""
+    """A decoder's shape, how many parameters it has, and the arms that train it; `begins_with` is null where weights
+    are random at first."""
 
     arms: tuple[str, ...]
     parameters: Positive
     model: dict[str, Any]
+    begins_with: Weights | None = None
 
 
 class Hyperparameters(Frozen):
@@ -197,11 +217,13 @@ class EvaluationProtocols(Frozen):
 
 
 class Difference(Frozen):
-    """An arm against the baseline at its last point, in points of score: the 95% interval is `mean` ± `half_width`."""
+    """An arm against the baseline at its last point, in `unit` (points of score, or nats a token, of which less is
+    better): the 95% interval is `mean` ± `half_width`."""
 
     arm: str
     column: str
     at: str
+    unit: str
     mean: float
     half_width: NotNegativeFloat | None
     detectable: NotNegativeFloat | None

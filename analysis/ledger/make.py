@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from analysis.findings import Findings
@@ -17,6 +18,7 @@ from analysis.ledger.card import (
     RunPart,
     RunScore,
     Stretch,
+    Weights,
 )
 from analysis.ledger.compute import Supply, compute
 from analysis.ledger.data import data, mixture
@@ -25,6 +27,7 @@ from analysis.ledger.negatives import negatives
 from analysis.ledger.openness import openness
 from analysis.ledger.scope import Scope
 from analysis.published import SOURCE
+from davinci import imported
 from davinci.accounting.shapes import parameters
 from davinci.errors import UserError, nearest
 from davinci.planning.plan import PlannedRun
@@ -146,7 +149,23 @@ def _architecture(scope: Scope) -> Iterable[Architecture]:
         for arm in scope.arms
     }
     for arms, model in _alike(scope.arms, lambda arm: arm.config.model.model_dump(mode="json")):
-        yield Architecture(arms=arms, parameters=size[json.dumps(model, sort_keys=True)], model=model)
+        yield Architecture(
+            arms=arms,
+            parameters=size[json.dumps(model, sort_keys=True)],
+            model=model,
+            begins_with=_weights(scope, model["pretrained"]),
+        )
+
+
+def _weights(scope: Scope, named: dict[str, str] | None) -> Weights | None:
+    if named is None:
+        return None
+    found: imported.Imported | None = None
+    with suppress(UserError):  # it may be gone since, or another of its name be there
+        found = imported.read(scope.store, named["name"])
+    if found is None or found.digest != named["digest"]:
+        return Weights(**named, source=None, architecture=None, licence=None)
+    return Weights(**named, source=found.source, architecture=found.architecture, licence=found.licence)
 
 
 def _hyperparameters(scope: Scope) -> Iterable[Hyperparameters]:

@@ -52,6 +52,10 @@ def _model(scope: Scope, architecture: list[Architecture]) -> Iterable[Openness]
     yield _share("model", "Intermediate checkpoints", have, len(scope.runs), text)
     sizes = some([f"{one.parameters / 1e6:.3g}M parameters" for one in architecture])
     yield _row("model", "Architecture", "yes", f"resolved in this card: {sizes}")
+    if others := {one.begins_with.name: one.begins_with for one in architecture if one.begins_with}:
+        licensed = sum(one.licence is not None for one in others.values())
+        text = f"{'; '.join(one.text for one in others.values())}; on what they were trained no record says"
+        yield _row("model", "Weights it begins with", "partial" if licensed == len(others) else "no", text)
 
 
 def _data(data: Data) -> Iterable[Openness]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
@@ -68,19 +68,32 @@ def rung(target: float, vocab_size: int) -> Rung:
         UserError: `target` out of range, or none comes within 8% of it (the vocabulary alone may be larger); names the
             nearest that there is.
     """
-    if not SMALLEST <= target <= LARGEST:
-        raise UserError(f"scale.parameters: {target:,.0f} is off the ladder; {SMALLEST:,} to {LARGEST:,} are accepted")
     family = _family(vocab_size)
+    if not SMALLEST <= target <= LARGEST:
+        there = [one for one in family if SMALLEST <= one.parameters <= LARGEST] or family
+        raise UserError(
+            f"scale.parameters: {target:,.0f} is off the ladder; {SMALLEST:,} to {LARGEST:,} are accepted, and the "
+            f"{_told(_nearest(there, target))}"
+        )
     close = [one for one in family if abs(one.parameters - target) <= _CLOSE * target]
     if close:
         return min(close, key=lambda one: (-one.kv_heads, _deviation(one), one.layers, one.mlp_intermediate_size))
-    found = min(family, key=lambda one: (abs(one.parameters - target), _deviation(one), one.layers))
+    found = _nearest(family, target)
     if abs(found.parameters - target) > TOLERANCE * target:
         raise UserError(
-            f"scale.parameters: no shape has {target:,.0f} parameters with a vocabulary of {vocab_size:,}; the nearest "
-            f"has {found.parameters:,} ({found.layers} layers of {found.hidden_size})"
+            f"scale.parameters: no shape has {target:,.0f} parameters with a vocabulary of {vocab_size:,}; the "
+            f"{_told(found)}"
         )
     return found
+
+
+def _nearest(shapes: Sequence[Rung], target: float) -> Rung:
+    return min(shapes, key=lambda one: (abs(one.parameters - target), _deviation(one), one.layers))
+
+
+def _told(one: Rung) -> str:
+    layers = "1 layer" if one.layers == 1 else f"{one.layers} layers"
+    return f"nearest shape has {one.parameters:,} ({layers} of {one.hidden_size})"
 
 
 def _deviation(one: Rung) -> float:

@@ -16,6 +16,8 @@ CHECKPOINT_OVERHEAD = 8_000
 # measured on embedded_suite: 1,026 train rows, 851 probe rows, 187 evaluation rows, files of 73 kB for 11 benchmarks
 # of 300 items, 8 kB for 10 items of each. A train row names the epochs of each source: here of eight to twelve.
 TRAIN_ROW = 821
+# What experts add to a train row: figures of all layers, and of each (measured at two and at twelve layers).
+ROUTER, ROUTER_LAYER = 130, 111
 HELDOUT_ROW = 190
 EVALUATION_ROW = 396
 PROBE_ROW = 297
@@ -35,9 +37,16 @@ def training_bytes(model: Model, vocab_size: int) -> int:
 
 
 def record_bytes(
-    train_rows: int, heldout_rows: int, evaluation_rows: int, probe_rows: int, evaluations: int, items: int
+    model: Model,
+    train_rows: int,
+    heldout_rows: int,
+    evaluation_rows: int,
+    probe_rows: int,
+    evaluations: int,
+    items: int,
 ) -> int:
     """Size of records and per-item results: rows of each kind, evaluated points, and items scored over all of them."""
-    rows = train_rows * TRAIN_ROW + heldout_rows * HELDOUT_ROW + evaluation_rows * EVALUATION_ROW
+    train_row = TRAIN_ROW + (ROUTER + model.layers * ROUTER_LAYER if model.experts.count else 0)
+    rows = train_rows * train_row + heldout_rows * HELDOUT_ROW + evaluation_rows * EVALUATION_ROW
     rows += probe_rows * PROBE_ROW
     return rows + evaluations * ITEMS_FILE + round(items * ITEM)

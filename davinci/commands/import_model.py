@@ -78,6 +78,7 @@ def _taken(folder: Path, name: str, store: Store) -> Imported:
             digest=file_digest(temporary / WEIGHTS),
             tokenizer_digest=file_digest(tokenizer) if tokenizer.is_file() else None,
             licence=_licence(small),
+            source=folder.name,
         )
         write_json(temporary / RECORD, record.model_dump(mode="json", exclude_defaults=True))
         sync(temporary / WEIGHTS)

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from davinci.composition.conf import Chosen, Composed, Conf
 from davinci.composition.errors import composition_errors, one_line
 from davinci.composition.grammar import package_of, parse_overrides
+from davinci.composition.heeded import require_heeded
 from davinci.composition.template import Template, leaves_of
 from davinci.config import Curriculum, Run, parse
 from davinci.errors import UserError
@@ -54,6 +55,7 @@ class Composer:
         self._parsed: dict[str, Override] = {}
         self._kin: dict[tuple[str, ...], _Kin] = {}
         self._shared: dict[tuple[str, str], Any] = {}
+        self._heeded: set[tuple[str, ...]] = set()
 
     def run(self, lines: Sequence[Line], **values: Any) -> Run:
         """The run that the override `lines` and then the top-level `values` make.
@@ -67,8 +69,18 @@ class Composer:
             data, files = self._data(lines, values)
         except composition_errors as error:
             raise UserError(f"{self._blamed(lines, values)}: {one_line(error)}") from None
+        self._require_heeded(lines)
         written = [(package_of(self._parse(line)), line.where) for line in lines]
         return self._share(to_run(data, origin_of(files, written)), data)
+
+    def _require_heeded(self, lines: Sequence[Line]) -> None:
+        parsed = [(self._parse(line), line.where) for line in lines]
+        key = tuple(
+            str(one.input_line) if self._conf.is_group(one.key_or_group) else one.key_or_group for one, _ in parsed
+        )
+        if key not in self._heeded:
+            require_heeded(self._conf, parsed)
+            self._heeded.add(key)
 
     def parse(self, line: Line) -> Override:
         """The parsed line; a mistake in its grammar is a UserError that names its place."""

@@ -109,6 +109,13 @@ class Conf:
             merged.pop(key, None)
         return Chosen(merged, _files(defaults.choices))
 
+    def fragments(self, overrides: Sequence[Override]) -> list[tuple[str, dict[str, Any]]]:
+        """The files that `overrides` choose, in the order in which they are merged, such as ``model/norm/rmsnorm``, and
+        what each says; empty where it takes more than merging."""
+        files = self._lists.of([override for override in overrides if self._chooses(override)]).files
+        found = [one for one in files if not one.config_path.startswith("hydra/")]
+        return [(one.config_path, self._fragment(one) or {}) for one in found]
+
     def _chooses(self, override: Override) -> bool:
         return not isinstance(override.value(), dict) and bool(self.is_group(override.key_or_group))
 

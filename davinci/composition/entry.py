@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +19,8 @@ from davinci.composition.conf import STEERING, Conf, run_part
 from davinci.composition.errors import composition_errors, one_line
 from davinci.composition.expand import Expanded, expand
 from davinci.composition.given import COMMAND_LINE
+from davinci.composition.grammar import parse_overrides
+from davinci.composition.heeded import require_heeded
 from davinci.config import Frozen, PositiveFloat, parse
 from davinci.data.cards import PoolCard, read_card
 from davinci.errors import UserError
@@ -60,6 +63,9 @@ def run_single(config: DictConfig) -> NoReturn:
             raise UserError(f"{COMMAND_LINE}: sweep={config.sweep} is a sweep; add -m")
         steering = Steering.of(config)
         overrides = list(HydraConfig.get().overrides.task)
+        lines = [(one, COMMAND_LINE) for one in parse_overrides(overrides, COMMAND_LINE)]
+        conf = Conf(GlobalHydra.instance().config_loader(), list(HydraConfig.get().overrides.hydra))
+        require_heeded(conf, lines)
         composed = run_part(config, HydraConfig.get().runtime.choices)
         data = template_of(composed).with_values({"sweep": "single"})
         written = [(line.split("=", 1)[0].lstrip("+~").rpartition("@")[2], COMMAND_LINE) for line in overrides]

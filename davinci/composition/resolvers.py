@@ -45,7 +45,11 @@ def _ladder(key: str, *, _root_: Any) -> float | int:
     scale = _root_.scale
     if scale.get("parameters") is None:
         raise UserError("model=ladder: needs scale.parameters; choose scale=ladder")
-    found = ladder.derived(float(scale.parameters), _root_.pool.vocab_size, scale.tokens_per_parameter, scale.flops)
+    try:
+        target = float(scale.parameters)
+    except (TypeError, ValueError):
+        raise UserError(f"scale.parameters: a number of parameters is needed (got {scale.parameters!r})") from None
+    found = ladder.derived(target, _root_.pool.vocab_size, scale.tokens_per_parameter, scale.flops)
     if key not in found:
         raise UserError(f"${{ladder:{key}}}: no such key" + nearest(key, found))
     return found[key]

@@ -10,7 +10,7 @@ from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive,
 from davinci.config.curriculum import Averages, BatchStep, Curriculum, MixtureStep, Stage
 from davinci.config.evaluation import Benchmark, Evaluation, EvaluationPoint, Probes, asked
 from davinci.config.learning_rate import LearningRate, LearningRatePiece
-from davinci.config.model import Mixer, Model, Optimizer, Pretrained
+from davinci.config.model import Mixer, Model, Optimizer, Pretrained, RopeScaling
 from davinci.config.node import Node, SourceUse
 from davinci.config.parsing import parse
 from davinci.config.placement import Cluster, Execution, Tracking
@@ -47,6 +47,7 @@ __all__ = [
     "PositiveFloat",
     "Pretrained",
     "Probes",
+    "RopeScaling",
     "Run",
     "Scale",
     "Source",

@@ -56,11 +56,29 @@ class Window(Frozen):
     tokens: Positive | None = None
 
 
+class RopeScaling(Frozen):
+    """Slower angles for longer sequences, as Llama 3.1 has them (formula: `rotary.slowed`): `factor` times slower where
+    a turn takes more than `original_max_position_embeddings` / `low_freq_factor` tokens, unchanged where it takes less
+    than that over `high_freq_factor`, in between in between."""
+
+    factor: Annotated[float, Field(ge=1)]
+    low_freq_factor: PositiveFloat = 1.0
+    high_freq_factor: PositiveFloat = 4.0
+    original_max_position_embeddings: Positive
+
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Self:
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(f"low_freq_factor {self.low_freq_factor:g} must be below high_freq_factor")
+        return self
+
+
 class Positions(Frozen):
     """`rotary` is the share of a head's features that RoPE turns (arXiv 2104.09864; in part: arXiv 2204.06745); 0 turns
-    none (NoPE, arXiv 2305.19466)."""
+    none (NoPE, arXiv 2305.19466). `scaling` slows the angles; null: none."""
 
     rotary: Annotated[float, Field(ge=0, le=1)] = 1.0
+    scaling: RopeScaling | None = None
 
 
 class Norm(Frozen):
@@ -116,7 +134,8 @@ class Experts(Frozen):
         width: of one expert; null: ``mlp_intermediate_size`` over chosen and shared, so that as many parameters are
             active as without experts.
         renormalise: whether the weights of the chosen sum to 1.
-        balance: weight of the load-balancing loss in what is trained on (0.01: arXiv 2101.03961, section 2.2); 0: none.
+        balance: weight of the load-balancing loss of each sequence in what is trained on (arXiv 2412.19437, equations
+            17 to 20; 0.01: arXiv 2101.03961, section 2.2); 0: none.
         scores: what the router's outputs become: shares of all experts, or of each alone
             (arXiv 2412.19437, equation 15).
         bias_rate: what after each step an expert's bias gains if fewer than the mean chose it, and loses if more did.
@@ -193,6 +212,8 @@ class Model(Frozen):
     def _shapes_fit(self) -> Self:
         if self.attention_heads % self.kv_heads:
             raise ValueError(f"kv_heads {self.kv_heads} must divide attention_heads {self.attention_heads}")
+        if self.hidden_size % self.attention_heads:  # transformers' classes refuse it too
+            raise ValueError(f"attention_heads {self.attention_heads} must divide hidden_size {self.hidden_size}")
         wide, of = (self.latent_rope_dim, "rope_dim") if self.is_latent else (self.head_dim, "head_dim")
         turned = wide * self.positions.rotary
         if turned % 2:
@@ -203,9 +224,9 @@ class Model(Frozen):
                 "so an even number is needed"
             )
         if self.is_latent and self.qk_norm.kind != "none":
-            raise ValueError("qk_norm.kind: latent attention has norms of its own; none is accepted")
+            raise ValueError("qk_norm.kind: attention.kind latent has norms of its own; none is accepted")
         if self.attention.kind == "subspace" and self.qk_norm.kind != "none":
-            raise ValueError("qk_norm.kind: subspace attention has one projection for all; none is accepted")
+            raise ValueError("qk_norm.kind: attention.kind subspace has one projection for all; none is accepted")
         if not self.is_latent and (self.attention.kv_rank or self.attention.rope_dim or self.attention.query_rank):
             raise ValueError(
                 f"attention.kv_rank, rope_dim and query_rank: belong to kind latent, not to {self.attention.kind}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -42,7 +43,10 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
             message = f"at least {first['ctx']['min_length']} is needed (got {json.dumps(first['input'])})"
         elif first["type"] != "value_error":
             message += f" (got {json.dumps(first['input'])})"
-        place = where(key)
+        if first["type"] == "literal_error":
+            message += _near(first["input"], first["ctx"]["expected"])
+        is_across = first["type"] == "value_error" and path
+        place = _place(where, path, message, data) if is_across else where(key)
         prefix = f"{place}: " if place else ""
         raise UserError(f"{prefix}{key}: {message}") from None
 
@@ -61,6 +65,35 @@ def _encoded(data: Mapping[str, Any], where: Callable[[str], str]) -> str:
                 accepted = "text (dates in quotes), numbers, true, false, null, lists and mappings are accepted"
                 raise UserError(f"{prefix}{key}: {accepted}") from None
         raise
+
+
+# A key in a message, told from a word of it by what only keys have.
+_KEY = re.compile(r"[a-z]+(?:[._][a-z_]+)+")
+
+
+def _place(where: Callable[[str], str], path: Sequence[str], message: str, data: Any) -> str:
+    """The place of the key at `path`, or, where what does not go together was set elsewhere, the places of the keys
+    below it that `message` names."""
+    for part in path:
+        data = data[int(part)] if isinstance(data, list | tuple) else data[part]
+    found = [name for name in dict.fromkeys(_KEY.findall(message)) if _holds(data, name.split("."))]
+    places = list(dict.fromkeys(where(".".join([*path, name])) for name in found))
+    whole = where(".".join(path))
+    return whole if whole in places or not places else " and ".join(places)
+
+
+def _holds(data: Any, path: Sequence[str]) -> bool:
+    for part in path:
+        if not isinstance(data, Mapping) or part not in data:
+            return False
+        data = data[part]
+    return True
+
+
+def _near(given: Any, expected: str) -> str:
+    """``; nearest: a`` of the texts that are `expected`, where one comes close."""
+    close = nearest(given, re.findall(r"'([^']*)'", expected)) if isinstance(given, str) else ""
+    return close if close.startswith("; nearest") else ""
 
 
 def _path(location: Sequence[int | str], data: Any, is_missing: bool) -> list[str]:

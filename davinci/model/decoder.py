@@ -133,7 +133,8 @@ class Decoder(nn.Module):
     def set_angles(self) -> None:
         """Tabulate the rotary angles: the one part of the decoder that is neither trained nor saved."""
         shape = self.config
-        cosines, sines = angles(shape.rotary_dim, shape.max_position_embeddings, shape.rope_theta)
+        positions, scaling = shape.max_position_embeddings, shape.positions.scaling
+        cosines, sines = angles(shape.rotary_dim, positions, shape.rope_theta, scaling)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
 

@@ -6,6 +6,8 @@ Shapes: N tokens, H hidden, E experts, K chosen, I width of an expert.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
@@ -18,10 +20,11 @@ class Experts(nn.Module):
     """Each token goes through the K experts whose router probability is highest, weighted by it, and through the shared
     ones (DeepSeekMoE, arXiv 2401.06066).
 
-    After a forward pass `auxiliary` float32[] is the load-balancing loss of Switch Transformer (arXiv 2101.03961,
-    equations 4 to 6), E sum_e f_e P_e with f_e the share of choices that fell on expert e and P_e its mean
-    probability (of sigmoid scores: their share of the token's sum, arXiv 2412.19437, equation 20): 1 where all are used
-    alike. `counts` int64[E] are the choices that fell on each expert.
+    After a forward pass `auxiliary` float32[rows] is the load-balancing loss of each sequence (arXiv 2412.19437,
+    equations 17 to 20, without its factor), E sum_e f_e P_e with f_e the share of the sequence's choices that fell on
+    expert e, a bias considered, and P_e its mean probability (of sigmoid scores: their share of the token's sum): 1
+    where all are used alike. One of a sequence and not of whatever is computed at once, so that it does not depend on
+    how a batch is cut. `counts` int64[E] are the choices that fell on each expert.
 
     With ``bias_rate`` who is chosen is decided by score plus bias, a state of the router that `rebalance` moves and no
     gradient does; weights are made of the scores alone (arXiv 2408.15664, equation 3).
@@ -59,7 +62,7 @@ class Experts(nn.Module):
             self.bias.add_((counts.sum() - len(counts) * counts).sign(), alpha=self.bias_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., H] to the same shape."""
+        """x [..., T, H], each [T, H] a sequence, to the same shape."""
         tokens = x.flatten(0, -2)
         # In float32 whatever the precision: ties and tiny differences decide who is chosen (arXiv 2101.03961, 2.4).
         with torch.autocast(x.device.type, enabled=False):
@@ -73,12 +76,21 @@ class Experts(nn.Module):
         probabilities = scores / scores.sum(dim=-1, keepdim=True) if self.is_sigmoid else scores
         if self.renormalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
-        self.counts = counts = torch.bincount(chosen.flatten(), minlength=scores.shape[-1])
-        self.auxiliary = len(counts) * (counts / chosen.numel() * probabilities.mean(dim=0)).sum()
+        rows, experts = math.prod(x.shape[:-2]), scores.shape[-1]
+        by_row = self._chosen_by_row(chosen.view(rows, -1))
+        shares, means = by_row / (chosen.numel() // rows), probabilities.view(rows, -1, experts).mean(dim=1)
+        self.auxiliary = experts * (shares * means).sum(dim=1)
+        self.counts = counts = by_row.sum(dim=0)
         out = self._mixed(tokens, weights, chosen, counts)
         if self.shared_experts is not None:
             out = out + self.shared_experts(tokens)
         return out.view(x.shape)
+
+    def _chosen_by_row(self, chosen: Tensor) -> Tensor:
+        """How often each expert is among the choices int64[rows, .] of a row, int64[rows, E]."""
+        rows, experts = len(chosen), len(self.gate.weight)
+        first = experts * torch.arange(rows, device=chosen.device)
+        return torch.bincount((chosen + first[:, None]).flatten(), minlength=rows * experts).view(rows, experts)
 
     def _mixed(self, tokens: Tensor, weights: Tensor, chosen: Tensor, counts: Tensor) -> Tensor:
         """What the chosen experts give, tokens ordered by expert so that each computes one product."""

@@ -80,7 +80,7 @@ def hf_config(model: Model, vocab_size: int, layout: Layout, end_of_text: int) -
         "max_position_embeddings": model.max_position_embeddings,
         "rms_norm_eps": model.norm_eps,
         "rope_theta": model.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
+        "rope_parameters": _rope(model),
         "initializer_range": model.initializer_range,
         "tie_word_embeddings": model.tie_embeddings,
         "attention_dropout": 0.0,
@@ -91,3 +91,9 @@ def hf_config(model: Model, vocab_size: int, layout: Layout, end_of_text: int) -
         "torch_dtype": "float32",
         **layout.settings(model),
     }
+
+
+def _rope(model: Model) -> dict[str, Any]:
+    if model.positions.scaling is None:
+        return {"rope_type": "default", "rope_theta": model.rope_theta}
+    return {"rope_type": "llama3", "rope_theta": model.rope_theta, **model.positions.scaling.model_dump()}

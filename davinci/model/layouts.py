@@ -87,10 +87,13 @@ def _variants(model: Model) -> frozenset[str]:
         "linear attention": "linear" in model.layer_mixers,
         "state-space mixers": "ssm" in model.layer_mixers,
         "latent attention": model.is_latent,
+        # transformers' norms of the narrow vectors have 1e-6, whatever the model's eps.
+        "latent attention with an eps other than 1e-6": model.is_latent and model.norm_eps != 1e-6,
         "biases": model.has_biases,
         "QK-norm": model.qk_norm.kind == "rms",
         "a window": model.window.tokens is not None,
         "no positions": model.rotary_dim == 0,
+        "RoPE scaling": model.positions.scaling is not None,
         "partial RoPE": 0 < model.positions.rotary < 1,
         model.norm.kind: model.norm.kind != "rmsnorm",
         "nonparametric with an eps other than 1e-5": model.norm.kind == "nonparametric" and model.norm_eps != 1e-5,
@@ -177,6 +180,10 @@ def _deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
     return found
 
 
+def _of_deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    return _stacked(weights, model, "mlp", "gate_proj", "up_proj", "down_proj")
+
+
 def _nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
     """Nemotron's norms keep their gain less 1."""
     is_gain = ("norm.weight", "layernorm.weight")
@@ -195,16 +202,22 @@ def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
 
 
 def _of_mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    found = {name: one for name, one in weights.items() if ".block_sparse_moe." not in name}
+    found = _stacked(weights, model, "block_sparse_moe", "w1", "w3", "w2")
+    return {name.replace(".block_sparse_moe.", ".mlp."): one for name, one in found.items()}
+
+
+def _stacked(weights: Mapping[str, Tensor], model: Model, place: str, gate: str, up: str, down: str) -> Weights:
+    """The way back from `_one_by_one`."""
+    found = {name: one for name, one in weights.items() if f".{place}.experts." not in name}
     for layer in range(model.layers):
-        theirs, ours = f"model.layers.{layer}.block_sparse_moe", f"model.layers.{layer}.mlp"
+        block = f"model.layers.{layer}"
 
-        def each(part: str, theirs: str = theirs) -> list[Tensor]:
-            return [weights[f"{theirs}.experts.{one}.{part}.weight"] for one in range(model.experts.count)]
+        def each(part: str, block: str = block) -> list[Tensor]:
+            names = (f"{block}.{place}.experts.{one}.{part}.weight" for one in range(model.experts.count))
+            return [weights[name] for name in names]
 
-        found[f"{ours}.gate.weight"] = weights[f"{theirs}.gate.weight"]
-        both = [torch.cat(pair) for pair in zip(each("w1"), each("w3"), strict=True)]
-        found[f"{ours}.gate_up_proj"], found[f"{ours}.down_proj"] = torch.stack(both), torch.stack(each("w2"))
+        both = [torch.cat(pair) for pair in zip(each(gate), each(up), strict=True)]
+        found[f"{block}.mlp.gate_up_proj"], found[f"{block}.mlp.down_proj"] = torch.stack(both), torch.stack(each(down))
     return found
 
 
@@ -224,18 +237,18 @@ _REQUIRED = {
     "mixtral": frozenset({"experts"}),
 }
 LAYOUTS = (
-    Layout("llama", "LlamaForCausalLM", frozenset({_FREE_HEADS}), _no_biases),
+    Layout("llama", "LlamaForCausalLM", frozenset({_FREE_HEADS, "RoPE scaling"}), _no_biases),
     Layout(
         "qwen2",
         "Qwen2ForCausalLM",
-        frozenset({_FREE_HEADS, "biases", "a window"}),
+        frozenset({_FREE_HEADS, "biases", "a window", "RoPE scaling"}),
         _qwen_window,
         splits_as_qwen2=True,
     ),
     Layout(
         "seed_oss",
         "SeedOssForCausalLM",
-        frozenset({_FREE_HEADS, "biases"}),
+        frozenset({_FREE_HEADS, "biases", "RoPE scaling"}),
         lambda model: {
             "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
         },
@@ -255,13 +268,14 @@ LAYOUTS = (
         }),
         _latent_experts,
         _deepseek,
+        _of_deepseek,
         needs=frozenset({"shared experts", "sigmoid scores of experts"}),
     ),
-    Layout("mistral", "MistralForCausalLM", frozenset({_FREE_HEADS, "a window"}), _window),
+    Layout("mistral", "MistralForCausalLM", frozenset({_FREE_HEADS, "a window", "RoPE scaling"}), _window),
     Layout(
         "qwen3",
         "Qwen3ForCausalLM",
-        frozenset({_FREE_HEADS, "QK-norm", "a window"}),
+        frozenset({_FREE_HEADS, "QK-norm", "a window", "RoPE scaling"}),
         _qwen_window,
         splits_as_qwen2=True,
     ),
@@ -308,6 +322,12 @@ LAYOUTS = (
         _of_mixtral,
     ),
 )  # fmt: skip
+
+
+def of_class(architecture: str, has_experts: bool) -> Layout:
+    """The layout of a class; of two forms the one with experts where there are some."""
+    forms = [one for one in LAYOUTS if one.architecture == architecture]
+    return next((one for one in forms if ("experts" in one.has) == has_experts), forms[0])
 
 
 def hf_activation(model: Model) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from davinci.accounting.shapes import active_parameters, parameters
 from davinci.config import Node
 from davinci.data.cards import PoolCard
 from davinci.errors import nearest
@@ -76,6 +77,7 @@ def audit(
         *_tokenizers(sweep, cards),
         *_whole_steps(sweep),
         *_masks(sweep),
+        *_experts(sweep),
         *_trunk(sweep),
         *_placement(compared),
         *_replicates(sweep),
@@ -288,6 +290,18 @@ def _whole_steps(sweep: Sweep) -> list[str]:
         if short:
             texts.append(f"{who}stages end with their last whole step: {some(short, 4, 400)}")
     return texts[:4]
+
+
+def _experts(sweep: Sweep) -> list[str]:
+    """How many of a model's parameters a token passes through, where that is not all."""
+
+    def size(arm: Arm) -> tuple[int, int]:
+        shape = arm.config.model, arm.config.model.vocab_size
+        return active_parameters(*shape), parameters(*shape)
+
+    groups = _by([arm for arm in sweep.arms if arm.config.model.experts.count], size)
+    parts = [f"{tokens(active)} of {tokens(whole)} in {some(arms)}" for (active, whole), arms in groups.items()]
+    return [f"of the parameters of a model with experts a token passes {'; '.join(parts)}"] if parts else []
 
 
 def _masks(sweep: Sweep) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from davinci.accounting.accelerators import peak_flops
 from davinci.accounting.flops import forward_flops_per_token, train_flops_per_token
 from davinci.accounting.machine import workers
-from davinci.accounting.shapes import parameters
+from davinci.accounting.shapes import active_parameters, parameters
 from davinci.accounting.storage import checkpoint_bytes, record_bytes
 from davinci.config import Cluster, Evaluation, Model, Node, Run
 from davinci.planning.plan import Cost, PlannedRun, Spent, chains
@@ -178,6 +178,7 @@ def cost(
     clusters = {id(one.run.cluster): one.run.cluster for one in work.values()}.values()
     runs_alone = [spent[node] for run in planned_runs for node in run.nodes]
     flops = math.fsum(clock.flops(node) for node in nodes.values())
+    shapes_there = {(one.model, one.vocab_size) for one in nodes.values()}
     available = math.fsum(one.training * one.gpus * one.peak for one in spent.values())
     mfus = {cluster.mfu for cluster in clusters}
     evaluation = [clock.evaluation_flops(one) for one in work.values()]
@@ -200,9 +201,8 @@ def cost(
         else Spent(unshared=price(runs_alone), shared=price(spent.values()), left=price(left)),
         evaluation_flops=math.fsum(one or 0.0 for one in evaluation) if known else None,
         evaluation_gpu_hours=rest if known or probe is not None else None,
-        parameters=tuple(
-            sorted({parameters(*shape) for shape in {(one.model, one.vocab_size) for one in nodes.values()}})
-        ),
+        parameters=tuple(sorted({parameters(*shape) for shape in shapes_there})),
+        active_parameters=tuple(sorted({active_parameters(*shape) for shape in shapes_there})),
         checkpoint_bytes=sum(
             one.due * checkpoint_bytes(one.node.model, one.node.vocab_size, averaged=_measured(one.node) > 1)
             for one in work.values()
@@ -366,6 +366,7 @@ class _Clock:
 def _record_bytes(work: _Work) -> int:
     benchmarks = [one for evaluation in work.evaluations for one in evaluation.benchmarks.values()]
     return record_bytes(
+        work.node.model,
         train_rows=len(work.node.steps) // RECORD_EVERY + 1,
         heldout_rows=work.due * _measured(work.node) * len(work.run.pool.domains),
         evaluation_rows=len(benchmarks),

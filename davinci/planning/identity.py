@@ -26,6 +26,9 @@ from davinci.planning.differences import differences
 SCHEME = 1
 # Bumped by hand when the same history no longer gives the same weights (a golden trace changed).
 NUMERICS = 1
+# The same of what only some models have, by a key of the model: bumped when their training changed and no other's.
+# experts.balance 2: the balancing loss is one of each sequence, not of what goes through a rank at once.
+NUMERICS_OF = {"experts.balance": 2}
 
 CHANNELS = ("batch_size", "lr", "mask_questions", "mixture", "optimizer_resets", "sequence_length")
 # Channels that came later: there only where something happens on them, so that older ids stay.
@@ -90,6 +93,7 @@ class Course:
         return {
             "scheme": SCHEME,
             "numerics": NUMERICS,
+            **_own_numerics(self.model),
             "model": _plain(self.model, omit={"name": True, "vocab_size": True, "pretrained": {"name"}}),
             "vocab_size": self.vocab_size,
             "tokenizer": self.tokenizer_digest,
@@ -285,6 +289,12 @@ _NOTHING = object()
 def _plain(value: Frozen, omit: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """A model's fields; those at a neutral default are left out, so that a new one leaves old ids alone."""
     return value.model_dump(mode="json", exclude=dict(omit), exclude_defaults=True)
+
+
+def _own_numerics(model: Model) -> dict[str, dict[str, int]]:
+    """The entries of `NUMERICS_OF` that are about `model`; empty for most, whose ids know nothing of it."""
+    is_balanced = model.experts.count > 0 and model.experts.balance > 0
+    return {"numerics_of": NUMERICS_OF} if is_balanced else {}
 
 
 def _require_plain(value: Any, key: str) -> None:

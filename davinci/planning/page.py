@@ -167,7 +167,8 @@ def _cost_notes(plan: Plan) -> Iterator[RenderableType]:
         evaluation = f"Evaluation on top: {cost.evaluation_flops:.2e} FLOPs{hours}."
     yield Text(evaluation)
     disk = f"checkpoints {_bytes(cost.checkpoint_bytes)}, records {_bytes(cost.record_bytes)}"
-    yield Text(f"{_parameters(cost.parameters)}; disk: {disk}.")
+    active = "" if cost.active_parameters in ((), cost.parameters) else f", {_sizes(cost.active_parameters)} active"
+    yield Text(f"{_sizes(cost.parameters)} parameters{active}; disk: {disk}.")
 
 
 def _audit(plan: Plan) -> Iterator[RenderableType]:
@@ -256,13 +257,14 @@ def _repeated(plan: Plan) -> Iterator[RenderableType]:
 def _power(power: Power | None, seeds: int) -> RenderableType:
     if power is None:
         return Text("unknown: no estimate of the noise between seeds; state `noise:` in the sweep file")
-    noise = f"noise {power.noise:.3g} points, {power.source}"
+    noise = f"noise {power.noise:.3g} {power.unit}, {power.source}"
     if power.detectable is None:
         text = f"unknown: one seed cannot tell a difference from noise ({noise})"
     else:
-        text = f"smallest difference found with 80% power: {power.detectable:.2f} points with {seeds} seeds ({noise})"
+        least = f"{power.detectable:.{2 if power.unit == 'points' else 3}f} {power.unit}"
+        text = f"smallest difference found with 80% power: {least} with {seeds} seeds ({noise})"
     if power.difference is not None and power.seeds_needed is not None:
-        text += f"; {power.difference:g} points needs {count(power.seeds_needed, 'seed')}"
+        text += f"; {power.difference:g} {power.unit} needs {count(power.seeds_needed, 'seed')}"
     return Text(text)
 
 
@@ -300,8 +302,8 @@ def _bytes(count: int) -> str:
     return f"{_amount(count / 1e3)} kB"
 
 
-def _parameters(sizes: Sequence[int]) -> str:
-    """``0.63M parameters``, or from the smallest to the largest model."""
+def _sizes(sizes: Sequence[int]) -> str:
+    """``0.63M``, or from the smallest to the largest model."""
     ends = dict.fromkeys((sizes[0], sizes[-1]))
     shown = [f"{size / 1e9:.2f}B" if size >= 1e9 else f"{size / 1e6:.2f}M" for size in ends]
-    return f"{' to '.join(shown)} parameters"
+    return " to ".join(shown)

@@ -126,8 +126,9 @@ class Cost(Frozen):
     `gpu_hours` are accelerator-hours at `mfu` of the peak of `gpu`, evaluation not included; `days` is wall time, with
     evaluation, of at most `parallel` jobs at once, children after parents. `mfu_measured` says that `mfu` (and with it
     hours and days) come from a probe on this machine instead of the cluster's config. `evaluation_flops` is null where
-    a benchmark does not say its items. `price` is null where the cluster states none. Bytes are what the sweep's nodes
-    take in the store.
+    a benchmark does not say its items. `price` is null where the cluster states none. `parameters` are those of each
+    model, `active_parameters` those of them that a token passes through (without experts all), both ascending. Bytes
+    are what the sweep's nodes take in the store.
     """
 
     gpu: str
@@ -143,12 +144,13 @@ class Cost(Frozen):
     parameters: tuple[int, ...]
     checkpoint_bytes: int
     record_bytes: int
+    active_parameters: tuple[int, ...] = ()
 
 
 class Power(Frozen):
     """What the sweep can tell apart from noise (two-sided 5%, 80% power, paired t-test over seeds).
 
-    `noise` is the seed-to-seed standard deviation of a paired difference, in points, and `source` says where it is
+    `noise` is the seed-to-seed standard deviation of a paired difference, in `unit`, and `source` says where it is
     from. `detectable` is the smallest difference found with 80% power, null with fewer than two seeds. `seeds_needed`
     is how many seeds `difference` takes, null where no difference is asked for.
     """
@@ -159,6 +161,7 @@ class Power(Frozen):
     detectable: float | None
     difference: float | None = None
     seeds_needed: int | None = None
+    unit: str = "points"
 
 
 class Orphan(Frozen):

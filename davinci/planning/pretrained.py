@@ -51,6 +51,8 @@ def _require(run: Run, card: PoolCard | None, store: Store) -> None:
         )
     ours, theirs = (one.model_dump(exclude=set(imported.FREE)) for one in (run.model, found.model))
     for key, (said, is_so) in sorted(differences(ours, theirs).items()):
+        if key in imported.FREE:
+            continue
         raise UserError(f"arm {run.arm}: model.{key}: {said}, but the imported weights {wanted.name} have {is_so}")
     if card is not None and found.tokenizer_digest not in (None, card.tokenizer.digest):
         raise UserError(

@@ -11,6 +11,13 @@ from davinci.tracking.wandb_runs import Shown
 
 # Parallel coordinates with more axes than this cannot be read.
 _MOST_AXES = 8
+# What is drawn of routers, means over layers: record value -> title.
+_ROUTERS = {
+    "load_max": "Busiest expert's load, 1 is even",
+    "entropy": "Entropy of loads, 1 is even",
+    "unused": "Share of experts nobody chose",
+    "balance": "Balancing loss, 1 is even",
+}
 
 
 def workspace(sweep: str, entity: str, shown: Mapping[str, Shown], plan: Mapping[str, Any], table: str) -> Any:
@@ -61,6 +68,7 @@ def workspace(sweep: str, entity: str, shown: Mapping[str, Shown], plan: Mapping
     axes += [axis(reports.SummaryMetric(metric), name) for metric, name in scores.items()]
     arms = {run.manifest["arm"] for run in runs}
     trained, pool = _trained(runs, plan), _pool(runs)
+    routers = [section("Routers", [lines(title, f"train/router/{name}") for name, title in _ROUTERS.items()])]
     return workspaces.Workspace(
         entity=entity,
         project=runs[0].tracking["project"],
@@ -75,6 +83,7 @@ def workspace(sweep: str, entity: str, shown: Mapping[str, Shown], plan: Mapping
                 "Training",
                 [lines("Loss", "train/loss"), lines("Learning rate", "train/lr"), lines("Stage", "stage/place")],
             ),
+            *(routers if any(map(_has_experts, runs)) else []),
         ],
         settings=workspaces.WorkspaceSettings(x_axis="tokens", max_runs=max(10, len(arms))),  # it would show ten arms
         runset_settings=workspaces.RunsetSettings(
@@ -109,6 +118,10 @@ def _pool(runs: list[Shown]) -> list[str]:
     """Domains of the runs' pools: their held-out loss is measured whether they are trained on or not."""
     pools = [run.manifest["config"].get("pool", {}).get("sources", {}).values() for run in runs]
     return sorted({source["domain"] for pool in pools for source in pool})
+
+
+def _has_experts(run: Shown) -> bool:
+    return bool(run.manifest["config"].get("model", {}).get("experts", {}).get("count"))
 
 
 def _factors(runs: list[Shown]) -> list[str]:

@@ -91,7 +91,7 @@ class Ranks:
         return whole
 
     def total(self, mine: Tensor) -> Tensor:
-        """The sum of all ranks' `mine`, integers: exact."""
+        """The sum of all ranks' `mine`, the same on all; exact of integers."""
         if self._is_alone:
             return mine
         total = mine.clone()

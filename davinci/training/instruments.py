@@ -12,6 +12,7 @@ from davinci.accounting.accelerators import known_peak
 from davinci.accounting.flops import train_flops_per_token
 from davinci.config import Node
 from davinci.model.decoder import Decoder
+from davinci.training.step import Outcome
 
 # Part of a parameter's name -> kind of layer, first match; whatever else there is are norms.
 KINDS = {
@@ -65,29 +66,30 @@ def _norm(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def routing(model: Decoder, counts: Tensor | None) -> dict[str, float]:
-    """Of a mixture of experts, of the choices of a whole step, `counts` int64[layers, E]: ``router/load/<layer>.<e>``,
-    an expert's share as a multiple of an even one. Means over layers of the busiest one's (``router/load_max``), of the
-    idlest one's (``router/load_min``), of the shares' entropy over that of even ones (``router/entropy``) and of the
-    share of experts that no token chose (``router/unused``). ``router/balance`` is the load-balancing loss of the last
-    tokens on this rank (1: even), ``router/bias_min`` and ``router/bias_max`` the range of the biases. Empty without
-    experts.
+def routing(model: Decoder, outcome: Outcome) -> dict[str, float]:
+    """Of a mixture of experts, over a whole step and all its ranks. Of each layer the busiest expert's share of the
+    choices over an even one (``router/load_max/<layer>``), the entropy of the shares over that of even ones
+    (``router/entropy/<layer>``), the share of experts that no token chose (``router/unused/<layer>``) and the
+    load-balancing loss (``router/balance/<layer>``; 1: even). Without a layer in the name, their means over layers.
+    ``router/bias_min`` and ``router/bias_max`` are the range of the biases. No token is dropped: experts have no
+    capacity. Empty without experts.
     """
-    if counts is None:
+    if outcome.loads is None or outcome.balance is None:
         return {}
-    loads = counts.double() / counts.sum(dim=1, keepdim=True) * counts.shape[1]
-    shares = loads / loads.shape[1]
-    values = {
-        "router/load_max": loads.amax(dim=1).mean().item(),
-        "router/load_min": loads.amin(dim=1).mean().item(),
-        "router/entropy": -torch.xlogy(shares, shares).sum(dim=1).mean().item() / math.log(max(loads.shape[1], 2)),
-        "router/balance": float(torch.stack([one.auxiliary for one in model.experts]).mean()),
-        "router/unused": float((loads == 0).double().mean()),
+    shares = outcome.loads.double() / outcome.loads.sum(dim=1, keepdim=True)
+    experts = shares.shape[1]
+    of_layers = {
+        "load_max": experts * shares.amax(dim=1),
+        "entropy": -torch.xlogy(shares, shares).sum(dim=1) / math.log(max(experts, 2)),
+        "unused": (shares == 0).double().mean(dim=1),
+        "balance": outcome.balance.double(),
     }
+    values = {f"router/{name}": round(float(one.mean()), 4) for name, one in of_layers.items()}
     if biases := [one.bias for one in model.experts if one.bias is not None]:
-        values["router/bias_min"], values["router/bias_max"] = (float(one) for one in torch.stack(biases).aminmax())
-    for layer, row in enumerate(loads.tolist()):
-        values |= {f"router/load/{layer}.{number}": round(load, 4) for number, load in enumerate(row)}
+        low, high = torch.stack(biases).aminmax()
+        values |= {"router/bias_min": float(low), "router/bias_max": float(high)}
+    for name, one in of_layers.items():
+        values |= {f"router/{name}/{layer}": round(value, 4) for layer, value in enumerate(one.tolist())}
     return values
 
 

@@ -293,7 +293,7 @@ class _Training:
         decoder = self._placed.decoder
         moved = {} if self._is_skipped else update_ratios(decoder, self._placed.adamw)
         busy = utilisation(self._node, speed, decoder.unembedding.device, self._ranks.world)
-        return moved | routing(decoder, outcome.loads) | busy | self._reading.epochs(step + 1)
+        return moved | routing(decoder, outcome) | busy | self._reading.epochs(step + 1)
 
     def _record(self, kind: str, values: Mapping[str, Any], of: _Step | None = None) -> None:
         """Write a row: of the present, or of the moment after the step `of`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -61,10 +62,15 @@ class Objective(nn.Module):
             return losses.sum(), losses
         total, losses = linear_cross_entropy(hidden, self.decoder.unembedding, targets, share.flatten())
         if experts := self.decoder.experts:
-            # As much of it as these tokens have of the batch: micro-batches and ranks add up to one mean.
-            balance = torch.stack([one.auxiliary for one in experts]).mean()
-            total = total + self.decoder.config.experts.balance * share.sum() * balance
+            total = total + self.decoder.config.experts.balance * balance(experts, share).mean()
         return total, losses
+
+
+def balance(experts: Sequence[Experts], share: Tensor) -> Tensor:
+    """The balancing loss of each layer, float32[layers], over sequences with share float32[B, T] of the batch's mean:
+    each counts as its targets do, so that the micro-batches and ranks of a step add up to one mean, however it is
+    cut."""
+    return torch.stack([one.auxiliary for one in experts]) @ share.sum(dim=1)
 
 
 def documents_of(tokens: Tensor, separator: int | None) -> Tensor | None:
@@ -89,7 +95,8 @@ class Outcome:
 
     `mine`, the nats of this rank's rows float64[.], and `norm` float32[] stay on their device until something read from
     them is asked for, for which a GPU has to finish the step. Then every rank has to ask. `routed` int64[layers, E] are
-    the choices of experts that this rank's tokens made; None without experts.
+    the choices of experts that this rank's tokens made, `balanced` float32[layers] its part of their balancing loss;
+    None without experts.
     """
 
     mine: Tensor
@@ -98,11 +105,17 @@ class Outcome:
     domain: NDArray[np.int64]
     ranks: Ranks = ALONE
     routed: Tensor | None = None
+    balanced: Tensor | None = None
 
     @cached_property
     def loads(self) -> Tensor | None:
         """The choices that fell on each expert in the whole batch, int64[layers, E]; every rank has to ask."""
         return None if self.routed is None else self.ranks.total(self.routed)
+
+    @cached_property
+    def balance(self) -> Tensor | None:
+        """The balancing loss of each layer over the whole batch, float32[layers]; every rank has to ask."""
+        return None if self.balanced is None else self.ranks.total(self.balanced)
 
     @cached_property
     def nats(self) -> NDArray[np.float64]:
@@ -154,6 +167,7 @@ def gradients(
     nats: list[Tensor] = []
     experts = [module for module in objective.modules() if isinstance(module, Experts)]
     routed: list[Tensor] = []
+    balanced: list[Tensor] = []
     objective.zero_grad(set_to_none=True)
     for start in range(0, most, rows):
         part, share = tokens[start : start + rows], scale[start : start + rows]
@@ -164,6 +178,7 @@ def gradients(
             total, losses = objective(part, share)
             if experts:
                 routed.append(torch.stack([one.counts for one in experts]) * is_mine)
+                balanced.append(balance(experts, share).detach())
             total.backward()
         nats.append((losses.view(share.shape) * (share > 0)).sum(dim=1, dtype=torch.float64))
     norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), clip, foreach=True)
@@ -174,6 +189,7 @@ def gradients(
         domain,
         ranks,
         sum(routed[1:], routed[0]) if routed else None,
+        sum(balanced[1:], balanced[0]) if balanced else None,
     )
 
 

@@ -77,7 +77,8 @@ def test_an_isoflop_line_costs_the_same_everywhere(flops, repository):
     ("target", "vocab_size", "flops", "message"),
     [
         (1e3, EMBEDDED, None, "scale.parameters: 1,000 is off the ladder; 500,000 to 10,000,000,000 are accepted"),
-        (1e6, QWEN2, None, "the nearest has 9,"),
+        (1e12, EMBEDDED, None, "10,000,000,000 are accepted, and the nearest shape has 9,9"),
+        (1e6, QWEN2, None, "the nearest shape has 9,795,968 (1 layer of 64)"),
         (1e9, EMBEDDED, 1e15, "scale.flops: 1,0"),
     ],
 )

@@ -95,6 +95,27 @@ def test_a_whole_sweep(card: Card) -> None:
     assert card.compute.tokens_recorded == card.compute.tokens_planned - 9 * 1600 - 3 * 576 - 3 * 2432
 
 
+def test_imported_weights_are_named_with_source_and_licence(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, items=20)
+    path = made.sweep("qa_ratio") / "launched.json"
+    plan = read_json(path)
+    for arm in plan["arms"]:
+        arm["config"]["model"]["pretrained"] = {"name": "small", "digest": "a" * 64}
+    write_json(path, plan)
+    lost = sweep_card(study(made, "qa_ratio"))
+    assert rows(lost)["Weights it begins with"] == "no"
+    model = {key: value for key, value in plan["arms"][0]["config"]["model"].items() if key != "pretrained"}
+    record = {"model": model, "architecture": "LlamaForCausalLM", "dtypes": {"model.norm.weight": "F32"}}
+    record |= {"digest": "a" * 64, "tokenizer_digest": None, "licence": "apache-2.0", "source": "Small-135M"}
+    write_json(made.imported("small") / "imported.json", record)
+    card = sweep_card(study(made, "qa_ratio"))
+    fits(card)
+    assert rows(card)["Weights it begins with"] == "partial"
+    text = "small, LlamaForCausalLM from Small-135M, licence apache-2.0 (aaaaaaaaaaaa)"
+    assert card.architecture[0].begins_with is not None and card.architecture[0].begins_with.text == text
+    assert "begins with" in render(card) and "Small-135M, licence apache" in render(card)
+
+
 def test_one_run(store: Store) -> None:
     found = study(store, "qa_ratio")
     card = run_card(found, "QA-50%/1")

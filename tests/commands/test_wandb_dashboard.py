@@ -67,19 +67,22 @@ def test_every_panel_shows_what_the_mirrored_runs_have(store: Store) -> None:
     manifests = read_json(store.runs("qa"))
     average = {"node": "qa-50-leaf", "tokens": 200, "label": "end", "weights": "average", "states": []}
     manifests[RUNS[1]]["points"] = [average]
+    manifests[RUNS[1]]["config"]["model"] = {"experts": {"count": 4}}
     write_json(store.runs("qa"), manifests)
     with Writer(store.records("qa-50-leaf"), 1) as writer:
         suite = asked(EVALUATION.key, "average", [])
         for name, domain in (("sums", "science"), ("prose", "general")):
             values = {"benchmark": name, "domain": domain, "protocol": "ppl", "score": 0.5, "suite": suite}
             writer.write("evaluation", 200, 20, **values)
+        figures = {f"router/{name}": 1.0 for name in ("load_max", "entropy", "unused", "balance")}
+        writer.write("train", 200, 20, loss=2.0, lr=1e-3, **figures)
     assert dashboard(store).returncode == 0
     sync(store, "--offline")
     spec = json.loads((store.sweep("qa") / "dashboard.json").read_text())["spec"]
     runs = [run for name, run in offline_runs(store).items() if name in RUNS]
     rows = [row for run in runs for row in run.history]
     lines = [panel for found in panels(spec).values() for panel in found if "metrics" in panel]
-    assert len(lines) == 2 * 3 + 1 + 2 + 3
+    assert len(lines) == 2 * 3 + 1 + 2 + 3 + 4
     for panel in lines:
         (metric,) = panel["metrics"]
         assert any({metric, panel["xAxis"]} <= row.keys() for row in rows), f"{metric} by {panel['xAxis']} in one row"

@@ -1,10 +1,12 @@
 """Sweep files and command lines, composed with the real conf/ and Hydra's own loader."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from davinci.composition.compose import Composer, Line, origin_of, template_of, to_run
+from davinci.composition.conf import Conf
 from davinci.composition.expand import expand
 from davinci.errors import UserError
 
@@ -192,9 +194,13 @@ def test_resources_are_placed_and_nothing_else(conf, folder):
 
 
 def test_metrics_and_the_layout_of_the_table_are_handed_on(conf, folder):
-    text = SWEEP + "metrics: {embedded: [Overall, science_cloze]}\ntable: {rows: point, points: last}\nnoise: 1.5\n"
+    text = (
+        SWEEP
+        + "metrics: {embedded: [Overall, science_cloze, heldout_loss/qa]}\n"
+        + "table: {rows: point, points: last}\nnoise: 1.5\n"
+    )
     sweep = sweep_of(conf, folder(text), "sweep=depths")
-    assert sweep.question.metrics == ("Overall", "science_cloze")
+    assert sweep.question.metrics == ("Overall", "science_cloze", "heldout_loss/qa")
     assert (sweep.question.table.rows, sweep.question.table.points) == ("point", "last")
     assert (sweep.noise, sweep.difference) == (1.5, None)
 
@@ -353,6 +359,7 @@ BAD_FILES = {
     SWEEP + "held_fixed: [token]": "held_fixed.0: Input should be 'tokens', 'flops' or 'documents'",
     SWEEP + "metrics: [Overal]": "metrics: suite embedded has no 'Overal'; nearest: Overall",
     SWEEP + "metrics: {embedded: [MMLU]}": "metrics: suite embedded has no 'MMLU'",
+    SWEEP + "metrics: [heldout_loss/cod]": "has no 'heldout_loss/cod'; nearest: heldout_loss/code",
     SWEEP + "table: {rows: arms}": "table.rows: Input should be 'arm' or 'point'",
     SWEEP + "table: {row: arm}": "table.row: unknown key; nearest: rows",
     SWEEP + "resources: {filtred: [cluster.gpus=2]}": "resources: no arm 'filtred'; nearest: filtered",
@@ -459,6 +466,44 @@ def test_a_mistake_is_blamed_on_the_line_that_makes_it(conf):
     lines = [Line("depth=l1", "common"), Line("modle.layers=3", "arms.a"), Line("model.layers=3", "command line")]
     with pytest.raises(UserError, match="^arms.a: modle: unknown key"):
         Composer(conf).run(lines, sweep="test")
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        (["model/experts=shared", "model/mlp=kan"], "conf/model/experts/shared.yaml and conf/model/mlp/kan.yaml"),
+        (
+            ["model/parametrisation=mup", "model/mixers=ssm"],
+            "conf/model/parametrisation/mup.yaml and conf/model/mixers/ssm.yaml",
+        ),
+        (["model/experts=shared", "model.mlp.kind=kan"], "here"),
+        (["model.attention_heads=6"], "here"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_both_named(conf, lines, place):
+    with pytest.raises(UserError, match=f"^{re.escape(place)}: model: "):
+        Composer(conf).run([Line(text, "here") for text in lines], sweep="test")
+
+
+STATED = "defaults: [tiny, _self_]\nname: stated\nqk_norm: {kind: rms}\nmixers: {pattern: [linear, attention]}\n"
+
+
+def test_a_choice_that_the_model_file_states_itself_is_refused(conf, tmp_path):
+    """As an imported model's file does: it is read later, and would count without a word."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stated.yaml").write_text(STATED)
+    composer = Composer(Conf(conf._loader, [f"hydra.searchpath=[file://{tmp_path}]"]))
+
+    def model(*lines):
+        return composer.run([Line(text, "arms.a") for text in ("model=stated", *lines)], sweep="test").model
+
+    found = "^arms.a: model/qk_norm=none: conf/model/stated.yaml comes after it and states model.qk_norm.kind: rms; "
+    with pytest.raises(UserError, match=found + "set the key itself: model.qk_norm.kind=none$"):
+        model("model/qk_norm=none")
+    with pytest.raises(UserError, match=r"states model.mixers.pattern: \[linear,attention\]; .*pattern=\[ssm\]$"):
+        model("model/mixers=ssm")
+    assert model("model/qk_norm=rms", "model/norm=layernorm").norm.kind == "layernorm"
+    assert model("model/qk_norm=none", "model.qk_norm.kind=none").qk_norm.kind == "none"
 
 
 def test_an_error_in_a_group_file_names_the_file(conf):

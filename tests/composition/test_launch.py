@@ -49,6 +49,14 @@ def test_a_mistake_is_one_line_and_writes_nothing(launch, tmp_path, arguments, m
     assert not any(tmp_path.iterdir())
 
 
+def test_one_run_too_heeds_the_choice_of_a_variant_or_says_so(launch, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stated.yaml").write_text("defaults: [tiny, _self_]\nwindow: {tokens: 64}\n")
+    asked = ["model=stated", "model/window=full", f"store={tmp_path / 'store'}", "plan_only=true"]
+    done = launch(*asked, f"hydra.searchpath=[file://{tmp_path}]")
+    one_error(done, "error: command line: model/window=full: conf/model/stated.yaml comes after it and states")
+
+
 def test_a_refused_sweep_writes_nothing_and_builds_no_pool(launch, tmp_path):
     done = launch("-m", "model.layers=1,1.0", f"store={tmp_path / 'store'}")
     one_error(done, "error: command line: model.layers: Input should be a valid integer")

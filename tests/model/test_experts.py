@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from davinci.config.parsing import parse
 from davinci.model.decoder import Decoder
 from davinci.model.experts import Experts
 from davinci.training.instruments import routing
-from davinci.training.step import Objective
+from davinci.training.step import Objective, Outcome
 
 
 def model_of(**experts) -> Model:
@@ -37,8 +39,8 @@ def test_it_computes_what_a_loop_over_tokens_computes(experts):
     x = torch.randn(2, 7, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     got = layer(x)
     wanted = torch.zeros_like(x)
-    falls = np.zeros(5)
-    shares = []
+    falls = np.zeros((2, 5))
+    shares: list[list[np.ndarray]] = [[], []]
     for row, column in np.ndindex(2, 7):
         token = x[row, column]
         probabilities = (layer.gate.weight.float() @ token.float()).softmax(0)
@@ -47,12 +49,14 @@ def test_it_computes_what_a_loop_over_tokens_computes(experts):
         for weight, one in zip(weights, chosen, strict=True):
             gate, up = (layer.gate_up_proj[one] @ token).chunk(2)
             wanted[row, column] += weight.double() * (layer.down_proj[one] @ (gate * gate.sigmoid() * up))
-            falls[one] += 1 / (14 * model.experts.chosen)
+            falls[row, one] += 1 / (7 * model.experts.chosen)
         if layer.shared_experts is not None:
             wanted[row, column] += layer.shared_experts(token)
-        shares.append(probabilities.detach().numpy())
+        shares[row].append(probabilities.detach().numpy())
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
-    assert float(layer.auxiliary.detach()) == pytest.approx(5 * float(falls @ np.mean(shares, axis=0)), rel=1e-5)
+    balance = 5 * (falls * np.mean(shares, axis=1)).sum(axis=1)  # arXiv 2412.19437, equations 17 to 20
+    assert layer.auxiliary.tolist() == pytest.approx(balance.tolist(), rel=1e-5)
+    assert layer.counts.tolist() == pytest.approx((falls.sum(axis=0) * 7 * model.experts.chosen).tolist())
 
 
 def test_gradients_are_those_of_differences():
@@ -73,9 +77,22 @@ def test_the_balance_is_trained_on_and_shown():
     assert float(total.detach()) == pytest.approx(float(losses.mean()) + 0.5 * balance, rel=1e-5)
     total.backward()
     assert all(one.gate.weight.grad.abs().sum() > 0 for one in decoder.experts)
-    shown = routing(decoder, torch.stack([one.counts for one in decoder.experts]))
-    assert shown["router/balance"] == pytest.approx(balance) and 1 <= shown["router/load_max"] <= 5
-    assert routing(Decoder(parse(Model, SHAPE), VOCAB), None) == {}
+
+
+def test_router_statistics_are_those_of_the_choices():
+    """A layer where one of four experts has all choices, one where two share them."""
+    loads, balance = torch.tensor([[8, 0, 0, 0], [4, 0, 4, 0]]), torch.tensor([4.0, 2.0])
+    nothing = np.zeros(1)
+    outcome = Outcome(torch.zeros(1), torch.zeros(()), nothing, nothing, routed=loads, balanced=balance)
+    shown = routing(Decoder(parse(Model, SHAPE | {"experts": {"count": 4}}), VOCAB), outcome)
+    wanted = {"load_max": (4, 2), "entropy": (0, 0.5), "unused": (0.75, 0.5), "balance": (4, 2)}
+    assert shown.keys() == {f"router/{name}{of}" for name in wanted for of in ("", "/0", "/1")}
+    for name, of_layers in wanted.items():
+        assert tuple(shown[f"router/{name}/{layer}"] for layer in (0, 1)) == of_layers
+        assert shown[f"router/{name}"] == sum(of_layers) / 2
+    biased = routing(Decoder(model_of(bias_rate=0.1), VOCAB), outcome)
+    assert biased.keys() - shown.keys() == {"router/bias_min", "router/bias_max"}
+    assert routing(Decoder(parse(Model, SHAPE), VOCAB), replace(outcome, routed=None, balanced=None)) == {}
 
 
 def test_only_the_active_parameters_cost():

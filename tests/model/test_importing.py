@@ -20,6 +20,12 @@ SIZE: dict[str, Any] = {
     "vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 32, "initializer_range": 0.3,
 }  # fmt: skip
+DEEPSEEK: dict[str, Any] = {
+    "num_key_value_heads": 4, "kv_lora_rank": 20, "q_lora_rank": None, "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4, "v_head_dim": 8, "n_routed_experts": 5, "num_experts_per_tok": 2,
+    "n_shared_experts": 1, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1,
+    "routed_scaling_factor": 1.0, "first_k_dense_replace": 0, "rope_interleave": False,
+}  # fmt: skip
 CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     "Llama": ("LlamaConfig", {"tie_word_embeddings": True}, torch.float32),
     "Llama, untied, bf16": ("LlamaConfig", {"tie_word_embeddings": False}, torch.bfloat16),
@@ -27,6 +33,27 @@ CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     "Qwen3": ("Qwen3Config", {"head_dim": 8}, torch.bfloat16),
     "Mistral": ("MistralConfig", {"sliding_window": 9}, torch.float32),
     "Mixtral": ("MixtralConfig", {"num_local_experts": 4, "sliding_window": None}, torch.float32),
+    "Llama 3.1's RoPE": (
+        "LlamaConfig",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 5e3,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 16,
+            }
+        },
+        torch.bfloat16,
+    ),
+    "DeepSeek-V3, dense": (
+        "DeepseekV3Config",
+        DEEPSEEK | {"first_k_dense_replace": 3, "q_lora_rank": 10},
+        torch.float32,
+    ),
+    "DeepSeek-V3": ("DeepseekV3Config", DEEPSEEK, torch.bfloat16),
+    "DeepSeek-V3, weights as they are": ("DeepseekV3Config", DEEPSEEK | {"norm_topk_prob": False}, torch.float32),
     "StableLM": ("StableLmConfig", {"hidden_size": 32, "use_qkv_bias": True}, torch.float32),
 }
 
@@ -36,6 +63,9 @@ def saved(folder: Path, name: str, changes: dict[str, Any], dtype: torch.dtype, 
     torch.manual_seed(3)
     config = getattr(transformers, name)(**(SIZE | changes))
     model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    for name, bias in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            bias.copy_(torch.linspace(-0.3, 0.3, len(bias)))
     model.save_pretrained(folder, **how)
     # Read back in float32: a cast of the model would round its rotary frequencies too.
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -51,7 +81,7 @@ def test_in_and_out_again_unchanged(name: str, changes: dict[str, Any], dtype: t
     found = read_folder(tmp_path, "mine")
     decoder = Decoder(found.model, found.model.vocab_size).eval()
     decoder.load_state_dict(found.weights())
-    weights = dict(decoder.named_parameters())
+    weights = decoder.state_dict()
     back = originals(weights, found.model, found.layout.architecture, found.dtypes)
     before = tensors(tmp_path)
     found.require_unchanged(weights)
@@ -94,6 +124,28 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "no config": (lambda one: (one / "config.json").unlink(), "it has no config.json"),
     "class": (lambda one: _config(one, architectures=["LlamaForCausalML"]), "nearest: LlamaForCausalLM"),
     "rope": (lambda one: _config(one, rope_parameters={"rope_type": "yarn"}), "rope_type: yarn is not computed"),
+    "softcapping": (
+        lambda one: _config(one, attn_logit_softcapping=50.0),
+        "attn_logit_softcapping: 50.0 is nothing that",
+    ),
+    "scales": (lambda one: _config(one, logits_scaling=8.0), "logits_scaling: 8.0 is nothing that is computed here"),
+    "own code": (lambda one: _config(one, auto_map={"AutoModel": "m.M"}), "auto_map: {'AutoModel': 'm.M'} is nothing"),
+    "quantised": (lambda one: _config(one, quantization_config={"bits": 4}), "quantization_config: {'bits': 4} is"),
+    "windows in turns": (
+        lambda one: _config(one, layer_types=["sliding_attention", "full_attention"]),
+        "layer_types: full_attention in every layer is accepted",
+    ),
+    "old scaling": (
+        lambda one: _config(one, rope_parameters=None, rope_scaling={"type": "linear", "factor": 2.0}),
+        "rope_type: linear is not computed here in LlamaForCausalLM; default or llama3 is accepted",
+    ),
+    "no mapping": (lambda one: _config(one, rope_scaling=[8]), "rope_scaling: [8] is no mapping; null is accepted"),
+    "no layers": (lambda one: _config(one, num_hidden_layers=None), "num_hidden_layers: a whole number is needed"),
+    "half a scaling": (
+        lambda one: _config(one, rope_scaling={"rope_type": "llama3", "factor": 2.0}, rope_parameters=None),
+        "positions.scaling.original_max_position_embeddings: missing",
+    ),
+    "partial RoPE": (lambda one: _config(one, partial_rotary_factor=0.5), "partial_rotary_factor: 0.5 is not computed"),
     "biases": (lambda one: _config(one, mlp_bias=True), "mlp_bias: True is not computed here"),
     "truncated": (_truncate, "missing or damaged"),
     "pickled": (_pickle, "pytorch_model.bin is pickled, and not loaded"),
@@ -111,6 +163,28 @@ MISTAKES: dict[str, tuple[Any, str]] = {
 def test_a_mistake_is_one_line(spoil: Any, message: str, tmp_path: Path) -> None:
     saved(tmp_path, "LlamaConfig", {}, torch.float32)
     spoil(tmp_path)
+    with pytest.raises(UserError) as error:
+        read_folder(tmp_path, "mine")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rope_interleave": None}, "rope_interleave: True is not computed here in DeepseekV3ForCausalLM; False is"),
+        ({"routed_scaling_factor": 2.5}, "routed_scaling_factor: 2.5 is not computed here"),
+        ({"n_group": 4}, "n_group: 4 is not computed here in DeepseekV3ForCausalLM; 1 is accepted"),
+        ({"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here; 0, or the number of layers"),
+        ({"scoring_func": "softmax"}, "scoring_func: softmax is not computed here; sigmoid is accepted"),
+        ({"rms_norm_eps": 1e-5}, "rms_norm_eps"),
+    ],
+    ids=str,
+)
+def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    saved(tmp_path, "DeepseekV3Config", DEEPSEEK, torch.float32)
+    file = tmp_path / "config.json"
+    said = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
     with pytest.raises(UserError) as error:
         read_folder(tmp_path, "mine")
     assert message in str(error.value) and "\n" not in str(error.value)

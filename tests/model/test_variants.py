@@ -171,6 +171,8 @@ def test_it_writes_what_the_decoder_finds_likeliest(changes: dict[str, Any]) -> 
     [
         ({"positions": {"rotary": 0.3}}, "model.yaml: positions.rotary 0.3 of head_dim 8 is 2.4 features"),
         ({"kv_heads": 3}, "kv_heads 3 must divide attention_heads 4"),
+        ({"attention_heads": 10}, "attention_heads 10 must divide hidden_size 24"),
+        ({"mlp": {"kind": "swigl"}}, "nearest: swiglu"),
         (
             {"attention": {"kind": "grouped", "kv_rank": 4}},
             "attention.kv_rank, rope_dim and query_rank: belong to kind",
@@ -185,7 +187,7 @@ def test_it_writes_what_the_decoder_finds_likeliest(changes: dict[str, Any]) -> 
         ),
         (
             {"attention": {"kind": "subspace"}, "qk_norm": {"kind": "rms"}},
-            "qk_norm.kind: subspace attention has one projection for all; none is accepted",
+            "qk_norm.kind: attention.kind subspace has one projection for all; none is accepted",
         ),
         ({"mlp": {"kind": "ista"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind ista"),
         ({"mlp": {"kind": "kan"}, "experts": {"count": 4}}, "experts.count: there are no experts of mlp.kind kan"),

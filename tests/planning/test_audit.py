@@ -7,9 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planned import FACTOR, audited, make_runs, make_sweep
 
+from davinci.accounting.shapes import active_parameters, parameters
 from davinci.config import Frozen
 from davinci.planning.audit import LABELS, audit
 from davinci.planning.differences import ABSENT, children, differences, leaves
+from davinci.planning.wording import tokens
 
 # Leaves of every kind a run can hold: an unset one, an empty group, a list of objects.
 CHANGES = {
@@ -299,6 +301,15 @@ def test_masks_report_tokens_seen_and_in_the_loss(two, cards):
     ]
     both = audited(two({}, {mask: True}), cards)
     assert texts(both, "noted")[-1].startswith("every arm: of 960 tokens seen between 640 and 960 are in the loss")
+
+
+def test_what_a_token_passes_of_a_model_with_experts_is_noted(make_run, cards):
+    run = make_run({"model.experts": {"count": 8, "chosen": 2}})
+    model = run.model
+    sweep = make_sweep({"dense": make_run(), "experts": run}, factor=("model.experts",))
+    (found,) = [one.text for one in audited(sweep, cards).findings if "experts a token" in one.text]
+    active, whole = active_parameters(model, model.vocab_size), parameters(model, model.vocab_size)
+    assert active < whole and found.endswith(f"a token passes {tokens(active)} of {tokens(whole)} in experts")
 
 
 def test_seeds_on_one_trunk_are_noted(two, cards):

@@ -128,6 +128,15 @@ def test_disk(priced):
     assert plan.cost.record_bytes > 0
 
 
+def test_experts_are_told_from_what_is_active_and_their_rows_are_longer(priced):
+    plain = priced(changes=SIZED)[1].cost
+    sweep, plan = priced(changes={**SIZED, "model.experts": {"count": 8, "chosen": 2}})
+    model = sweep.baseline.config.model
+    assert plan.cost.parameters == (parameters(model, 64),) > plan.cost.active_parameters
+    assert plain.active_parameters == plain.parameters
+    assert plan.cost.record_bytes > plain.record_bytes + 200
+
+
 def test_probes_and_averages_are_priced(priced):
     """A run of 960 tokens has passes at 0, 320, 640 and 960; the trunk's are shared."""
     plain = priced(changes=SIZED)[1].cost

@@ -259,6 +259,10 @@ def histories(make_run, card):
         "an average dropped": history_of(
             make_run({f"{stages}.first.averages": {"kind": "ema", "half_life_tokens": 64}}), card
         ),
+        "experts balanced by a loss": history_of(make_run({"model.experts": {"count": 4}}), card),
+        "experts balanced by a bias": history_of(
+            make_run({"model.experts": {"count": 4, "balance": 0.0, "bias_rate": 0.001}}), card
+        ),
         "a named source": history_of(make_run({f"{stages}.first.mixture.sources": {"web": 1.0}}), card),
     }
 
@@ -282,6 +286,13 @@ def test_another_version_is_another_id(make_run, card, monkeypatch, version):
     before, now = json.loads(GOLDEN.read_text()), golden(make_run, card)
     assert not {one for names in before.values() for one in names} & {one for names in now.values() for one in names}
     assert ("-v2-" in now["two stages"][0]) == (version == "SCHEME")
+
+
+def test_what_changed_for_some_models_moves_their_ids_alone(make_run, card, monkeypatch):
+    monkeypatch.setattr(identity, "NUMERICS_OF", {"experts.balance": 3})
+    before, now = json.loads(GOLDEN.read_text()), golden(make_run, card)
+    assert {name for name in before if before[name] != now[name]} == {"experts balanced by a loss"}
+    assert not {*before["experts balanced by a loss"]} & {*now["experts balanced by a loss"]}
 
 
 def test_a_new_field_with_a_neutral_default_leaves_ids_alone(make_run, card):

@@ -8,18 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from gang import Gang
+from gang import Gang, joined
 from safetensors.torch import load_file
 from test_fsdp import FSDP, assert_close, assert_same, fresh, run
 from training_nodes import LENGTH, tiny_model, tiny_node, tiny_stage
 
 from davinci.config import Execution, Node
+from davinci.data.batches import Batches
 from davinci.store import Store
 from davinci.tracking.records import read
+from davinci.training import positions
+from davinci.training.distributed import ALONE
+from davinci.training.placement import place
+from davinci.training.step import gradients
 
 BIAS = ".mlp.gate.e_score_correction_bias"
-# The loss is one of a rank's tokens, and so another for every number of ranks: without it.
-EXPERTS = {"count": 4, "chosen": 2, "shared": 1, "balance": 0.0, "bias_rate": 0.01, "scores": "sigmoid"}
+EXPERTS = {"count": 4, "chosen": 2, "shared": 1, "balance": 0.1, "bias_rate": 0.01, "scores": "sigmoid"}
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +61,13 @@ def test_stopped_and_resumed_is_the_same_bits(four: Gang, store: Store) -> None:
     run(four, 1, other, one)
     assert_same(store, other, one)
     row = next(row for row in read(store.records(one.id)) if "router/load_max" in row)
-    assert {"router/load_min", "router/entropy", "router/bias_min", "router/bias_max", "router/load/1.3"} <= row.keys()
-    assert sum(row[f"router/load/0.{number}"] for number in range(4)) == pytest.approx(4, abs=1e-3)
+    figures = {name.removeprefix("router/") for name in row if name.startswith("router/")}
+    of_layers = {"load_max", "entropy", "unused", "balance"}
+    each = {f"{name}/{layer}" for name in of_layers for layer in (0, 1)}
+    assert figures == of_layers | each | {"bias_min", "bias_max"}
+    for name in of_layers:
+        parts = [row[f"router/{name}/{layer}"] for layer in (0, 1)]
+        assert row[f"router/{name}"] == pytest.approx(sum(parts) / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize("execution", [Execution(), FSDP], ids=["ddp", "fsdp"])
@@ -83,6 +92,31 @@ def test_parts_of_a_step_count_as_one(four: Gang, store: Store, micro: int) -> N
     cut = fresh(store, "cut")
     run(four, 1, cut, one, Execution(micro_tokens=micro))
     assert_close(store, cut, one)
+
+
+def one_step(ranks: Any, one: Node, root: Path, micro: int) -> dict[str, Any]:
+    """The first step's loss, balancing loss, choices and gradients, as this rank has them."""
+    placed = place(one, positions.Position(0, average_begin=0), ranks, Execution())
+    batch = Batches(one, Store(root), {}, ranks.rank, ranks.world).batch(0)
+    outcome = gradients(placed.objective, batch, 1e9, ranks, 5, micro)
+    found = {name: parameter.grad for name, parameter in placed.decoder.named_parameters()}
+    assert outcome.loads is not None and outcome.balance is not None
+    return {"loss": torch.tensor(outcome.loss), "balance": outcome.balance, "loads": outcome.loads} | found
+
+
+@pytest.mark.parametrize("changes", [{}, {"shared": 0, "bias_rate": 0.0, "scores": "softmax"}], ids=["bias", "none"])
+def test_loss_and_gradients_do_not_depend_on_how_a_batch_is_cut(four: Gang, store: Store, changes: Any) -> None:
+    """Into micro-batches of a row, of two and of all five, on one rank; on two ranks, of which one has a row more."""
+    one = node(experts=EXPERTS | {"balance": 1.0} | changes)
+    whole = one_step(ALONE, one, store.root, 5 * LENGTH)
+    gates = [grad for name, grad in whole.items() if name.endswith("gate.weight")]
+    assert whole["balance"].shape == (2,) and all(float(grad.abs().max()) > 1e-3 for grad in gates)
+    cut = [one_step(ALONE, one, store.root, rows * LENGTH) for rows in (1, 2)]
+    for found in (*cut, *four.run(2, joined, one_step, one, store.root, LENGTH)):
+        assert isinstance(found, dict), found
+        assert torch.equal(found["loads"], whole["loads"])
+        for name, value in whole.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
