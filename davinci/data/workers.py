@@ -59,14 +59,14 @@ def workers(count: int) -> Iterator[Workers]:
     if count == 1:
         yield Workers(1, None)
         return
-    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_begin)
+    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=begin)
     try:
         yield Workers(count, executor)
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def begin() -> None:
     """In a worker: one thread for tokenizers, since there is a process a core; and an end with the parent's end."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = multiprocessing.parent_process()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import tempfile
 from collections import deque
@@ -30,6 +29,7 @@ from davinci.data.document_files import read_group
 from davinci.data.documents import Document, size_of
 from davinci.data.shard_files import SHARD_TOKENS, SplitWriter, content_digest
 from davinci.data.tokenizer import Encoder
+from davinci.data.workers import begin
 from davinci.store import file_digest, read_json, sync, write_json
 
 RECORD = "variant.json"
@@ -191,7 +191,7 @@ _ENCODER: Encoder | None = None
 
 def _start_worker(tokenizer: TokenizerCard, folder: Path) -> None:
     global _ENCODER
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # read when it encodes: there are as many workers as processors
+    begin()
     _ENCODER = Encoder(tokenizer, folder)
 
 

@@ -88,6 +88,9 @@ def test_the_screen_shows_counts_reasons_and_samples(store: Store, capsys: pytes
     ("words", "said"),
     [
         (["card", "mien"], "pool mien is not built"),
+        (["verify", "mien"], "nearest: mine"),
+        (["verify", "embeded"], "nearest: embedded"),
+        (["verify", "embedded"], "run: python -m davinci data build embedded"),
         (["card", "mine", "--source", "pp"], "--source pp: pool mine has no such source; nearest: p"),
         (["contamination", "mine", "--suite", "no.jsonl"], "no.jsonl: no evaluation items are there"),
         (["contamination", "mine", "--suite", "no.jsonl", "-n", "0"], "-n 0 --share 0: n is 1 or more"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from davinci.__main__ import main
 from davinci.data.operations import Places, read_chain
 from davinci.data.tally import Tally
 from davinci.errors import UserError
@@ -102,8 +103,23 @@ def test_a_line_that_is_not_json_is_counted_with_its_place(tmp_path):
     }
     (sample,) = tally.to_json()["samples"]["unreadable: not JSON"]
     assert sample["id"] == f"{tmp_path}/a.jsonl:4" and sample["text"] == '{"text": "cut\n'
+    for line, problem in ((7, "no object with fields"), (8, "no field text"), (9, "field text is no text")):
+        (line_found,) = [one["id"].rpartition(":")[2] for one in tally.to_json()["samples"][f"unreadable: {problem}"]]
+        assert int(line_found) == line + 1, problem
     with pytest.raises(UserError, match=r"a\.jsonl:4: not JSON \(--strict\)"):
         read(tmp_path, "jsonl", strict=True, paths="a.jsonl", part_bytes=70)
+
+
+def test_a_build_says_what_it_could_not_read_and_where(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines(ROWS) + b"{\n" for _ in range(5)) + b"[1]\n")
+    source = {"domain": "general", "depths": ["L0", "L2"], "chain": [{"jsonl": {"paths": ["a.jsonl"]}}, "length"]}
+    pool = {"name": "p", "tokenizer": "p", "vocab_size": 260, "sources": {"s": source}}
+    (tmp_path / "p.yaml").write_text(json.dumps(pool))
+    main(["data", "build", f"{tmp_path}/p.yaml", "--store", f"{tmp_path}/store", "--workers", "1"])
+    said = [line for line in capsys.readouterr().out.splitlines() if "not read" in line]
+    assert len(said) == 2
+    assert said[0] == f"source s: not read: no object with fields: {tmp_path}/a.jsonl:{5 * len(ROWS) + 6}"
+    assert said[1].startswith("source s: not read: not JSON: ") and said[1].endswith(" and 2 more")
 
 
 def test_rows_with_ids_groups_and_questions(tmp_path):
@@ -185,10 +201,13 @@ def test_very_many_files_are_few_parts_that_stay(tmp_path):
 def test_pdf(tmp_path):
     (tmp_path / "a.pdf").write_bytes(pdf("Hello from a page."))
     (tmp_path / "b.pdf").write_bytes(b"%PDF-1.4 nothing")
+    (tmp_path / "c.pdf").write_bytes(pdf("An earlier version.") + b"7 0 obj\n" + b"more " * 300)
+    (tmp_path / "d.pdf").write_bytes(b"%PDF-1.4 nothing\n%%EOF\n" + b"\0" * 2000)
     found, tally, _ = read(tmp_path, "pdf", paths="*.pdf")
     assert [(one.text.strip(), one.origin) for one in found] == [("Hello from a page.", {"file": "a.pdf", "pages": 1})]
-    (reason,) = tally.dropped
-    assert reason.startswith("unreadable: no PDF that can be read")
+    unread, cut = sorted(tally.dropped)
+    assert cut == "unreadable: no PDF, or cut short (no %%EOF at its end)" and tally.dropped[cut] == 2
+    assert unread.startswith("unreadable: no PDF that can be read") and tally.dropped[unread] == 1
 
 
 def pdf(text):
