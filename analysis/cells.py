@@ -77,7 +77,7 @@ def is_at(moment: Moment, label: str) -> bool:
 
 def plain(columns: Sequence[Column]) -> list[str]:
     """Names of the columns that are no mean over another one of the table; of equal ones the first."""
-    sets = {column.name: frozenset(column.benchmarks) for column in columns}
+    sets = {column.name: frozenset(column.members) for column in columns}
     first = {members: name for name, members in reversed(sets.items())}
     return [name for name, members in sets.items() if first[members] == name and not any(o < members for o in first)]
 
@@ -112,6 +112,8 @@ def efficiency(family: Sequence[Mapping[Key, Sample]]) -> float:
 
     Columns without a cell in common (arms with suites of their own) are looked at one by one; the least counts.
     """
+    if not family:
+        return 1.0
     repeated = [{key for key, cell in cells.items() if len(cell.seeds) > 1} for cells in family]
     keys = [key for key in family[0] if all(key in some for some in repeated)]
     if not keys and len(family) > 1:

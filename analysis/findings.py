@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from analysis import emergence, layout, models, published, tables
 from analysis.chance import AboveChance, above_chance
-from analysis.comparison import Comparison, compare
+from analysis.comparison import Comparison
 from analysis.load import Sweep, load
+from analysis.mixed import compare_columns
 from analysis.replicates import Floor, floor
 from analysis.samples import Grid, Moment
 from analysis.tables import Table
+from analysis.units import unit
 from analysis.verdict import Verdict, judge
 from davinci.store import Store
 
@@ -72,10 +74,16 @@ def study(store: Store, name: str, suite: str | None = None, externals: Sequence
     others = models.columns(store, externals, grid)
     paper = sweep.plan.question.paper
     for metric in grid.unknown_metrics:
-        sweep.notes.append(f"metrics: {metric!r} is no benchmark of the suite, no domain of it, nor Overall")
-    main = compare(grid, grid.table_columns, published.read(paper.published) if paper and paper.published else None)
-    benchmarks = compare(grid, grid.benchmark_columns)
-    domains = main if main.columns == tuple(grid.domain_columns) else compare(grid, grid.domain_columns)
+        said = "no benchmark of the suite, no domain of it, Overall nor a held-out loss"
+        sweep.notes.append(f"metrics: {metric!r} is {said}")
+    figures = published.read(paper.published) if paper and paper.published else None
+    main = compare_columns(grid, grid.table_columns, figures)
+    benchmarks = compare_columns(grid, grid.benchmark_columns)
+    domains = main if main.columns == tuple(grid.domain_columns) else compare_columns(grid, grid.domain_columns)
+    judged = [main, domains, benchmarks]
+    if hypothesis := sweep.plan.question.hypothesis:
+        own = [column for column in grid.loss_columns if column.name.lower() == hypothesis.metric.lower()]
+        judged += [compare_columns(grid, own)] if own else []
     noise = floor(grid, main)
     chance = above_chance(grid)
     return Findings(
@@ -86,7 +94,7 @@ def study(store: Store, name: str, suite: str | None = None, externals: Sequence
         table=layout.paper_table(sweep, main, noise),
         benchmark_table=layout.paper_table(sweep, benchmarks, floor(grid, benchmarks)),
         chance_table=layout.chance_table(chance, grid.moments[-1].name),
-        verdict=judge(grid, (main, domains, benchmarks)),
+        verdict=judge(grid, judged),
         chance=tuple(chance),
         floor=noise,
         courses=tuple(emergence.courses(sweep)),
@@ -101,7 +109,9 @@ def verdict_text(found: Findings) -> str | None:
         return None
     if verdict.difference is None:
         return verdict.text
-    difference = layout.interval_text(verdict.difference, signed=True)
+    of = unit(hypothesis.metric)
+    difference = layout.interval_text(verdict.difference, signed=True, of=of)
+    difference += f" {of.name}" if of.lower_is_better else ""
     at = f" at {verdict.moment.name}" if verdict.moment else ""
     subject = f"{hypothesis.metric}, {hypothesis.arm} {tables.MINUS} {found.main.baseline}{at}"
     seeds = verdict.difference.seeds

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from analysis.bootstrap import FEWEST_SEEDS
 from analysis.comparison import Comparison
 from analysis.load import Sweep
 from analysis.published import SOURCE
 from analysis.replicates import Floor
-from analysis.samples import OVERALL
+from analysis.samples import OVERALL, Column
 from analysis.tables import EQUIVALENT, NOISE, percent
+from analysis.units import unit
 from davinci.planning.identity import human_tokens
 
 DELTA_LABEL = 12  # letters of a baseline's label that a line of the table has room for
@@ -51,18 +53,20 @@ def notes(sweep: Sweep, comparison: Comparison, floor: Floor | None, *, paper: b
 def _intervals(sweep: Sweep, comparison: Comparison) -> list[str]:
     """What the intervals of the scores speak of, and from how many seeds and items."""
     scores = [cell.score for cell in comparison.shown if cell.score]
+    losses = [column for column in comparison.columns if column.losses]
     bootstrapped = [score.bootstrapped for score in scores]
     how = "t, seed variance pooled over the column's cells"
     if any(bootstrapped):
         how = "bootstrap over seeds and items" if all(bootstrapped) else f"bootstrap from {FEWEST_SEEDS} on, else {how}"
-    text = [
-        f"score ± half of the 95% interval over {_count(len(sweep.plan.seeds), 'seed')} ({how}) and over benchmark "
-        f"items{_items(comparison)}."
-    ]
+    over = f"± half of the 95% interval over {_count(len(sweep.plan.seeds), 'seed')} ({how})"
+    asked = f" and over benchmark items{_items(comparison)}" if len(losses) < len(comparison.columns) else ""
+    text = [f"{'score' if asked else 'loss'} {over}{asked}."]
+    if losses:
+        text[0] += f" {_losses(losses)}"
     if any(column.name == OVERALL for column in comparison.columns):
         text[0] += " Overall is the mean over benchmarks."
     if any(cell.best for cell in comparison.shown):
-        text[0] += " Bold: the highest of its column and point, told from every other arm there."
+        text[0] += " Bold: the best of its column and point, told from every other arm there."
     if comparison.averaged:
         text.append(_averaged(comparison))
     if comparison.borrowed is not None and any(score.borrowed for score in scores):
@@ -72,15 +76,27 @@ def _intervals(sweep: Sweep, comparison: Comparison) -> list[str]:
             f"One seed: the noise between seeds is that of {', '.join(sources[:3])}{more}, of the same scale and suite."
         )
     if any("seeds" not in score.covers for score in scores):
-        text.append("One seed: the intervals speak of items only, not of training noise.")
+        known = "the intervals speak of items only, not of training noise" if asked else "nothing is known of its noise"
+        text.append(f"One seed: {known}.")
     if any(score.seeds == 2 and not score.borrowed for score in scores):
         text.append(
             "Two seeds cannot show how far cells are correlated: what is not known of it is averaged over, and some "
             "95% intervals hold up to 98.5%."
         )
-    if any("items" not in score.covers for score in scores):
+    benchmarks = [cell.score for cell in comparison.shown if cell.score and not unit(cell.column).lower_is_better]
+    if any("items" not in score.covers for score in benchmarks):
         text.append("Where item scores are not at hand the interval speaks of seeds only.")
     return text
+
+
+def _losses(columns: Sequence[Column]) -> str:
+    """What the held-out losses of a table are of, and that less is better."""
+    units = {unit(column.name).name: column for column in reversed(columns)}
+    named = ", ".join(f"{column.name} in {name}" for name, column in reversed(units.items()))
+    several = next((column for column in columns if len(column.losses) > 1), None)
+    domains = ", ".join(one.domain or "" for one in several.losses) if several else ""
+    text = f"Held-out losses ({named}) are of documents never trained on, over seeds alone; ↓: less is better."
+    return text + (f" Without a domain: the mean over {domains}." if domains else "")
 
 
 def _items(comparison: Comparison) -> str:
@@ -88,6 +104,7 @@ def _items(comparison: Comparison) -> str:
     most = {
         column.name: max((cell.items for cell in comparison.shown if cell.column == column.name), default=0)
         for column in comparison.columns
+        if not column.losses
     }
     if not any(most.values()):
         return ""
@@ -109,20 +126,21 @@ def _differences(comparison: Comparison, equal: str) -> list[str]:
     cells = [cell for cell in comparison.shown if cell.difference]
     if not cells:
         return []
+    paired = "seed" if all(column.losses for column in comparison.columns) else "seed and item"
     to = "" if comparison.baseline in delta_label(comparison) else f" to {comparison.baseline}"
     text = [
-        f"{delta_label(comparison)}: difference{to} at equal {equal}, paired by seed and item. {NOISE}: cannot be "
+        f"{delta_label(comparison)}: difference{to} at equal {equal}, paired by {paired}. {NOISE}: cannot be "
         f"told from noise (Holm over the {_count(comparison.family, 'difference')} of the table, 5%). Intervals are "
         "for one comparison."
     ]
-    margin = comparison.view.equivalence
-    if margin is not None:
+    margin, scores = comparison.view.equivalence, [cell for cell in cells if not unit(cell.column).lower_is_better]
+    if margin is not None and scores:
         text.append(
             f"{EQUIVALENT}: equivalent within ±{margin:g} points (two one-sided tests, Holm over the table, 5%); of "
-            f"{_count(len(cells), 'difference')} {sum(cell.equivalent for cell in cells)} shown to be."
+            f"{_count(len(scores), 'difference')} {sum(cell.equivalent for cell in scores)} shown to be."
         )
     detectable = [
-        f"{column.name} {percent(comparison.detectable[column.name])}"
+        f"{column.name} {unit(column.name).width_text(comparison.detectable[column.name])}"
         for column in comparison.columns
         if not math.isnan(comparison.detectable[column.name])
     ]
@@ -152,9 +170,13 @@ def floor_text(floor: Floor, comparison: Comparison) -> str:
     who = "; ".join(f"{', '.join(arms)} repeat{'s' * (len(arms) == 1)} {one}" for one, arms in alike.items())
     text = f"A/A comparison: {who} with equal configs and other random streams, so their differences are noise."
     if floor.pairs:
-        noise = ", ".join(f"{column.name} {percent(floor.noise[column.name])}" for column in comparison.columns)
+        noise = ", ".join(
+            f"{column.name} {of.width_text(floor.noise[column.name])} {of.of_difference}"
+            for column in comparison.columns
+            for of in [unit(column.name)]
+        )
         pairs = _count(floor.pairs, "pair")
-        text += f" Noise floor at {floor.moment} (SD of a paired difference about 0, {pairs}): {noise} points."
+        text += f" Noise floor at {floor.moment} (SD of a paired difference about 0, {pairs}): {noise}."
     if floor.tested:
         text += f" Of {_count(floor.tested, 'difference')} {floor.apart} told from noise; any is a false alarm."
     return text

@@ -11,9 +11,10 @@ from analysis.comparison import Cell, Comparison
 from analysis.footnotes import delta_label, notes
 from analysis.load import Sweep
 from analysis.replicates import Floor
-from analysis.samples import Moment
+from analysis.samples import Column, Moment
 from analysis.statistics import Estimate
 from analysis.tables import EQUIVALENT, NOISE, Table, Tone, Value, percent, points
+from analysis.units import PERCENT, Unit, unit
 
 SHARED = "all arms"
 
@@ -26,15 +27,15 @@ def score_text(cell: Cell, decimals: int = 1) -> str:
     """``52.3 ± 1.1``, with ``[2/3]`` where seeds are missing; ``–`` where the arm's suite has nothing of the column."""
     if cell.score is None:
         return "missing" if cell.absent else "–"
-    text = interval_text(cell.score, decimals=decimals)
+    text = interval_text(cell.score, decimals=decimals, of=unit(cell.column))
     planned = len(cell.runs) + len(cell.absent)
     return f"{text} [{len(cell.runs)}/{planned}]" if cell.absent else text
 
 
-def interval_text(estimate: Estimate, *, signed: bool = False, decimals: int = 1) -> str:
-    """Mean and half of the 95% interval, in percent."""
-    half = percent(float(estimate.half_width), decimals=decimals)
-    return f"{percent(float(estimate.mean), signed=signed, decimals=decimals)} ± {half}"
+def interval_text(estimate: Estimate, *, signed: bool = False, decimals: int = 1, of: Unit = PERCENT) -> str:
+    """Mean and half of the 95% interval, in the unit's."""
+    half = of.width_text(estimate.half_width, decimals=decimals)
+    return f"{of.text(estimate.mean, signed=signed, decimals=decimals)} ± {half}"
 
 
 def difference_text(cell: Cell, decimals: int = 1) -> str:
@@ -42,7 +43,8 @@ def difference_text(cell: Cell, decimals: int = 1) -> str:
     if cell.difference is None:
         return "" if cell.score is None else "no pair"
     marks = [NOISE] * (not cell.told_apart) + [EQUIVALENT] * cell.equivalent
-    return " ".join([*marks[-1:], interval_text(cell.difference, signed=True, decimals=decimals)])
+    text = interval_text(cell.difference, signed=True, decimals=decimals, of=unit(cell.column))
+    return " ".join([*marks[-1:], text])
 
 
 def published_text(cell: Cell) -> str:
@@ -62,11 +64,18 @@ def stubs(comparison: Comparison, arm: str | None, moment: Moment) -> tuple[str,
     return names if comparison.view.rows == "arm" else (names[1], names[0])
 
 
+def measured(columns: Sequence[Column]) -> str:
+    """What the columns hold: ``score in percent``, ``score in percent, held-out loss in nats a token``."""
+    units = dict.fromkeys(unit(column.name) for column in columns)
+    texts = [f"{'held-out loss' if one.lower_is_better else 'score'} in {one.name}" for one in units]
+    return ", ".join(texts)
+
+
 def title(sweep: Sweep, comparison: Comparison, floor: Floor | None, *, paper: bool = True) -> str:
     """What the table compares, in one line."""
     plan = sweep.plan
     first, second = ("arm", "tokens") if comparison.view.rows == "arm" else ("tokens", "arm")
-    text = f"{plan.sweep}: score in percent by {first} and {second}"
+    text = f"{plan.sweep}: {measured(comparison.columns)} by {first} and {second}"
     if paper and any(cell.published is not None for cell in comparison.shown):
         reference = plan.question.paper
         text += f", beside {f'Table {reference.table}' if reference and reference.table else 'the paper'}"
@@ -92,7 +101,8 @@ def paper_table(
             groups.append(rows)
         last_group = group
     names = ("Arm", "Tokens") if comparison.view.rows == "arm" else ("Tokens", "Arm")
-    headers = [[column.name, "paper"] if paper == "side" else [column.name] for column in comparison.columns]
+    heads = [f"{column.name}{unit(column.name).mark}" for column in comparison.columns]
+    headers = [[head, "paper"] if paper == "side" else [head] for head in heads]
     verdict = sweep.plan.audit.verdict
     return Table(
         title=title(sweep, comparison, floor, paper=paper != "none"),
@@ -109,7 +119,7 @@ def _lines(comparison: Comparison, cells: Sequence[Cell], paper: Paper, decimals
     side = paper == "side"
     lines: list[tuple[Value, list[Value], list[str]]] = [
         (
-            Value("score"),
+            Value(value_name(comparison)),
             [_score_value(cell, decimals) for cell in cells],
             ["" if cell.published is None else f"{cell.published:.2f}" for cell in cells],
         )
@@ -130,6 +140,12 @@ def _lines(comparison: Comparison, cells: Sequence[Cell], paper: Paper, decimals
     return found
 
 
+def value_name(comparison: Comparison) -> str:
+    """What a line of values is called: score, loss, or value where the columns hold both."""
+    kinds = {unit(column.name).lower_is_better for column in comparison.columns}
+    return "value" if len(kinds) > 1 else "loss" if True in kinds else "score"
+
+
 def _score_value(cell: Cell, decimals: int) -> Value:
     tone: Tone = "strong" if cell.best else "plain" if cell.score else "missing" if cell.absent else "faint"
     return Value(score_text(cell, decimals), tone)
@@ -141,12 +157,13 @@ def _difference_value(cell: Cell, decimals: int) -> Value:
 
 
 def _numbers(cell: Cell) -> dict[str, Any]:
-    """A cell as numbers, scores and differences in percent."""
+    """A cell as numbers in its column's unit: scores and their differences in percent."""
+    of = unit(cell.column)
 
     def spread(estimate: Estimate | None, name: str) -> dict[str, Any]:
         if estimate is None:
             return {name: None, f"{name}_half_width": None, f"{name}_low": None, f"{name}_high": None}
-        mean, half = 100 * float(estimate.mean), 100 * float(estimate.half_width)
+        mean, half = of.shown(estimate.mean), of.width(estimate.half_width)
         return {name: mean, f"{name}_half_width": half, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
     return {
@@ -156,6 +173,7 @@ def _numbers(cell: Cell) -> dict[str, Any]:
         "stage_tokens": cell.moment.stage_tokens,
         "tokens": cell.moment.tokens,
         "column": cell.column,
+        "unit": of.name,
         **spread(cell.score, "score"),
         "dof": float(cell.score.dof) if cell.score else None,
         **spread(cell.difference, "difference"),

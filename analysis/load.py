@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from analysis import sources
+from analysis import item_files, sources
 from analysis.frame import long_frame
-from analysis.kept import Piece, read_files
+from analysis.kept import read_files
 from analysis.metrics import Metrics
 from analysis.on_demand import with_suite
+from analysis.readers import Others
 from analysis.realised import realised_notes
 from analysis.sources import Recorded
 from davinci.config import Benchmark
@@ -39,9 +38,6 @@ COLUMNS = [
     *("run", "arm", "seed", "node", "stage", "tokens", "stage_tokens", "label"),
     *("benchmark", "domain", "protocol", "metric", "score", "items", "chance", "key", "missing"),
 ]
-
-
-_ITEMS = pa.schema([("benchmark", pa.string()), ("item", pa.int64()), ("score", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -130,10 +126,11 @@ def load(store: Store, name: str, suite: str | None = None, source: str | None =
         if source != "store":
             raise UserError(f"--suite {suite} --source {source}: W&B holds scores on the sweep's own suite alone")
         plan = with_suite(plan, store, suite)
-    recorded = sources.read(source, store, plan)
-    sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS), recorded=recorded, notes=list(recorded.notes))
-    sweep.scores = pd.DataFrame(_scores(plan, recorded), columns=COLUMNS)
-    _read_items(sweep)
+    with Others() as others:
+        recorded = sources.read(source, store, plan, others)
+        sweep = Sweep(store, plan, pd.DataFrame(columns=COLUMNS), recorded=recorded, notes=list(recorded.notes))
+        sweep.scores = pd.DataFrame(_scores(plan, recorded), columns=COLUMNS)
+        _read_items(sweep, others)
     _read_curves(sweep)
     for node in plan.nodes:
         if (mark := done_mark(node, store)) is not None:
@@ -190,7 +187,7 @@ def _score_row(
     }
 
 
-def _read_items(sweep: Sweep) -> None:
+def _read_items(sweep: Sweep, others: Others) -> None:
     """Fill `sweep.items`; a file that cannot be read costs the item part of some intervals."""
     recorded: dict[tuple[str, str], dict[str, float]] = {}
     scores = sweep.scores
@@ -202,7 +199,7 @@ def _read_items(sweep: Sweep) -> None:
         f"{node} {key}": sweep.store.node(node) / "evaluations" / f"{Path(key).name}.parquet" for node, key in recorded
     }
     folder = sweep.store.root / "cache" / "items" / sweep.plan.sweep
-    pieces, _ = read_files(folder, files, _parse_items, [__file__])
+    pieces, _ = read_files(folder, files, item_files.parse, others)
     same: dict[bytes, np.ndarray] = {}  # the ids of a benchmark are those of every checkpoint that it was asked of
     for (node, key), wanted in recorded.items():
         path = files[f"{node} {key}"]
@@ -224,27 +221,6 @@ def _read_items(sweep: Sweep) -> None:
                     f"{_short(sweep, path)}: the items of {name} average {means[name]:.4f}, "
                     f"the record says {score:.4f}; the tables use the record"
                 )
-
-
-def _parse_items(path: Path) -> Piece | None:
-    """Benchmark by benchmark the ids, ascending, and the scores; with each benchmark's range and mean."""
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(use_threads=False).select(["benchmark", "item", "score"]).cast(_ITEMS)
-    except (OSError, pa.ArrowException, KeyError, ValueError):
-        return None
-    if not len(table) or any(column.null_count for column in table.columns):
-        return None
-    coded = table["benchmark"].combine_chunks().dictionary_encode()
-    names, places = np.unique(np.array(coded.dictionary.to_pylist(), str), return_inverse=True)
-    codes = places[coded.indices.to_numpy()]
-    ids = table["item"].to_numpy()
-    order = np.lexsort((ids, codes))
-    scores = table["score"].to_numpy()[order]
-    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
-    ranges = list(zip(names.tolist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True))
-    benchmarks = [(name, start, end, float(scores[start:end].mean())) for name, start, end in ranges]
-    return Piece({"benchmarks": benchmarks}, (ids[order], scores))
 
 
 def _short(sweep: Sweep, path: Path) -> str:
@@ -287,7 +263,9 @@ def _read_curves(sweep: Sweep) -> None:
         begin = sweep.plan.nodes[node].begin
         attempts = columns.get("record/attempt", none)[step]
         times = columns.get("record/time", none)[step]
-        stamps = [of[~np.isnan(of)] for one in np.unique(attempts) if len(of := times[attempts == one])]
+        alike = len(attempts) and (attempts == attempts[0]).all()  # nearly always: one attempt was enough
+        parts = [times] if alike else [times[attempts == one] for one in np.unique(attempts)]
+        stamps = [of[~np.isnan(of)] for of in parts if len(of)]
         sweep.spent[node] = Spent(
             tokens=max(0, int(tokens[-1]) - begin) if len(tokens) else 0,
             seconds=float(sum(np.ptp(of) for of in stamps if len(of))),

@@ -85,6 +85,8 @@ def from_cells(
 
 def from_rows(rows: Mapping[int, Mapping[str, float | str]]) -> Metrics:
     """Metrics from ``{tokens: {name: value}}``."""
+    if not rows:
+        return Metrics()
     index: dict[str, int] = {}
     tokens, columns, values, texts = [], [], [], {}
     for at, row in rows.items():

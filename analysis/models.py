@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.comparison import Comparison
-from analysis.layout import score_text
+from analysis.layout import measured, score_text
 from analysis.published import SOURCE
 from analysis.samples import DOMAINS, OVERALL, Grid
 from analysis.tables import Table, Value, percent, points
+from analysis.units import PERCENT, Unit, unit
 from davinci.errors import UserError, nearest
 from davinci.store import Store, read_json
 
@@ -177,10 +178,11 @@ def model_table(
             cells = [_measured(cell, decimals) for cell in values]
             for arm, cell in zip(arms, values, strict=True):
                 score = cell.score if cell else None
-                data.append(_number(column.name, arm, score and float(score.mean), score and float(score.half_width)))
+                of, mean = unit(column.name), score and float(score.mean)
+                data.append(_number(column.name, arm, mean, score and float(score.half_width), of))
             for model in externals:
                 own = [model.scores[name] for name in column.benchmarks if name in model.scores]
-                score_ = mean_score(own) if len(own) == len(column.benchmarks) else None
+                score_ = mean_score(own) if own and len(own) == len(column.benchmarks) else None
                 cells.append(_value(score_, decimals))
                 data.append(
                     _number(column.name, model.name, score_ and score_.value, score_ and NORMAL_95 * score_.error)
@@ -190,21 +192,23 @@ def model_table(
                 cells.append(Value("–" if printed is None else points(printed, decimals=decimals), "faint"))
                 data.append(_number(column.name, f"{name} (paper)", None if printed is None else printed / 100, None))
             chance = grid.chance(arms[0], column)
-            group.append((Value(column.name, "strong" if column.name == OVERALL else "plain"), _chance(chance), *cells))
+            name_ = f"{column.name}{unit(column.name).mark}"
+            group.append((Value(name_, "strong" if column.name == OVERALL else "plain"), _chance(chance), *cells))
         lines.append(tuple(group))
+    kinds = measured([column for comparison in (benchmarks, domains) if comparison for column in comparison.columns])
     last = {arm: grid.last(arm).name for arm in arms}
     when = next(iter(last.values())) if len(set(last.values())) == 1 else "its last point"
     seeds = len(grid.sweep.plan.seeds)
     notes = [
         f"Arms at {when}: score ± half of the 95% interval over {seeds} seed{'s' * (seeds > 1)} and items. External "
         f"models: over items alone. {', '.join(DOMAINS).capitalize()} and Overall are means over benchmarks. Bold: "
-        "the highest of the arms, told from every other one.",
+        "the best of the arms, told from every other one.",
         *(note for model in externals for note in model.notes),
     ]
     if paper:
         notes.append(f"(paper): {SOURCE}, other models on its own suite: compare directions, not levels.")
     return Table(
-        title=f"{grid.sweep.plan.sweep}: score in percent by model",
+        title=f"{grid.sweep.plan.sweep}: {kinds} by model",
         headers=(
             *("Benchmark", "Chance"),
             *arms,
@@ -240,10 +244,11 @@ def _chance(chance: float | None) -> Value:
     return Value("–" if chance is None else percent(chance), "faint")
 
 
-def _number(column: str, model: str, score: float | None, half: float | None) -> dict[str, Any]:
+def _number(column: str, model: str, score: float | None, half: float | None, of: Unit = PERCENT) -> dict[str, Any]:
     return {
         "column": column,
         "model": model,
-        "score": None if score is None else 100 * score,
-        "score_half_width": None if half is None or math.isnan(half) else 100 * half,
+        "unit": of.name,
+        "score": None if score is None else of.shown(score),
+        "score_half_width": None if half is None or math.isnan(half) else of.width(half),
     }

@@ -190,7 +190,8 @@ def _cleaned(path: Path, store: Store) -> bytes:
     if path.suffix == ".json":
         value = read_json(path)
         cleaned = _relative(value, str(store.root.resolve()))
-        return data if cleaned == value else (json.dumps(cleaned, indent=1, sort_keys=True) + "\n").encode()
+        # In the order it has: that of a plan's benchmarks and arms is the order of its tables.
+        return data if cleaned == value else (json.dumps(cleaned, indent=1) + "\n").encode()
     if path.suffix == ".jsonl":
         for place in (store.root.resolve(), Path.home()):
             if len(place.parts) > 1:

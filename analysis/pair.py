@@ -1,25 +1,24 @@
 """Two runs against each other: how their configs differ, whether that is a controlled comparison, and what it did.
 
 A score's difference is paired by item, and its interval speaks of items alone: one run an arm says nothing of the noise
-between seeds. Training losses are paired by recorded step.
+between seeds. Losses are in `analysis.pair_losses`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from analysis.load import Sweep
+from analysis.pair_losses import losses
+from analysis.pair_parts import Metric, Side
 from analysis.samples import DOMAINS, OVERALL, Row, stem
-from analysis.statistics import Estimate, Sample, contributions, estimate, holm
-from davinci.accounting.power import LEVEL
+from analysis.statistics import Sample, contributions, estimate, holm
 from davinci.planning.audit import LABELS
 from davinci.planning.differences import ABSENT, differences
-from davinci.planning.plan import PlannedRun
 from davinci.planning.wording import some
 
 # What neither trains nor asks anything else: names, where records go, which states are kept and evaluated.
@@ -28,8 +27,6 @@ INERT_BELOW = (
     *("evaluation.at", "evaluation.probes", "evaluation.keep", "evaluation.keep_text", "evaluation.data"),
     *("evaluation.suite", "curriculum.name", "scale.name", "model.name", "optimizer.name"),
 )
-# The share of the steps both runs recorded, from the last one back, over which training losses are compared.
-TAIL = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,38 +38,6 @@ class Difference:
     left: Any
     right: Any
     allowed: str
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number of both runs at one point. Fractions for scores, nats or bits for losses.
-
-    `estimate` is of right minus left (None where nothing is known of its noise), `p_adjusted` Holm over the scores.
-    """
-
-    group: str
-    name: str
-    tokens: int
-    left: float
-    right: float
-    estimate: Estimate | None = None
-    p_adjusted: float = math.nan
-
-    @property
-    def told_apart(self) -> bool:
-        return self.p_adjusted < 1 - LEVEL
-
-
-@dataclass(frozen=True)
-class Side:
-    """A run with the sweep it belongs to."""
-
-    sweep: Sweep
-    run: PlannedRun
-
-    @property
-    def name(self) -> str:
-        return f"{self.sweep.plan.sweep}/{self.run.arm}/{self.run.seed}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +58,7 @@ def compare(left: Side, right: Side) -> Pair:
     config, uncontrolled = controlled(left, right)
     scores, notes = _scores(left, right)
     return Pair(
-        left, right, tuple(config), tuple(uncontrolled), tuple(scores), tuple(_losses(left, right)), tuple(notes)
+        left, right, tuple(config), tuple(uncontrolled), tuple(scores), tuple(losses(left, right)), tuple(notes)
     )
 
 
@@ -229,47 +194,3 @@ def _paired_items(left: Side, right: Side, rows: Sequence[tuple[Row, Row]]) -> n
             key = (mine.domain, stem(mine.benchmark, mine.protocol), item)
             places[key] = places.get(key, 0.0) + part
     return np.array([list(places.values())])
-
-
-def _losses(left: Side, right: Side) -> list[Metric]:
-    """Training loss over the last steps both recorded, and held-out bits per byte at the last point both have."""
-    found = []
-    mine, theirs = _training(left), _training(right)
-    common = sorted(mine.keys() & theirs.keys())
-    if common:
-        tail = common[-max(2, round(TAIL * len(common))) :]
-        pairs = np.array([[mine[tokens], theirs[tokens]] for tokens in tail])
-        name = f"training loss, nats per token, last {len(tail)} records"
-        found.append(Metric("loss", name, tail[-1], *pairs.mean(axis=0).tolist(), estimate=_over_steps(pairs)))
-    heldout = [_heldout(side) for side in (left, right)]
-    for domain in dict.fromkeys(domain for domain, _ in heldout[0]):
-        at = [tokens for name, tokens in heldout[0] if name == domain and (name, tokens) in heldout[1]]
-        if at:
-            key = (domain, max(at))
-            values = heldout[0][key], heldout[1][key]
-            found.append(Metric("loss", f"held-out {domain}, bits per byte", key[1], *values))
-    return found
-
-
-def _over_steps(pairs: np.ndarray) -> Estimate | None:
-    """The mean difference over float64[steps, 2], as if the steps' differences were independent."""
-    if len(pairs) < 3:
-        return None
-    gaps = pairs[:, 1] - pairs[:, 0]
-    error = gaps.std(ddof=1) / math.sqrt(len(gaps))
-    return Estimate(gaps.mean(), np.float64(error), np.float64(len(gaps) - 1), 1, ("steps",))
-
-
-def _training(side: Side) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for node in side.run.nodes:
-        if (rows := side.sweep.train.get(node)) is not None:
-            kept = rows.dropna(subset=["loss"])
-            found |= {int(at): float(loss) for at, loss in zip(kept["tokens"], kept["loss"], strict=True)}
-    return found
-
-
-def _heldout(side: Side) -> Mapping[tuple[str, int], float]:
-    rows = side.sweep.heldout
-    own = rows[rows["node"].isin(side.run.nodes) & ~rows["averaged"].astype(bool) & rows["bits_per_byte"].notna()]
-    return {(str(row.domain), int(str(row.tokens))): float(str(row.bits_per_byte)) for row in own.itertuples()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from analysis.pair import Metric, Pair, shown
+from analysis.pair import Pair, shown
+from analysis.pair_parts import Metric
 from analysis.tables import MINUS, NOISE, Table, Value, percent
 from davinci.planning.wording import some
 
@@ -47,9 +48,9 @@ def tables(pair: Pair) -> list[Table]:
         headers = ("", "A", "B", f"B {MINUS} A")
         found.append(Table(title, headers, 1, tuple(groups), (*stamped, *pair.notes)))
     if pair.losses:
-        note = (
-            "Training: ± half of the 95% interval over recorded steps, paired, taken as independent. Held-out: one "
-            "measurement, no interval."
+        known = any(one.estimate is not None and "seeds" in one.estimate.covers for one in pair.losses)
+        note = "Training: ± half of the 95% interval over recorded steps, paired, taken as independent. Held-out: " + (
+            "± by the noise between the seeds of the sweep." if known else "one measurement, no interval."
         )
         headers = ("", "tokens", "A", "B", f"B {MINUS} A")
         rows = tuple(_loss(one) for one in pair.losses)

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.comparison import Comparison
 from analysis.load import Sweep
 from analysis.samples import DOMAINS, Grid
+from analysis.units import PERCENT, unit
 from davinci.planning.identity import human_tokens
 
 # Okabe & Ito 2008, Color Universal Design: told apart by all common forms of colour blindness. Yellow is left out and
@@ -96,26 +97,26 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
     x_label = f"tokens into {', '.join(stages)}" if stages else "tokens"
     panels = []
     for column in comparison.columns:
-        lines = []
+        lines, of = [], unit(column.name)
         for arm, (colour, marker) in styles(grid.sweep).items():
             moments = [(None, moment) for moment in shared[-1:]] + [(arm, moment) for moment in own]
             keys = [(who, moment.tokens, column.name) for who, moment in moments]
             cells = [comparison.cells[key] for key in keys if key in comparison.cells]
             points = [(cell.moment.tokens, list(cell.by_seed.values())) for cell in cells if cell.by_seed]
             if any(tokens > (shared[-1].tokens if shared else -1) for tokens, _ in points):
-                lines.append(_line(arm, colour, marker, points, 100.0))
+                lines.append(_line(arm, colour, marker, points, of.scale))
         if shared:
             points = [
                 (moment.tokens, list(comparison.cells[None, moment.tokens, column.name].by_seed.values()))
                 for moment in shared
             ]
-            lines.append(_line(SHARED_LABEL, SHARED_COLOUR, "o", [one for one in points if one[1]], 100.0))
+            lines.append(_line(SHARED_LABEL, SHARED_COLOUR, "o", [one for one in points if one[1]], of.scale))
         chances = [one for one in set(comparison.chance[column.name].values()) if one is not None]
         panels.append(
             Panel(
                 title=column.name,
                 x_label=x_label,
-                y_label="score, %",
+                y_label="score, %" if of is PERCENT else of.name,
                 lines=tuple(line for line in lines if line.x.size),
                 boundaries=boundaries(grid.sweep, ticks[0][0]),
                 ticks=tuple(ticks) if len(ticks) <= 6 else (),
@@ -162,14 +163,15 @@ def _panel(
 
 
 def _line(label: str, colour: str, marker: str, points: Sequence[tuple[int, list[float]]], scale: float) -> Line:
+    values = [(tokens, scale * np.array(seeds)) for tokens, seeds in points]
     return Line(
         label=label,
         colour=colour,
         marker=marker,
-        x=np.array([tokens for tokens, _ in points], float),
-        mean=np.array([scale * np.mean(values) for _, values in points]),
-        low=np.array([scale * min(values) for _, values in points]),
-        high=np.array([scale * max(values) for _, values in points]),
+        x=np.array([tokens for tokens, _ in values], float),
+        mean=np.array([np.mean(seeds) for _, seeds in values]),
+        low=np.array([min(seeds) for _, seeds in values]),
+        high=np.array([max(seeds) for _, seeds in values]),
     )
 
 

@@ -67,7 +67,10 @@ def printed(name: str) -> list[Printed]:
     rows = published.rows(name)
     if "benchmark" in rows[0]:
         models = [model for model in rows[0] if model != "benchmark"]
-        return [Printed(model, "", {_plain(row["benchmark"]): float(row[model]) for row in rows}) for model in models]
+        return [
+            Printed(model, "", {_plain(row["benchmark"]): float(row[model]) for row in rows if row[model]})
+            for model in models
+        ]
     if "configuration" not in rows[0]:
         raise UserError(f"published: {name} has neither configurations nor benchmarks by model; table9_… has")
     return [
@@ -128,10 +131,11 @@ def published_table(spec: Spec) -> Table:
 
 
 def _by_arm(spec: Spec, rows: list[Printed]) -> Table:
-    columns = spec.columns_for("paper") or tuple(rows[0].scores)
+    has = tuple(dict.fromkeys(column for row in rows for column in row.scores))
+    columns = spec.columns_for("paper") or has
     for name in columns:
-        if name not in rows[0].scores:
-            raise UserError(f"columns: {spec.published} has no {name!r}; it has {', '.join(rows[0].scores)}")
+        if name not in has:
+            raise UserError(f"columns: {spec.published} has no {name!r}; it has {', '.join(has)}")
     baseline = spec.baseline or rows[0].configuration
     reference = {row.tokens: row for row in rows if row.configuration == baseline}
     known = domains()
@@ -140,20 +144,20 @@ def _by_arm(spec: Spec, rows: list[Printed]) -> Table:
     for row in rows:
         group = groups.setdefault(row.configuration, [])
         name = Value("" if group else row.configuration, "strong")
-        group.append((name, Value(row.tokens), Value("printed"), *(_number(row.scores[one]) for one in columns)))
+        group.append((name, Value(row.tokens), Value("printed"), *(_number(row.scores.get(one)) for one in columns)))
         made = [row.recomputed(one, known) for one in columns]
         if any(value is not None for value in made):
             group.append(
                 (Value(), Value(), Value("recomputed", "faint"), *(_number(value, faint=True) for value in made))
             )
         base = reference.get(row.tokens)
-        gaps = [row.scores[one] - base.scores[one] if base and base is not row else None for one in columns]
+        gaps = [_gap(row, base, one) if base and base is not row else None for one in columns]
         if base and base is not row:
             group.append((Value(), Value(), Value("Δ baseline", "faint"), *(_number(gap, signed=True) for gap in gaps)))
         for column, value, gap in zip(columns, made, gaps, strict=True):
             about = {"configuration": row.configuration, "tokens": row.tokens, "column": column}
             gap = None if gap is None else round(gap, 2)
-            data.append(about | {"printed": row.scores[column], "recomputed": value, "difference": gap})
+            data.append(about | {"printed": row.scores.get(column), "recomputed": value, "difference": gap})
     return Table(
         title="",
         headers=("Configuration", "Tokens", "", *columns),
@@ -170,22 +174,28 @@ def _by_model(spec: Spec, rows: list[Printed]) -> Table:
     data: list[dict[str, Any]] = []
     for domain in DOMAINS:
         members = [name for name, one in known.items() if one == domain]
-        lines = [(Value(name), Value("printed"), *(_number(row.scores[name]) for row in rows)) for name in members]
+        lines = [(Value(name), Value("printed"), *(_number(row.scores.get(name)) for row in rows)) for name in members]
         groups.append(tuple(lines))
         data += [_cell(row, name, None) for name in members for row in rows]
     averages: list[tuple[Value, ...]] = []
     for column in (*AVERAGES, OVERALL):
         made = [row.recomputed(column, known) for row in rows]
-        averages.append((Value(column, "strong"), Value("printed"), *(_number(row.scores[column]) for row in rows)))
+        averages.append((Value(column, "strong"), Value("printed"), *(_number(row.scores.get(column)) for row in rows)))
         averages.append((Value(), Value("recomputed", "faint"), *(_number(value, faint=True) for value in made)))
         data += [_cell(row, column, value) for row, value in zip(rows, made, strict=True)]
     headers = ("Benchmark", "", *(row.configuration for row in rows))
     return Table(title="", headers=headers, stubs=2, groups=(*groups, tuple(averages)), data=tuple(data))
 
 
+def _gap(row: Printed, base: Printed, column: str) -> float | None:
+    """The difference of a column; None where either is not printed."""
+    known = column in row.scores and column in base.scores
+    return row.scores[column] - base.scores[column] if known else None
+
+
 def _cell(row: Printed, column: str, recomputed: float | None) -> dict[str, Any]:
     about = {"configuration": row.configuration, "tokens": row.tokens, "column": column}
-    return about | {"printed": row.scores[column], "recomputed": recomputed, "difference": None}
+    return about | {"printed": row.scores.get(column), "recomputed": recomputed, "difference": None}
 
 
 def _number(value: float | None, *, signed: bool = False, faint: bool = False) -> Value:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,14 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import Items, Sweep
+from analysis.heldout import Losses
+from analysis.load import COLUMNS, Sweep
 from analysis.statistics import Sample, contributions
+from davinci.planning.build import paper_label
+from davinci.planning.heldout_metrics import UNITS, HeldOutMetric
 from davinci.planning.identity import human_tokens
+from davinci.planning.plan import Plan
 
 DOMAINS = ("general", "code", "science")
 OVERALL = "Overall"
 
 Row = Any  # a named tuple of the tidy frame, `analysis.load.COLUMNS`
+_row = namedtuple("Row", COLUMNS)._make
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,23 @@ class Moment:
 
 @dataclass(frozen=True)
 class Column:
-    """A named set of benchmarks, all weighing the same."""
+    """A named set of benchmarks, all weighing the same; or of held-out losses, by `metric` and domain."""
 
     name: str
-    benchmarks: tuple[str, ...]
+    benchmarks: tuple[str, ...] = ()
+    losses: tuple[HeldOutMetric, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What it is the mean of; two columns of the same are one."""
+        return self.benchmarks or tuple(one.name for one in self.losses)
 
 
 class Grid:
-    """The frame by cell: rows of an arm at a token count, and the columns and moments of the sweep's tables."""
+    """The frame by cell: rows of an arm at a token count, and the columns and moments of the sweep's tables.
+
+    A sweep that evaluates nothing has held-out losses alone, at the ends of its stages.
+    """
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -57,10 +72,12 @@ class Grid:
         self.tests: dict[tuple[str, str], Row] = {}  # by benchmark and protocol
         self._asked: set[tuple[str, str, str]] = set()
         self.sampled: dict[tuple[tuple[str, ...], str, int], Sample | None] = {}  # by column, arm and tokens
+        self._stacked: dict[Any, np.ndarray | None] = {}
         self.all_rows: list[Row] = _tuples(sweep.scores)
-        for row in self.all_rows:
+        for row in self.all_rows or _stage_ends(sweep.plan):
             self._rows[row.arm, row.tokens].append(row)
             self._at[row.tokens].append(row)
+        for row in self.all_rows:
             self.benchmarks.setdefault(row.benchmark, row)
             self.tests.setdefault((row.benchmark, row.protocol), row)
             self._asked.add((row.arm, row.benchmark, row.protocol))
@@ -77,13 +94,35 @@ class Grid:
             found.update(zip(keys, contributions(scores, 1), strict=True))
         return found
 
+    def stacked(self, test: tuple[str, str], rows: Sequence[Row], ids: np.ndarray) -> np.ndarray | None:
+        """float64[len(rows), len(ids)]: `centred` of what `rows` answered in one test; None unless all are of `ids`."""
+        asked = test, *[row.node for row in rows], *[row.key for row in rows]
+        if asked not in self._stacked:
+            keys = [(row.node, row.key, row.benchmark) for row in rows]
+            found = [self.sweep.items.get(key) for key in keys]
+            alike = all(items and (items.ids is ids or np.array_equal(items.ids, ids)) for items in found)
+            self._stacked[asked] = np.array([self.centred[key] for key in keys]) if alike else None
+        return self._stacked[asked]
+
     def rows(self, arm: str, tokens: int, column: Column) -> list[Row]:
         """The rows of one cell, run by run, those without a score included."""
-        key = arm, tokens, column.benchmarks
+        key = arm, tokens, column.members
         if key not in self._cells:
-            wanted = set(column.benchmarks)
-            self._cells[key] = [row for row in self._rows.get((arm, tokens), []) if row.benchmark in wanted]
+            wanted, asked = set(column.benchmarks), self.asked(arm, tokens)
+            found = [row for row in asked if row.benchmark in wanted]
+            for row in {row.run: row for row in asked}.values() if column.losses else ():
+                found += [self.losses.row(row, metric) for metric in column.losses]
+            self._cells[key] = found
         return self._cells[key]
+
+    def asked(self, arm: str, tokens: int) -> list[Row]:
+        """All rows of an arm at a token count."""
+        return self._rows.get((arm, tokens), [])
+
+    @cached_property
+    def losses(self) -> Losses:
+        """The held-out losses of the states that are evaluated."""
+        return Losses(self.sweep)
 
     def at(self, tokens: int) -> list[Row]:
         """All rows at a token count."""
@@ -158,7 +197,7 @@ class Grid:
             arms_of_node: dict[str, set[str]] = defaultdict(set)
             for row in rows:
                 arms_of_node[row.node].add(row.arm)
-            one_question = len(self._questions[tokens]) == 1
+            one_question = len(self._questions[tokens]) <= 1
             shared = arms > 1 and one_question and all(len(some) == arms for some in arms_of_node.values())
             first = rows[0]
             name = first.label if first.stage == last_stage else f"{first.stage} {first.label}"
@@ -175,22 +214,40 @@ class Grid:
             members = tuple(name for name, row in self.benchmarks.items() if row.domain == domain)
             if members:
                 columns.append(Column(domain.capitalize(), members))
-        return [*columns, Column(OVERALL, tuple(self.benchmarks))]
+        return [*columns, Column(OVERALL, tuple(self.benchmarks))] if self.benchmarks else []
 
     @cached_property
     def table_columns(self) -> list[Column]:
-        """The columns that the sweep asks for, in its order; without any the domains and Overall."""
+        """The columns that the sweep asks for, in its order; without any the domains and Overall, and where nothing is
+        evaluated the held-out losses."""
         known: dict[str, Column] = {}
-        for column in [*self.domain_columns, *self.benchmark_columns]:
+        for column in self.known_columns:
             known.setdefault(column.name.lower(), column)
         wanted = dict.fromkeys(metric.lower() for metric in self.sweep.plan.question.metrics)
-        return [known[name] for name in wanted if name in known] or self.domain_columns
+        means = [column for column in self.loss_columns if "/" not in column.name]
+        return [known[name] for name in wanted if name in known] or self.domain_columns or means
 
     @cached_property
     def unknown_metrics(self) -> list[str]:
-        """Columns the sweep asks for that are no benchmark of its suite, no domain of it, nor Overall."""
-        known = {column.name.lower() for column in [*self.domain_columns, *self.benchmark_columns]}
+        """Columns the sweep asks for that are no benchmark of its suite, no domain of it, Overall nor a held-out
+        loss."""
+        known = {column.name.lower() for column in self.known_columns}
         return [metric for metric in self.sweep.plan.question.metrics if metric.lower() not in known]
+
+    @property
+    def known_columns(self) -> list[Column]:
+        """Every column that a table may have."""
+        return [*self.domain_columns, *self.benchmark_columns, *self.loss_columns]
+
+    @cached_property
+    def loss_columns(self) -> list[Column]:
+        """Held-out loss and bits a byte: the mean over the domains, then each domain's."""
+        found = []
+        for value in UNITS:
+            single = tuple(HeldOutMetric(value, domain) for domain in self.losses.domains)
+            found.append(Column(HeldOutMetric(value).name, losses=single))
+            found += [Column(metric.name, losses=(metric,)) for metric in single]
+        return found
 
     @cached_property
     def benchmark_columns(self) -> list[Column]:
@@ -200,9 +257,21 @@ class Grid:
 
 def _tuples(frame: pd.DataFrame) -> list[Row]:
     """The rows of a frame as named tuples: those of `itertuples`, which reads text a row at a time."""
-    kind = type(next(frame.itertuples(index=False), ()))
-    columns = [frame[name].to_numpy(object).tolist() for name in frame.columns]
-    return list(map(kind._make, zip(*columns, strict=True))) if len(frame) else []
+    columns = [frame[name].to_numpy(object).tolist() for name in COLUMNS]
+    return list(map(_row, zip(*columns, strict=True)))
+
+
+def _stage_ends(plan: Plan) -> list[Row]:
+    """A row without a benchmark for every run at the end of each of its stages."""
+    rows = []
+    for run in plan.runs:
+        trillion = plan.config(run).scale.tokens_per_trillion
+        last = {plan.nodes[name].stage_name: plan.nodes[name] for name in run.nodes}
+        for node in last.values():
+            within = node.end - node.stage_begin
+            where = run.id, run.arm, run.seed, node.id, node.stage_name, node.end, within
+            rows.append(_row((*where, paper_label(within / trillion * 1e12), *("",) * 4, np.nan, 0, np.nan, "", "")))
+    return rows
 
 
 def stem(benchmark: str, protocol: str) -> str:
@@ -241,7 +310,7 @@ class Sampler:
 
         Seeds that share their node (a trunk shared by all seeds) are one observation and count once.
         """
-        known, key = self._grid.sampled, (self._column.benchmarks, arm, tokens)
+        known, key = self._grid.sampled, (self._column.members, arm, tokens)
         if key not in known:
             known[key] = self._sample(arm, tokens)
         return known[key]
@@ -258,22 +327,18 @@ class Sampler:
                 kept[seed] = rows
         if not kept:
             return None
-        values = np.array([[row.score for row in rows] for rows in kept.values()]).mean(axis=1)
-        return Sample(tuple(kept), values, self._items(list(kept.values())))
+        values = np.array([[row.score for row in rows] for rows in kept.values()])
+        return Sample(tuple(kept), values.sum(axis=1) / values.shape[1], self._items(list(kept.values())))
 
     def _items(self, kept: list[list[Row]]) -> np.ndarray | None:
         """float64[S, G], or None where any seed lacks item scores or answered other items."""
         parts = np.zeros((len(kept), self._width))
-        for index, row in enumerate(kept[0]):
-            test = (row.benchmark, row.protocol)
-            reference = self._reference.get(test)
-            places = self._places.get(test)
-            for seed, rows in enumerate(kept):
-                key = (rows[index].node, rows[index].key, row.benchmark)
-                items: Items | None = self._grid.sweep.items.get(key)
-                if items is None or reference is None:
-                    return None
-                if items.ids is not reference and not np.array_equal(items.ids, reference):
-                    return None
-                parts[seed, places] += self._grid.centred[key] / len(kept[0])
+        for rows in zip(*kept, strict=True):  # of one benchmark, a seed each
+            test = rows[0].benchmark, rows[0].protocol
+            if test not in self._reference:
+                return None
+            scores = self._grid.stacked(test, rows, self._reference[test])
+            if scores is None:
+                return None
+            parts[:, self._places[test]] += scores / len(kept[0])
         return parts

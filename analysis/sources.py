@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from analysis.metrics import Metrics, from_rows, joined
 from analysis.node_records import read_nodes
+from analysis.readers import Others
 from davinci.errors import UserError, nearest
 from davinci.planning.plan import Plan, PlannedRun
 from davinci.store import Store
@@ -36,9 +38,9 @@ class Recorded:
     notes: list[str] = field(default_factory=list)
 
 
-def from_store(store: Store, plan: Plan) -> Recorded:
+def from_store(store: Store, plan: Plan, others: Others) -> Recorded:
     """What the nodes of `plan` recorded."""
-    nodes, read = read_nodes(store, plan.sweep, plan.nodes)
+    nodes, read = read_nodes(store, plan.sweep, plan.nodes, others)
     found = Recorded(read=read)
     evaluations: dict[str, list[dict[str, Any]]] = {}
     for node, one in nodes.items():
@@ -115,22 +117,20 @@ def from_wandb(store: Store, plan: Plan) -> Recorded:
     return from_runs(plan, runs, [], [run for run, identity in ids.items() if identity in read])
 
 
-SOURCES: dict[str, Callable[[Store, Plan], Recorded]] = {
-    "store": from_store,
-    "offline": from_offline,
-    "wandb": from_wandb,
-}
-
-
-def read(source: str, store: Store, plan: Plan) -> Recorded:
-    """Read from the source of that name.
+def read(source: str, store: Store, plan: Plan, others: Others) -> Recorded:
+    """Read from the source of that name; `others` help where there is much to read.
 
     Raises:
         UserError: there is no such source, or it holds nothing of the sweep.
     """
-    if source not in SOURCES:
-        raise UserError(f"--source {source}: one of {', '.join(SOURCES)} is accepted{nearest(source, SOURCES)}")
-    return SOURCES[source](store, plan)
+    known: dict[str, Callable[[Store, Plan], Recorded]] = {
+        "store": partial(from_store, others=others),
+        "offline": from_offline,
+        "wandb": from_wandb,
+    }
+    if source not in known:
+        raise UserError(f"--source {source}: one of {', '.join(known)} is accepted{nearest(source, known)}")
+    return known[source](store, plan)
 
 
 def from_runs(plan: Plan, runs: Mapping[str, Metrics], notes: Iterable[str], read: list[str]) -> Recorded:

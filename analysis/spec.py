@@ -33,7 +33,8 @@ class Spec(Frozen):
         baseline: the arm that differences are taken to.
         rows: what groups the rows.
         points: which evaluated points; labels (``83.9B``) name some.
-        columns: benchmarks, domains and Overall, in order; may differ by evaluation suite, as ``{suite: columns}``.
+        columns: benchmarks, domains, Overall and held-out losses, in order; may differ by evaluation suite, as
+            ``{suite: columns}``.
         groups: names over columns that stand side by side.
         average_last: score arms by the mean over that many evaluated points; needs `points: last`.
         equivalence: margin in points within which arms are declared to be as good.
@@ -137,7 +138,7 @@ def columns(spec: Spec, grid: Grid, where: str) -> list[Column]:
     """
     suite = next(arm.config.evaluation.suite for arm in grid.sweep.plan.arms if arm.is_baseline)
     wanted = spec.columns_for(suite)
-    known = {column.name.lower(): column for column in [*grid.benchmark_columns, *grid.domain_columns]}
+    known = {column.name.lower(): column for column in reversed(grid.known_columns)}
     found = {}
     for name in wanted:
         if name.lower() not in known:

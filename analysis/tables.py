@@ -20,6 +20,8 @@ MINUS = "\u2212"
 NOISE = "≈"
 EQUIVALENT = "≡"
 
+_BETWEEN = 3  # characters that rich puts between two columns
+
 Tone = Literal["plain", "strong", "faint", "missing"]
 _TERMINAL: dict[Tone, str] = {"plain": "", "strong": "bold", "faint": "bright_black", "missing": "yellow"}
 
@@ -101,13 +103,13 @@ def _over(table: Table) -> list[str]:
 def _fitting(table: Table, width: int) -> list[list[int]]:
     """The columns in parts of at most `width` characters, each with the stubs and at least one column more."""
     rows = [[value.text for value in row] for group in table.groups for row in group]
-    widths = [max(map(cell_len, texts)) + 2 for texts in zip(_over(table), table.headers, *rows, strict=True)]
+    widths = [max(map(cell_len, texts)) + _BETWEEN for texts in zip(_over(table), table.headers, *rows, strict=True)]
     stubs = list(range(table.stubs))
-    parts, left = [list(stubs)], width - sum(widths[: table.stubs])
+    parts, left = [list(stubs)], width + _BETWEEN - sum(widths[: table.stubs])
     for column in range(table.stubs, len(widths)):
         if widths[column] > left and len(parts[-1]) > table.stubs:
             parts.append(list(stubs))
-            left = width - sum(widths[: table.stubs])
+            left = width + _BETWEEN - sum(widths[: table.stubs])
         parts[-1].append(column)
         left -= widths[column]
     return parts
@@ -222,6 +224,7 @@ _LATEX = {
     MINUS: "$-$",
     "Δ": "$\\Delta$",
     "×": "$\\times$",
+    "↓": "$\\downarrow$",
     "–": "--",
     "<": "$<$",
     ">": "$>$",

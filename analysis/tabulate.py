@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from analysis import models, published
+from analysis import layout, models, published
 from analysis import spec as specs
-from analysis.comparison import Comparison, adjusted, compare
-from analysis.layout import paper_table
+from analysis.comparison import Comparison, adjusted
 from analysis.load import load
+from analysis.mixed import by_kind, compare_columns, joined
 from analysis.replicates import floor
 from analysis.samples import Column, Grid
 from analysis.spec import Spec
@@ -51,12 +51,14 @@ def tabulate(
     if not spec.columns:
         columns = _common(grids, columns)
     views = [specs.view(spec, grid, where) for grid in grids]
-    compared = adjusted(
-        [
-            compare(grid, own, specs.figures(spec, grid), view)
-            for grid, own, view in zip(grids, columns, views, strict=True)
-        ]
-    )
+    kinds = [
+        by_kind(grid, own, specs.figures(spec, grid), view)
+        for grid, own, view in zip(grids, columns, views, strict=True)
+    ]
+    left = iter(adjusted([one for kind in kinds for one in kind]))
+    compared = [
+        joined([next(left) for _ in kind], own, view) for kind, own, view in zip(kinds, columns, views, strict=True)
+    ]
     parts = [_part(grid, comparison, spec) for grid, comparison in zip(grids, compared, strict=True)]
     table = parts[0] if len(parts) == 1 else _joined(grids, columns, parts)
     return [table if spec.title is None else replace(table, title=f"{spec.title} ({table.title})")]
@@ -64,7 +66,7 @@ def tabulate(
 
 def _part(grid: Grid, comparison: Comparison, spec: Spec) -> Table:
     noise = floor(grid, comparison)
-    table = paper_table(grid.sweep, comparison, noise, paper=spec.paper, decimals=spec.decimals)
+    table = layout.paper_table(grid.sweep, comparison, noise, paper=spec.paper, decimals=spec.decimals)
     names = [column.name for column in comparison.columns]
     notes = [f"Note: {note}." for note in grid.sweep.notes]
     return replace(table, spans=specs.spans(spec, names, 1 + (spec.paper == "side")), notes=(*table.notes, *notes))
@@ -105,7 +107,7 @@ def _joined(grids: Sequence[Grid], columns: Sequence[Sequence[Column]], parts: S
     data = [{"sweep": name} | cell for name, part in zip(names, parts, strict=True) for cell in part.data]
     return replace(
         parts[0],
-        title=f"{', '.join(names)}: score in percent",
+        title=f"{', '.join(names)}: {layout.measured(columns[0])}",
         headers=("Sweep", *parts[0].headers),
         stubs=parts[0].stubs + 1,
         groups=tuple(groups),
@@ -118,9 +120,10 @@ def _models(store: Store, grid: Grid, spec: Spec, where: str, externals: Sequenc
     """A row a benchmark and average, a column a model."""
     shown = specs.view(spec, grid, where)
     wanted = specs.columns(spec, grid, where) if spec.columns else [*grid.benchmark_columns, *grid.domain_columns]
-    rows = [[column for column in own if column in wanted] for own in (grid.benchmark_columns, grid.domain_columns)]
+    averages = [*grid.domain_columns, *grid.loss_columns]
+    rows = [[column for column in own if column in wanted] for own in (grid.benchmark_columns, averages)]
     everywhere = replace(shown, points="all", average_last=1)
-    benchmarks, domains = (compare(grid, own, None, everywhere) if own else None for own in rows)
+    benchmarks, domains = (compare_columns(grid, own, None, everywhere) if own else None for own in rows)
     others = models.columns(store, externals, grid)
     paper = _published_models(spec) if spec.paper == "side" else {}
     table = models.model_table(grid, domains, benchmarks, others, arms=shown.arms, paper=paper, decimals=spec.decimals)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from analysis.comparison import Comparison
 from analysis.samples import Grid, Moment
 from analysis.statistics import Estimate
+from analysis.units import unit
 from davinci.accounting.power import LEVEL
 
 
@@ -55,8 +56,10 @@ def judge(grid: Grid, comparisons: Sequence[Comparison]) -> Verdict | None:
         absent = ", ".join([*cell.absent, *reference.absent]) or "a second seed and item scores"
         return Verdict("unknown", f"not yet: {column} at {last.name} lacks {absent}")
     difference = cell.difference
-    low, high = difference.mean - difference.half_width, difference.mean + difference.half_width
-    margin = comparison.view.equivalence
+    of = unit(column)
+    mean, half = of.shown(difference.mean), of.width(difference.half_width)
+    low, high = mean - half, mean + half
+    margin = None if of.lower_is_better else comparison.view.equivalence
     same = margin is not None and bool(difference.p_equivalent(margin / 100) < 1 - LEVEL)
     within = f"equivalent within ±{margin:g}" if same else ""
     sides = {"increase": low > 0, "decrease": high < 0, "any": low > 0 or high < 0}
@@ -67,5 +70,5 @@ def judge(grid: Grid, comparisons: Sequence[Comparison]) -> Verdict | None:
         return Verdict("opposite", f"not supported ({also})", difference, last)
     if same:
         return Verdict("equivalent", within, difference, last)
-    smallest = f"{100 * float(difference.detectable):.1f}"
+    smallest = of.width_text(difference.detectable)
     return Verdict("noise", f"cannot be told from noise (MDD {smallest})", difference, last)

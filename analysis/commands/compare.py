@@ -42,7 +42,8 @@ def run(options: argparse.Namespace, store: Store) -> int:
 
     from analysis import pair_table
     from analysis.load import Sweep, load
-    from analysis.pair import Side, compare, controlled
+    from analysis.pair import compare, controlled
+    from analysis.pair_parts import Side
     from analysis.tables import render_csv, render_markdown, render_terminal
     from davinci.commands.names import find_run
     from davinci.planning.wording import some

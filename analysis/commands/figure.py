@@ -20,7 +20,7 @@ EXAMPLES = """\
   python -m analysis figure qa_introduction --figure 7             one of them
   python -m analysis figure qa_ratio_stage2_1 --figure 11b --paper overlay   published values in the same panels
   python -m analysis figure --figure 12 --paper only --out .       published values alone, without a sweep
-  python -m analysis figure wsd_branches --figure 4 --stages stable    stages that are not called s1_… or s2_…
+  python -m analysis figure two_stage_curriculum --figure 4 --stages s1_2,s2_1   over other stages than its own
 """
 ABOUT = "Draw the paper's figures from a sweep's records: PDF, PNG, and the data behind each as CSV.\n\nfigures:\n"
 

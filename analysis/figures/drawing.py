@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from analysis.figures.look import INK, LONGEST, MUTED, WARNING, plain, shortened, style
-from analysis.figures.panel import draw
+from analysis.figures.look import INK, LONGEST, MUTED, WARNING, abridged, plain, shortened, style
+from analysis.figures.panel import TAG_LINE, draw
 from analysis.panels import SHARED_COLOUR, Line, Panel
 from davinci.store import atomic_file
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SIZE = (3.3, 2.6)  # inches of a panel with what belongs to it
 LEFT, RIGHT, TITLE, AXIS = 0.66, 0.19, 0.4, 0.55  # inches around its axes
-LEGEND_LINE, LEGEND_ENTRY, LEGEND_LETTER = 0.17, 0.47, 0.075  # inches: a line, a handle and its gaps, a letter
+LEGEND_LINE, LEGEND_ENTRY, LEGEND_LETTER = 0.205, 0.47, 0.075  # inches: a line, a handle and its gaps, a letter
 NOTE_LINE, NOTE_LETTER = 0.13, 0.058  # inches of a note's line and letter
 PUBLISHED = "published"  # the label of a line that stands for all that is
 PUBLISHED_LABEL = "published (arXiv 2603.27164)"
@@ -46,7 +46,8 @@ def save(
 ) -> list[Path]:
     """Write `panels` in a grid as ``stem.pdf`` and ``stem.png``: one legend above, `notes` and `stamp` below.
 
-    `size` is in inches, of one panel with its title and axes; `heights` are those of the rows where they differ.
+    `size` is in inches, of one panel with its title and axes; `heights` are those of the rows where they differ. A row
+    is higher where its lines have more written at their ends than would fit.
     """
     if not panels:
         return []
@@ -88,6 +89,9 @@ def composed(
     said = [line for note in notes for line in textwrap.wrap(note, letters)]
     below = NOTE_LINE * (len(said) + bool(stamp and said)) + 0.1 * bool(said)
     deep = list(heights) or [size[1]] * rows
+    for index, panel in enumerate(panels):
+        tags = sum(bool(line.tag) for line in panel.lines)
+        deep[index // columns] = max(deep[index // columns], TITLE + AXIS + TAG_LINE * tags)
     height = sum(deep) + above - 0.35 + below
     figure = Figure(figsize=(width, height))
     for index, panel in enumerate(panels):
@@ -121,8 +125,8 @@ def _entries(panels: Sequence[Panel | Drawable]) -> list[tuple[str, Line]]:
     found: dict[str, Line] = {}  # the first of a name: a panel of gains joins no points
     for line in lines:
         if not line.published:
-            found.setdefault(shortened(line.label, LONGEST), line)
-    published = {shortened(line.label, LONGEST): line for line in lines if line.published}
+            found.setdefault(line.label, line)
+    published = {line.label: line for line in lines if line.published}
     entries = list(found.items())
     named = {label: line for label, line in published.items() if label not in {*found, PUBLISHED}}
     entries += [(f"{label} (published)", line) for label, line in named.items()]
@@ -131,7 +135,7 @@ def _entries(panels: Sequence[Panel | Drawable]) -> list[tuple[str, Line]]:
         entries.append((PUBLISHED_LABEL, published[PUBLISHED]))
     elif again:
         entries.append((PUBLISHED_LABEL, replace(again[0], colour=SHARED_COLOUR)))
-    return entries
+    return [(abridged(label, LONGEST), line) for label, line in entries]
 
 
 def _legend_columns(names: Sequence[str], width: float) -> int:

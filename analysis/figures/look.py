@@ -38,6 +38,12 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def abridged(text: str, letters: int) -> str:
+    """`text` in at most so many letters without its middle: labels of arms often begin alike."""
+    tail = round(0.6 * letters)
+    return text if len(text) <= letters else f"{text[: letters - tail - 1].rstrip()}…{text[-tail:]}"
+
+
 def shortened(text: str, letters: int) -> str:
     """`text` in at most so many letters, an ellipsis where it was cut."""
     return text if len(text) <= letters else text[: max(1, letters - 1)].rstrip() + "…"

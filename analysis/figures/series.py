@@ -333,5 +333,6 @@ def missing_note(asked: Asked, moments: Sequence[Moment], arms: Sequence[str]) -
     by_arm: dict[str, dict[str, None]] = {}
     for row in rows:
         by_arm.setdefault(row.arm, {})[row.run] = None
-    said = "; ".join(f"{arm} ({some(list(runs), 3, 60)})" for arm, runs in by_arm.items())
-    return [f"Missing: {count(len(rows), 'score')} of {said}."]
+    said = [f"{arm} ({some(list(runs), 3, 60)})" for arm, runs in by_arm.items()]
+    more = [f"and {len(said) - 6} more arms"] if len(said) > 6 else []
+    return [f"Missing: {count(len(rows), 'score')} of {'; '.join(said[:6] + more)}."]

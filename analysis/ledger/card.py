@@ -217,11 +217,13 @@ class EvaluationProtocols(Frozen):
 
 
 class Difference(Frozen):
-    """An arm against the baseline at its last point, in points of score: the 95% interval is `mean` ± `half_width`."""
+    """An arm against the baseline at its last point, in `unit` (points of score, or nats a token, of which less is
+    better): the 95% interval is `mean` ± `half_width`."""
 
     arm: str
     column: str
     at: str
+    unit: str
     mean: float
     half_width: NotNegativeFloat | None
     detectable: NotNegativeFloat | None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from analysis.ledger.card import Card, Compute, Difference, Openness
-from analysis.tables import Table, Tone, Value, percent, render_markdown
+from analysis.tables import Table, Tone, Value, percent, points, render_markdown
+from analysis.units import unit
 from davinci.planning.wording import some, tokens
 
 _TONE: dict[str, Tone] = {"yes": "strong", "partial": "plain", "no": "missing"}
@@ -210,7 +211,7 @@ def _negatives(card: Card) -> list[str]:
         f"Not told from noise: {len(found.not_told_apart)} of {found.tested} differences to the baseline.",
         *(f"{one.arm}, {one.column} at {one.at}: {difference(one)}" for one in found.not_told_apart),
         *(
-            f"Below the baseline: {one.arm}, {one.column} at {one.at}: {difference(one)}"
+            f"Worse than the baseline: {one.arm}, {one.column} at {one.at}: {difference(one)}"
             for one in found.below_baseline
         ),
         *(f"Not above chance: {name}" for name in found.not_above_chance),
@@ -221,11 +222,13 @@ def _negatives(card: Card) -> list[str]:
 
 
 def difference(one: Difference) -> str:
-    """``+1.2 ± 2.0, could have been told from 2.9 on``, in points."""
-    text = percent(one.mean / 100, signed=True)
+    """``+1.2 ± 2.0 (detectable: 2.9)``, in its column's unit, which is named where it is not points."""
+    decimals = 1 + unit(one.column).finer
+    text = points(one.mean, signed=True, decimals=decimals)
     if one.half_width is not None:
-        text += f" ± {percent(one.half_width / 100)}"
-    return text + ("" if one.detectable is None else f" (detectable: {percent(one.detectable / 100)})")
+        text += f" ± {points(one.half_width, decimals=decimals)}"
+    text += "" if one.unit == "points" else f" {one.unit}"
+    return text + ("" if one.detectable is None else f" (detectable: {points(one.detectable, decimals=decimals)})")
 
 
 def _run(card: Card) -> list[str]:

@@ -11,6 +11,7 @@ from analysis.comparison import Cell
 from analysis.findings import verdict_text
 from analysis.ledger.card import Difference, Negatives, Trouble
 from analysis.ledger.scope import Scope
+from analysis.units import unit
 from davinci.errors import UserError
 from davinci.launching.job import failure_path
 from davinci.launching.tasks import tasks
@@ -61,12 +62,14 @@ def _not_emerged(scope: Scope) -> Iterable[str]:
 
 def _difference(cell: Cell) -> Difference:
     assert cell.difference is not None
-    half, least = 100 * float(cell.difference.half_width), 100 * float(cell.difference.detectable)
+    of = unit(cell.column)
+    half, least = of.width(cell.difference.half_width), of.width(cell.difference.detectable)
     return Difference(
         arm=cell.arm or layout.SHARED,
         column=cell.column,
         at=cell.moment.name,
-        mean=100 * float(cell.difference.mean),
+        unit=of.of_difference,
+        mean=of.shown(cell.difference.mean),
         half_width=half if math.isfinite(half) else None,
         detectable=least if math.isfinite(least) else None,
     )

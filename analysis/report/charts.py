@@ -14,6 +14,7 @@ from analysis.comparison import Comparison
 from analysis.emergence import Course, above_chance, order
 from analysis.findings import Findings
 from analysis.load import Sweep
+from analysis.units import unit
 
 # Points of all training curves of the page together, and of one curve at least and at most.
 POINTS, FEWEST, MOST = 80_000, 60, 400
@@ -40,11 +41,12 @@ def charts(found: Findings) -> dict[str, Any]:
 
 
 def effects(found: Findings) -> list[dict[str, Any]]:
-    """By column, every arm's difference to the baseline at its last point: mean and half of the interval, in points."""
+    """By column, every arm's difference to the baseline at its last point: mean and half of the interval, in the
+    column's unit (points of score)."""
     index = {arm.label: place for place, arm in enumerate(found.sweep.plan.arms)}
     columns = []
     for column in found.main.columns:
-        rows = []
+        rows, of = [], unit(column.name)
         for arm, last in found.last_shown.items():
             cell = found.main.cells[arm, last.tokens, column.name]
             if cell.difference is None:
@@ -53,20 +55,21 @@ def effects(found: Findings) -> list[dict[str, Any]]:
                 {
                     "arm": index[arm],
                     "at": last.name,
-                    "mean": _short(100 * float(cell.difference.mean)),
-                    "half": _short(100 * float(cell.difference.half_width)),
+                    "mean": _short(of.shown(cell.difference.mean)),
+                    "half": _short(of.width(cell.difference.half_width)),
                     "apart": bool(cell.told_apart),
                     "paper": cell.published_difference,
                 }
             )
         if rows:
-            least = found.main.detectable[column.name]
-            columns.append({"title": column.name, "rows": rows, "detectable": _short(100 * least)})
+            least = _short(of.width(found.main.detectable[column.name]))
+            about = {"unit": of.of_difference, "decimals": 1 + of.finer, "mark": of.mark}
+            columns.append({"title": column.name, "rows": rows, "detectable": least} | about)
     return columns
 
 
 def _score_chart(panel: panels.Panel, comparison: Comparison, index: Mapping[str, int]) -> Chart:
-    lines = []
+    lines, of = [], unit(panel.title)
     for line in panel.lines:
         arm = line.label if line.label in index else None
         cells = [
@@ -74,8 +77,8 @@ def _score_chart(panel: panels.Panel, comparison: Comparison, index: Mapping[str
             for x in line.x
         ]
         seeds = sorted({seed for cell in cells for seed in cell.by_seed})
-        halves = [100 * float(cell.score.half_width) if cell.score else math.nan for cell in cells]
-        single = {seed: [100 * cell.by_seed.get(seed, math.nan) for cell in cells] for seed in seeds}
+        halves = [of.width(cell.score.half_width) if cell.score else math.nan for cell in cells]
+        single = {seed: [of.shown(cell.by_seed.get(seed, math.nan)) for cell in cells] for seed in seeds}
         lines.append(_line(line, index, slice(None), single) | {"half": _numbers(halves)})
     return _chart(panel, lines)
 

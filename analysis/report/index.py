@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from analysis.findings import Findings, verdict_text
 from analysis.ledger.card import Card
+from analysis.units import unit
 from davinci.config import Frozen
 from davinci.errors import UserError
 from davinci.planning.plan import load_plan
@@ -17,7 +18,8 @@ from davinci.store import Store, write_text
 
 
 class Effect(Frozen):
-    """An arm's difference to the baseline at its last point, in points; `half` of the 95% interval."""
+    """An arm's difference to the baseline at its last point, in points of score or the metric's unit; `half` of the
+    95% interval."""
 
     arm: str
     mean: float
@@ -43,6 +45,7 @@ class Summary(Frozen):
     hours: float
     accelerator: str
     metric: str
+    decimals: int = 1
     effects: tuple[Effect, ...]
 
 
@@ -70,6 +73,7 @@ def summary(found: Findings, card: Card) -> Summary:
         hours=card.compute.hours_recorded + card.compute.evaluation_hours_recorded,
         accelerator=card.compute.accelerator,
         metric=metric,
+        decimals=1 + unit(metric).finer,
         effects=tuple(
             Effect(arm=plan.arms[row["arm"]].label, mean=row["mean"], half=row["half"], apart=row["apart"])
             for row in rows
@@ -95,9 +99,8 @@ def _entry(store: Store, folder: Path) -> dict[str, Any]:
     try:
         found["summary"] = Summary.model_validate_json((folder / "report" / "summary.json").read_bytes())
         found["link"] = f"{quote(folder.name)}/report/report.html"
-        found["span"] = max(
-            [1.0, *(abs(one.mean) + (one.half or 0.0) for one in found["summary"].effects)],
-        )
+        reach = [abs(one.mean) + (one.half or 0.0) for one in found["summary"].effects]
+        found["span"] = max([10.0 ** (1 - found["summary"].decimals), *reach])
     except (OSError, ValidationError):
         try:
             plan = load_plan(store, folder.name)

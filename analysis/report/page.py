@@ -15,6 +15,7 @@ from analysis.ledger.card import Card
 from analysis.ledger.markdown import difference, energy_notes, evaluation_hours, untimed_notes
 from analysis.report import sections
 from analysis.report.charts import charts
+from analysis.units import unit
 from davinci.planning.identity import human_tokens
 from davinci.planning.wording import some
 
@@ -39,6 +40,7 @@ def page(found: Findings, card: Card | None = None) -> str:
         layout=layout,
         verdict=verdict_text(found),
         published_source=published.SOURCE,
+        unit=unit,
         drawn=drawn,
         spikes=sum(len(found.sweep.spikes.get(node, ())) for node in plan.nodes),
         emergence_table=emergence.table(found.courses),
@@ -71,7 +73,7 @@ def render(template: str, scripts: tuple[str, ...], data: Any, **values: Any) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(tokens=human_tokens, percent=tables.percent, some=some)
+    environment.filters.update(tokens=human_tokens, percent=tables.percent, points=tables.points, some=some)
     code = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in scripts)
     script = f'"use strict";\n(() => {{\n{code}}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -10,7 +10,7 @@ from analysis import layout
 from analysis.comparison import Cell
 from analysis.findings import Findings
 from analysis.load import Sweep
-from analysis.samples import Column, Moment
+from analysis.samples import Moment
 from davinci.planning.identity import human_tokens
 from davinci.planning.plan import PlannedRun
 from davinci.planning.sweep import Arm
@@ -57,9 +57,8 @@ def benchmarks(found: Findings) -> tuple[list[tuple[Cell, str]], bool]:
 
 def behind(found: Findings) -> Iterable[dict[str, Any]]:
     """For each row of the main table run ids, node ids and evaluation keys, and each column's score by seed."""
-    everything = Column("", tuple(found.grid.benchmarks))
     for arm, moment in found.main.rows:
-        asked = found.grid.at(moment.tokens) if arm is None else found.grid.rows(arm, moment.tokens, everything)
+        asked = found.grid.at(moment.tokens) if arm is None else found.grid.asked(arm, moment.tokens)
         by_run: dict[str, list[Any]] = {}
         for row in asked:
             by_run.setdefault(row.run, []).append(row)

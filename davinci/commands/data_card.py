@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from davinci.commands.output import print_json
-from davinci.data.cards import read_card
+from davinci.data.cards import built_card
 from davinci.data.data_cards import DataCard, Step, data_cards
 from davinci.errors import UserError, nearest
 from davinci.store import Store
@@ -15,10 +15,7 @@ _EXCERPT = 100  # letters of a sample on the screen
 
 
 def run(options: argparse.Namespace, store: Store) -> int:
-    card = read_card(store, options.pool)
-    if card is None:
-        known = [path.parent.name for path in (store.root / "pools").glob("*/card.json")]
-        raise UserError(f"pool {options.pool} is not built in {store.root}" + nearest(options.pool, known))
+    card = built_card(store, options.pool)
     for name in options.source:
         if name not in card.sources:
             raise UserError(f"--source {name}: pool {options.pool} has no such source" + nearest(name, card.sources))

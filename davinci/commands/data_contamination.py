@@ -7,7 +7,7 @@ from typing import Any
 
 from davinci.commands.data_items import items_of
 from davinci.commands.output import print_json
-from davinci.data.cards import read_card
+from davinci.data.cards import built_card
 from davinci.data.contamination import Items, Report
 from davinci.errors import UserError, nearest
 from davinci.store import Store
@@ -16,11 +16,7 @@ from davinci.store import Store
 def run(options: argparse.Namespace, store: Store) -> int:
     from davinci.evaluation.training_text import documents
 
-    card = read_card(store, options.pool)
-    if card is None:
-        raise UserError(
-            f"pool {options.pool} is not built in {store.root}: python -m davinci data build {options.pool}"
-        )
+    card = built_card(store, options.pool)
     for name in options.source:
         if name not in card.sources:
             raise UserError(f"--source {name}: pool {options.pool} has no such source" + nearest(name, card.sources))

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
 
 
 def _new_pool(options: argparse.Namespace) -> str:
-    name, source = _source_name(options), _source(options)
+    source, name = _source(options), _source_name(options)
     if options.tokenizer is None:
         raise UserError(f"--tokenizer: pool {options.pool} is new; qwen2, PATH or train:SIZE say which it has")
     tokenizer, size = _tokenizer(options.tokenizer, options.pool)
@@ -65,7 +65,7 @@ def _new_pool(options: argparse.Namespace) -> str:
 def _with_source(path: Path, before: str, options: argparse.Namespace) -> str:
     """The pool's file with another source at its end, its comments left alone."""
     pool: Any = yaml.safe_load(before)
-    name, source = _source_name(options), _source(options)
+    source, name = _source(options), _source_name(options)
     if not isinstance(pool, dict) or not isinstance(pool.get("sources"), dict):
         raise UserError(f"{path}: a pool has name, tokenizer, vocab_size and sources")
     if options.tokenizer is not None and _tokenizer(options.tokenizer, options.pool)[0] != pool.get("tokenizer"):

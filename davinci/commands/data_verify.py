@@ -24,4 +24,6 @@ def run(options: argparse.Namespace, store: Store) -> int:
     for line in wrong:
         print(line)
     print(f"pool {options.pool}: {read} files, {len(wrong)} wrong")
+    if wrong:
+        print("remove each folder of a source with such a file, whole, and build the pool again: what is left is kept")
     return 1 if wrong else 0

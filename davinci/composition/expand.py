@@ -152,9 +152,7 @@ class _FileSweep:
         }
         return Sweep(
             name=self._name,
-            question=file.words(
-                base.evaluation.suite, [arm.config.evaluation for arm in arms], stated.label if stated else None
-            ),
+            question=file.words(base.evaluation.suite, [arm.config for arm in arms], stated.label if stated else None),
             arms=tuple(arms),
             seeds=self._seeds,
             factor=factor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,8 +10,9 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from davinci.composition.grammar import parse_overrides, swept_values
-from davinci.config import Evaluation, Frozen, NotNegative, PositiveFloat, parse
+from davinci.config import Frozen, NotNegative, PositiveFloat, Run, parse
 from davinci.errors import UserError, nearest
+from davinci.planning.heldout_metrics import heldout_metrics
 from davinci.planning.sweep import Budget, Hypothesis, Match, PaperReference, Question, TableLayout
 from davinci.store import checked_name
 
@@ -22,9 +23,12 @@ Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 Overrides = tuple[str, ...]
 
 
-def columns(evaluations: Iterable[Evaluation]) -> list[str]:
-    """What a table may show and a hypothesis may be about: the suites' benchmarks, then their averages."""
-    return [*dict.fromkeys(name for evaluation in evaluations for name in evaluation.benchmarks), *AVERAGES]
+def columns(configs: Sequence[Run]) -> list[str]:
+    """What a table may show and a hypothesis may be about: the suites' benchmarks, their averages, and the held-out
+    losses of the domains that all arms' pools have."""
+    benchmarks = dict.fromkeys(name for config in configs for name in config.evaluation.benchmarks)
+    domains = set.intersection(*(set(config.pool.domains) for config in configs))
+    return [*benchmarks, *AVERAGES, *heldout_metrics(sorted(domains))]
 
 
 class StatedHypothesis(Frozen):
@@ -109,18 +113,18 @@ class SweepFile(Frozen):
                 raise ValueError(f"exclude.{index}: empty; name an arm or the value of an axis")
         return self
 
-    def words(self, suite: str, evaluations: Iterable[Evaluation], hypothesis_arm: str | None) -> Question:
+    def words(self, suite: str, configs: Sequence[Run], hypothesis_arm: str | None) -> Question:
         """The texts the plan and the report print.
 
         Args:
             suite: name of the suite the baseline arm is evaluated with.
-            evaluations: what the arms are evaluated with.
+            configs: of the arms.
             hypothesis_arm: full label of the hypothesis's arm.
 
         Raises:
-            ValueError: if the suites have no metric of a name.
+            ValueError: if the suites and pools have no metric of a name.
         """
-        known = columns(evaluations)
+        known = columns(configs)
         metrics = self.metrics.get(suite, ()) if isinstance(self.metrics, dict) else self.metrics
         for name in metrics:
             if name not in known:

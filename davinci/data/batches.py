@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.config import Node
-from davinci.data.cards import PoolCard, read_card
+from davinci.data.cards import PoolCard, built_card
 from davinci.data.order import MixtureOrder
 from davinci.data.shards import Shard
 from davinci.errors import UserError, nearest
@@ -110,10 +110,8 @@ class Batches:
 
 def _open(node: Node, store: Store) -> list[Shard]:
     """The node's shards in order of source name, each checked to be what the node was planned with."""
-    card = read_card(store, node.pool)
+    card = built_card(store, node.pool)
     folder = store.pool(node.pool)
-    if card is None:
-        raise UserError(f"{folder}: pool {node.pool} is not built; run: python -m davinci data build {node.pool}")
     tokenizer = folder / card.tokenizer.file
     if node.tokenizer_digest not in (None, card.tokenizer.digest):
         raise UserError(

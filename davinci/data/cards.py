@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from davinci.config import Frozen, parse
+from davinci.errors import UserError, nearest
 from davinci.store import Store, read_json
 
 Split = Literal["train", "heldout"]
@@ -117,3 +118,24 @@ def read_card(store: Store, pool: str) -> PoolCard | None:
     if not path.exists():
         return None
     return parse(PoolCard, read_json(path), where=lambda key: str(path))
+
+
+def built_card(store: Store, pool: str) -> PoolCard:
+    """The card of `pool`.
+
+    Raises:
+        UserError: it is not built; where no pool of that name is known, the nearest one is named.
+    """
+    card = read_card(store, pool)
+    if card is None:
+        from davinci.data.pool_files import CONF
+
+        known = {path.stem for path in (CONF / "pool").glob("*.yaml")}
+        if pool not in known:
+            known |= {path.parent.name for path in (store.root / "pools").glob("*/card.json")}
+            raise UserError(
+                f"pool {pool} is not built in {store.root}{nearest(pool, known)}"
+                " (python -m davinci data build FILE builds one of your own)"
+            )
+        raise UserError(f"pool {pool} is not built in {store.root}; run: python -m davinci data build {pool}")
+    return card

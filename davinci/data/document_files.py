@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from davinci.data.documents import Document
 from davinci.store import atomic_file
 
 _BATCH_BYTES = 16 << 20
+_MUCH = 1 << 28  # bytes: what Arrow kept of a batch of such a size is given back
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -44,8 +45,12 @@ class PartWriter:
     def flush(self) -> None:
         """Write what is held back."""
         columns = {name: [row[name] for row in self._rows] for name in SCHEMA.names}
-        self._rows, self._size = [], 0
-        self._file.write_table(pa.Table.from_pydict(columns, SCHEMA))
+        table = pa.Table.from_pydict(columns, SCHEMA)
+        size, self._rows, self._size = self._size, [], 0
+        del columns
+        self._file.write_table(table)
+        del table
+        _give_back(size)
 
 
 @contextmanager
@@ -58,8 +63,21 @@ def write_part(path: Path) -> Iterator[PartWriter]:
 
 
 def _writer(path: Path) -> pq.ParquetWriter:
-    """Texts are not put into a dictionary first: they seldom repeat, and one may be very long."""
-    return pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["split_key", "origin"])
+    """Texts are not put into a dictionary first, nor are the first and the last by alphabet noted: they seldom repeat,
+    and one may be very long."""
+    return pq.ParquetWriter(
+        path,
+        SCHEMA,
+        compression="zstd",
+        use_dictionary=["split_key", "origin"],
+        write_statistics=False,
+        data_page_version="2.0",
+    )
+
+
+def _give_back(size: int) -> None:
+    if size >= _MUCH:
+        pa.default_memory_pool().release_unused()
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
@@ -73,9 +91,15 @@ def read_documents(path: Path) -> Iterator[Document]:
     """The documents of a part, in order. Memory holds one batch as it was written."""
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            columns = [column.to_pylist() for column in file.read_row_group(group).columns]
-            for identity, key, text, question, fields, origin in zip(*columns, strict=True):
+            for identity, key, text, question, fields, origin in zip(*read_group(file, group), strict=True):
                 yield Document(identity, key, text, question, json.loads(fields), json.loads(origin))
+
+
+def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] = SCHEMA.names) -> list[list[str]]:
+    """What a batch holds in each of `columns`, which stand in the order of `SCHEMA`."""
+    values: list[list[str]] = [one.to_pylist() for one in file.read_row_group(group, columns=columns).columns]
+    _give_back(file.metadata.row_group(group).total_byte_size)
+    return values
 
 
 def _row(one: Document) -> dict[str, str]:

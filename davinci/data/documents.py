@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+
+_PIECE = 1 << 24  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,18 @@ def _place(split_key: str) -> int:
     return int.from_bytes(hashlib.sha256(b"heldout\0" + split_key.encode()).digest()[:8], "big")
 
 
+def pieces(text: str) -> Iterator[str]:
+    """What a text is copied in, where it may be very long."""
+    return (text[begin : begin + _PIECE] for begin in range(0, len(text), _PIECE))
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    if text.isascii():
+        return len(text)
+    return sum(len(piece.encode()) for piece in pieces(text))
+
+
 def sound(one: Document) -> Document:
     """The document itself, or where it holds half a surrogate pair, which JSON and file names can spell and UTF-8
     cannot, the same with the replacement character there; two halves that meet become one character."""
@@ -61,10 +75,8 @@ def _sound(some: Mapping[str, str | int]) -> dict[str, str | int]:
 
 
 def _whole(text: str) -> str:
-    if text.isascii():
-        return text
     try:
-        text.encode()
+        size_of(text)
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text

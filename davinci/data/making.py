@@ -28,6 +28,7 @@ from davinci.errors import UserError
 from davinci.store import checked_name, read_json
 
 Result = TypeVar("Result")
+_SHOWN = 3  # places of what could not be read, of each problem; the card has some more
 
 
 class Making:
@@ -92,7 +93,7 @@ class Making:
             else:
                 self._prepare(needed, workers, report)
         for name in wanted:
-            self._check(name)
+            self._check(name, report)
 
     def remove_stale(self) -> None:
         """Remove what no step of these chains, all of the pool's, is named after; also what a killed build left."""
@@ -174,17 +175,23 @@ class Making:
                 of = "the pool" if operation.pool_wide else name
                 report.line(f"{operation.name} over {of}: decided ({report.since})")
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str, report: Report) -> None:
         """An empty source is a mistake; so is, under `strict`, what an earlier build that was not left out."""
         chain = self.chains[name]
+        told = False
         for depth, position in sorted(chain.ends.items()):
             if not all(map(is_done, self.files(name, position))):
                 continue
             tallies = self.tallies(name, depth)
             unread = {why: count for why, count in tallies[0].dropped.items() if why.startswith(UNREADABLE)}
+            samples = tallies[0].to_json()["samples"]
             if self._strict and unread:
-                sample = tallies[0].to_json()["samples"][min(unread)][0]
-                raise UserError(f"{sample['id']}: {min(unread).removeprefix(UNREADABLE)} (--strict)")
+                raise UserError(f"{samples[min(unread)][0]['id']}: {min(unread).removeprefix(UNREADABLE)} (--strict)")
+            for why, count in () if told else sorted(unread.items()):
+                some = ", ".join(one["id"] for one in samples[why][:_SHOWN])
+                more = f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
+                report.line(f"source {name}: not read: {why.removeprefix(UNREADABLE)}: {some}{more}")
+            told = True
             if tallies[-1].documents_out == 0:
                 raise UserError(f"source {name}: no documents at {depth}: {_where_lost(chain, tallies)}")
 

@@ -131,7 +131,10 @@ class DocumentOperation(StreamOperation):
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
         for document in documents:
-            yield from self.apply(document, tally)
+            made = [*self.apply(document, tally)]
+            del document  # it may be very long, and what becomes of it goes a long way
+            while made:
+                yield made.pop(0)
 
 
 class CorpusOperation(Operation):

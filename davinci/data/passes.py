@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from davinci.data.document_files import read_documents, write_part
-from davinci.data.documents import Document, sound
+from davinci.data.documents import Document, size_of, sound
 from davinci.data.operations import CorpusOperation, Operation, Places, Reader, StreamOperation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
@@ -90,21 +90,28 @@ def _run(
 def _entering(stream: Iterator[Document], tally: Tally) -> Iterator[Document]:
     for one in stream:
         tally.documents_in += 1
-        tally.bytes_in += size_of(one)
-        yield one
+        tally.bytes_in += size_of(one.text)
+        box = [one]
+        del one
+        yield box.pop()
 
 
 def _leaving(stream: Iterator[Document], tally: Tally, keep: list[Callable[[Document], None]]) -> Iterator[Document]:
-    """Whatever a reader or an operation gives is text that UTF-8 can hold from here on."""
+    """Whatever a reader or an operation gives is text that UTF-8 can hold from here on.
+
+    A document may be very long: no step keeps hold of one that has gone on to the next.
+    """
     for given in stream:
         one = sound(given)
         if one is not given:
             tally.count("documents with half a surrogate pair")
         tally.documents_out += 1
-        tally.bytes_out += size_of(one)
+        tally.bytes_out += size_of(one.text)
         for call in keep:
             call(one)
-        yield one
+        box = [one]
+        del given, one
+        yield box.pop()
 
 
 class IdSum:
@@ -116,11 +123,6 @@ class IdSum:
 
     def add(self, one: Document) -> None:
         self.total = (self.total + int.from_bytes(hashlib.sha256(one.id.encode()).digest(), "big")) % 2**256
-
-
-def size_of(one: Document) -> int:
-    """Bytes of its text in UTF-8."""
-    return len(one.text) if one.text.isascii() else len(one.text.encode())
 
 
 def is_done(path: Path) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +60,39 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of each text, uint16[n] (uint32 where the vocabulary does not fit), without an end of text."""
-        pieces = [self._pieces(text) for text in texts]
-        known: dict[str, Ids] = {}
-        batch: list[str] = []
-        size = 0
-        for piece in dict.fromkeys(chain.from_iterable(pieces)):
-            before = self._recent.get(_digest(piece))
-            if before is not None:
-                known[piece] = before
-                continue
-            batch.append(piece)
-            size += len(piece)
-            if size >= _BATCH_CHARACTERS:
-                known.update(self._encode(batch))
-                batch, size = [], 0
-        known.update(self._encode(batch))
-        return [known[one[0]] if len(one) == 1 else np.concatenate([known[piece] for piece in one]) for one in pieces]
+        known = self._known([text for text in texts if len(text) <= _LONG])
+        return [known[text] if len(text) <= _LONG else self._long(text) for text in texts]
 
     def decode(self, tokens: npt.NDArray[np.integer[Any]]) -> str:
         """The text of tokens, the end of text left out."""
         return str(self._tokenizer.decode(tokens.tolist(), skip_special_tokens=True))
+
+    def _known(self, texts: Iterable[str]) -> dict[str, Ids]:
+        """The tokens of each text, by the text."""
+        known: dict[str, Ids] = {}
+        batch: list[str] = []
+        size = 0
+        for text in dict.fromkeys(texts):
+            before = self._recent.get(_digest(text))
+            if before is not None:
+                known[text] = before
+                continue
+            batch.append(text)
+            size += len(text)
+            if size >= _BATCH_CHARACTERS:
+                known.update(self._encode(batch))
+                batch, size = [], 0
+        known.update(self._encode(batch))
+        return known
+
+    def _long(self, text: str) -> Ids:
+        """The tokens of a text that memory may hold once, but not once more in pieces."""
+        pieces = self._pieces(text)
+        found: list[npt.NDArray[Any]] = []
+        while some := list(islice(pieces, _BATCH_CHARACTERS // _LONG)):
+            known = self._known(some)
+            found += [known[piece] for piece in some]
+        return np.concatenate(found)
 
     def _encode(self, batch: list[str]) -> Iterator[tuple[str, Ids]]:
         encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
@@ -91,17 +104,16 @@ class Encoder:
             self._recent_tokens += len(ids)
             yield text, ids
 
-    def _pieces(self, text: str) -> list[str]:
+    def _pieces(self, text: str) -> Iterator[str]:
         """A text, or what it is cut into at places that no token reaches across."""
-        if len(text) <= _LONG or not self._splits_at_seams:
-            return [text]
-        cuts = [0]
-        while len(text) - cuts[-1] > _LONG:
-            seam = _SEAM.search(text, cuts[-1] + _LONG // 2)
+        begin = 0
+        while len(text) - begin > _LONG and self._splits_at_seams:
+            seam = _SEAM.search(text, begin + _LONG // 2)
             if seam is None:
                 break
-            cuts.append(seam.start())
-        return [text[begin:end] for begin, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+            yield text[begin : seam.start()]
+            begin = seam.start()
+        yield text[begin:]
 
     @cached_property
     def _splits_at_seams(self) -> bool:

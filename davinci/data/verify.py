@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from davinci.data.cards import PoolCard, VariantCard, read_card
+from davinci.data.cards import PoolCard, VariantCard, built_card
 from davinci.data.shards import question_file
 from davinci.data.writing import RECORD
 from davinci.errors import UserError
@@ -19,9 +19,7 @@ def verify(pool: str, store: Store, progress: Callable[[str], None]) -> list[str
         UserError: the pool is not built.
     """
     folder = store.pool(pool)
-    card = read_card(store, pool)
-    if card is None:
-        raise UserError(f"{folder}: pool {pool} is not built; run: python -m davinci data build {pool}")
+    card = built_card(store, pool)
     return [*_tokenizer(folder, card, progress), *_variants(folder, card, progress)]
 
 

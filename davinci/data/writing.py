@@ -26,7 +26,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from davinci.data.cards import TokenizerCard
-from davinci.data.documents import Document
+from davinci.data.document_files import read_group
+from davinci.data.documents import Document, size_of
 from davinci.data.shard_files import SHARD_TOKENS, SplitWriter, content_digest
 from davinci.data.tokenizer import Encoder
 from davinci.store import file_digest, read_json, sync, write_json
@@ -201,7 +202,7 @@ def _encode_in_worker(path: Path, group: int, fraction: float) -> _Encoded:
 
 def _encode(encoder: Encoder, path: Path, group: int, fraction: float) -> _Encoded:
     with pq.ParquetFile(path) as file:
-        rows = file.read_row_group(group, columns=_COLUMNS).to_pylist()
+        rows = [dict(zip(_COLUMNS, row, strict=True)) for row in zip(*read_group(file, group, _COLUMNS), strict=True)]
     end = np.array([encoder.card.end_of_text], dtype=encoder.dtype)
     asked = [row["question"] for row in rows if row["question"]]
     questions = dict(zip(asked, encoder.encode(asked), strict=True)) if asked else {}
@@ -212,22 +213,22 @@ def _encode(encoder: Encoder, path: Path, group: int, fraction: float) -> _Encod
     size = 0
     for row, rest in zip(rows, rests, strict=True):
         question = questions.get(row["question"], end[:0])
-        text = row["text"].encode()
+        size_of_text = size_of(row["text"])
         if Document(row["id"], row["split_key"], "").is_heldout(fraction):
             line = {"id": row["id"], "text": row["text"], **json.loads(row["fields"])}
             heldout.append(
                 _HeldoutDocument(
-                    hashlib.sha256(text).digest()[:16],
+                    hashlib.sha256(row["text"].encode()).digest()[:16],
                     np.concatenate([question, rest, end]),
                     len(question),
-                    len(text),
+                    size_of_text,
                     json.dumps(line, sort_keys=True) + "\n",
                 )
             )
         else:
             pieces += [question, rest, end]
             lengths.append((len(question), len(rest) + 1))
-            size += len(text)
+            size += size_of_text
     return _Encoded(np.concatenate(pieces), np.array(lengths, dtype=np.int64).reshape(-1, 2), size, heldout)
 
 

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from davinci.config import Probes
-from davinci.data.cards import PoolCard, measured_level, read_card
+from davinci.data.cards import PoolCard, built_card, measured_level
 from davinci.data.ngrams import contained
 from davinci.errors import UserError
 from davinci.evaluation import embedded as benchmarks
@@ -63,9 +63,7 @@ def make(store: Store, pool: str) -> None:
     Raises:
         UserError: the pool is not built.
     """
-    card = read_card(store, pool)
-    if card is None:
-        raise UserError(f"{store.pool(pool)}: pool {pool} is not built; python -m davinci data build {pool}")
+    card = built_card(store, pool)
     folder = store.pool(pool) / "probes"
     origin = {
         "generator": GENERATOR,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from davinci.model.cache import KVCache
-from davinci.model.reader import Reader, likeliest
+from davinci.model.reader import Reader
+from davinci.model.single_tokens import likeliest
 from davinci.model.trees import batches_of, groups_of
 
 # Tokens of a forward pass. On a core larger batches are no faster, and mean more padding.

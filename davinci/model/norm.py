@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,6 +42,21 @@ class RMSNorm(nn.Module):
             return _unit(x, self.eps)[0] * self.weight
         out: Tensor = _Normalise.apply(x, self.weight, self.eps)
         return out
+
+
+def for_reading(norm: nn.Module, order: Tensor | slice = slice(None)) -> Callable[[Tensor], Tensor]:
+    """The norm without gradients, as it is now, of features that stand in `order`; an RMSNorm in fewer operations:
+    x / sqrt(sum(x^2) + size eps) * (weight sqrt(size))."""
+    if not isinstance(norm, RMSNorm):
+        return norm
+    size = len(norm.weight)
+    weight, least = norm.weight.detach()[order] * math.sqrt(size), norm.weight.new_tensor(math.sqrt(size * norm.eps))
+
+    def normalised(x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x / length.hypot_(least)).mul_(weight)
+
+    return normalised
 
 
 def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

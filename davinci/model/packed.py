@@ -9,23 +9,25 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-# One or two rows take oneDNN longer than four: rows of zeros are added.
+# One or two rows take oneDNN longer than four.
 _ROWS = 4
 
 
 class Product:
-    """x W^T + b for reading only, in one piece for projections of one input.
+    """x W^T + b for reading only, in one piece for projections of one input, its outputs in `order` (None: theirs).
 
     In float32 on a CPU W is kept in blocks, as oneDNN multiplies it; elsewhere, and where this torch has no oneDNN, as
     it is.
     """
 
-    def __init__(self, parts: Sequence[nn.Linear | Tensor], dtype: torch.dtype) -> None:
+    def __init__(
+        self, parts: Sequence[nn.Linear | Tensor], dtype: torch.dtype, order: Tensor | slice = slice(None)
+    ) -> None:
         weights = [part.weight if isinstance(part, nn.Linear) else part for part in parts]
         biases = [part.bias for part in parts if isinstance(part, nn.Linear) and part.bias is not None]
         weight = weights[0].detach() if len(weights) == 1 else torch.cat([one.detach() for one in weights])
-        self._weight = weight.to(dtype)
-        self._bias = torch.cat([one.detach() for one in biases]).to(dtype) if biases else None
+        self._weight = weight[order].to(dtype)
+        self._bias = torch.cat([one.detach() for one in biases])[order].to(dtype) if biases else None
         self._packed = dtype == torch.float32 and self._weight.device.type == "cpu" and _can_pack()
         if self._packed:
             self._weight = _pack(self._weight)
@@ -34,10 +36,12 @@ class Product:
         """[N, outputs] of x [N, inputs], in the weights' precision."""
         if not self._packed:
             return functional.linear(x, self._weight, self._bias)
-        missing = _ROWS - len(x)
-        if missing > 0:
-            return _multiply(functional.pad(x, (0, 0, 0, missing)), self._weight, self._bias)[: len(x)]
         return _multiply(x, self._weight, self._bias)
+
+    def filled(self, x: Tensor) -> Tensor:
+        """x [N, inputs] with rows of zeros after them, where more are multiplied in less time."""
+        missing = _ROWS - len(x)
+        return functional.pad(x, (0, 0, 0, missing)) if self._packed and missing > 0 else x
 
 
 def _pack(weight: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Shapes: B rows, T tokens, S tokens that may be attended to, N tokens asked about
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as functional
@@ -16,15 +16,14 @@ from davinci.model.cache import KVCache
 from davinci.model.crate import SubspaceAttention
 from davinci.model.decoder import Block, Decoder
 from davinci.model.latent_attention import LatentAttention
+from davinci.model.norm import for_reading
 from davinci.model.packed import Product
 from davinci.model.parametrisation import width_ratio
 from davinci.model.perceptron import Perceptron
 from davinci.model.recurrence import Recurrent
-from davinci.model.rotary import rotate_part
+from davinci.model.rotary import rotate_neighbours_, side_by_side
+from davinci.model.single_tokens import attend_one
 from davinci.model.trees import Tree
-
-# Scores of which `likeliest` takes the highest at once.
-_BLOCK = 64
 
 
 class Reader:
@@ -42,12 +41,13 @@ class Reader:
         self._dtype = getattr(torch, model.config.precision)
         self._embedding = model.model.embed_tokens.weight.detach()
         self._unembedding = Product([model.unembedding], self._dtype)
-        self._norm = model.model.norm
+        self._norm = for_reading(model.model.norm)
         # A token costs about 20 H^2 multiplications a layer, attending to another 4 H, at less than half the speed.
         self.worth = None if model.config.is_recurrent else 2 * model.config.hidden_size
-        self._cosines, self._sines = model.cosines, model.sines
+        self._turns = torch.complex(model.cosines, model.sines)
         self._layers = [
-            _Layer(cast(Block, block), number, self._dtype) for number, block in enumerate(model.model.layers)
+            _Layer(cast(Block, block), number, self._dtype, model.config.rotary_dim)
+            for number, block in enumerate(model.model.layers)
         ]
 
     @torch.inference_mode()
@@ -60,7 +60,7 @@ class Reader:
         With a cache the tokens continue its rows, and its lengths grow by T. With a `tree` they stand and attend as
         that says. Raises ValueError past ``max_position_embeddings`` or the cache's capacity.
         """
-        rows, count = tokens.shape
+        count = tokens.shape[1]
         limit = self.config.max_position_embeddings
         slots: Tensor | slice | None = None
         mask = None
@@ -91,100 +91,107 @@ class Reader:
             raise ValueError(f"{last} tokens do not fit in {limit} positions")
         if mask is not None:  # once, and not in every layer
             mask = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-        angles = self._cosines[places].unsqueeze(-2), self._sines[places].unsqueeze(-2)
-        x = functional.embedding(tokens, self._embedding).float().flatten(0, 1)
+        reading = _Reading(tokens.shape, self._turns[places].unsqueeze(-2), mask, cache, slots, width)
+        x = self._unembedding.filled(functional.embedding(tokens, self._embedding).float().flatten(0, 1))
         for layer in self._layers:
-            mixed = layer.attend(x, rows, angles, mask, cache, slots, width)
+            mixed = layer.mixed(x, reading)
             if layer is self._layers[-1] and asked is not None:
                 x, mixed = x[asked], mixed[asked]
             x = layer.finish(x, mixed)
         if cache is not None:
             cache.lengths = cache.lengths + count
-        out: Tensor = self._norm(x)
+        out = self._norm(x if asked is not None else x[: tokens.numel()])
         if (ratio := width_ratio(self.config)) != 1.0:
             out = out / ratio
         return out.to(self._dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores float32[N, V] of hidden states [N, H]."""
-        return self._unembedding(hidden).float()
+        return self._unembedding(self._unembedding.filled(hidden))[: len(hidden)].float()
+
+
+class _Reading(NamedTuple):
+    """What the layers know of the tokens beside their states x [N, H], of which the first are theirs: their `shape`
+    [B, T], how they are turned, complex64[T or B, T, 1, R / 2], the mask as it is added to scores, and where in the
+    cache they stand: at `slots`, attending to its first `width`."""
+
+    shape: torch.Size
+    turns: Tensor
+    mask: Tensor | None
+    cache: KVCache | None
+    slots: Tensor | slice | None
+    width: int
 
 
 class _Layer:
     """A block's weights, those of one input together."""
 
-    def __init__(self, block: Block, number: int, dtype: torch.dtype) -> None:
+    def __init__(self, block: Block, number: int, dtype: torch.dtype, rotary_dim: int) -> None:
         mixing, perceptron = block.mixing, block.mlp
         self._block, self._number, self._dtype = block, number, dtype
+        self._norms = {name: for_reading(norm) for name, norm in block.named_children() if name.endswith("layernorm")}
         if isinstance(mixing, Recurrent):
             self._out = Product([mixing.output], dtype)
         else:
-            self._heads = _Fused(mixing, dtype) if isinstance(mixing, Attention) else _Projected(mixing, dtype)
+            is_plain = isinstance(mixing, Attention)
+            self._heads = _Fused(mixing, dtype, rotary_dim) if is_plain else _Projected(mixing, dtype)
             self._out = Product([mixing.o_proj], dtype)
         if isinstance(perceptron, Perceptron):
             self._up = Product(perceptron.inputs, dtype)
             self._parts, self._activated = len(perceptron.inputs), perceptron.activated
             self._down = Product([perceptron.down_proj], dtype)
 
-    def attend(
-        self,
-        x: Tensor,
-        rows: int,
-        angles: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: KVCache | None,
-        slots: Tensor | slice | None,
-        width: int,
-    ) -> Tensor:
-        """What the mixer of tokens gives for x [B T, H], before its output projection."""
-        block = self._block
-        before = x if block.placement == "post" else block.input_layernorm(x)
-        if isinstance(block.mixing, Recurrent):
-            return self._passed_on(block.mixing, before, rows, angles, cache)
-        queries, keys, values = self._heads(before, rows, angles)
-        if cache is not None and slots is not None:
-            keys, values = cache.extend(self._number, keys, values, slots, width)
+    def mixed(self, x: Tensor, reading: _Reading) -> Tensor:
+        """What the mixer of tokens gives for x [N, H], before its output projection."""
+        x = x if self._block.placement == "post" else self._norms["input_layernorm"](x)
+        mixing = self._block.mixing
+        found = self._passed_on(mixing, x, reading) if isinstance(mixing, Recurrent) else self._attended(x, reading)
+        return self._out.filled(found)
+
+    def _attended(self, x: Tensor, reading: _Reading) -> Tensor:
+        queries, keys, values = self._heads(x, reading.shape, reading.turns)
+        if reading.cache is not None and reading.slots is not None:
+            keys, values = reading.cache.extend(self._number, keys, values, reading.slots, reading.width)
         else:
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
-        grouped = queries.shape[2] != keys.shape[1]
-        if is_one := queries.shape[1] == 1:  # heads that share keys stand as if they were tokens: nothing is repeated
-            queries, grouped = queries.reshape(rows, keys.shape[1], -1, keys.shape[3]), False
-        else:
-            queries = queries.transpose(1, 2)
-        mixed = functional.scaled_dot_product_attention(
-            queries,
+        rows, count = reading.shape
+        if count == 1:  # heads that share keys stand as if they were tokens: nothing is repeated
+            queries = queries.reshape(rows, keys.shape[1], -1, keys.shape[3])
+            return attend_one(queries, keys, values, reading.mask, self._heads.scale).reshape(rows, -1)
+        found = functional.scaled_dot_product_attention(
+            queries.transpose(1, 2),
             keys,
             values,
-            attn_mask=mask,
-            is_causal=mask is None and not is_one,
+            attn_mask=reading.mask,
+            is_causal=reading.mask is None,
             scale=self._heads.scale,
-            enable_gqa=grouped,
+            enable_gqa=queries.shape[2] != keys.shape[1],
         )
-        return (mixed if is_one else mixed.transpose(1, 2)).reshape(len(x), -1)
+        return found.transpose(1, 2).reshape(rows * count, -1)
 
-    def _passed_on(
-        self, mixing: Recurrent, x: Tensor, rows: int, angles: tuple[Tensor, Tensor], cache: KVCache | None
-    ) -> Tensor:
+    def _passed_on(self, mixing: Recurrent, x: Tensor, reading: _Reading) -> Tensor:
         """The same of a mixer with a state, which the cache keeps."""
+        shape, turns, cache = reading.shape, reading.turns, reading.cache
         before = None if cache is None else cache.state(self._number)
         with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            mixed, after = mixing.mix(x.unflatten(0, (rows, -1)), Scene(*angles, None, None), before)
+            tokens = x[: shape.numel()].unflatten(0, shape)
+            found, after = mixing.mix(tokens, Scene(turns.real, turns.imag, None, None), before)
         if cache is not None:
             cache.remember(self._number, after)
-        return mixed.flatten(0, 1).to(self._dtype)
+        return found.flatten(0, 1).to(self._dtype)
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """The layer's output for tokens x [N, H] whose mixer gave `mixed`."""
-        block = self._block
-        mixed = self._out(mixed)
-        if block.placement == "post":
-            x = block.post_attention_layernorm(x + mixed)
-            return cast(Tensor, block.post_feedforward_layernorm(block.onto(x, self._fed(x))))
-        if block.placement == "sandwich":
-            x = x + block.post_attention_layernorm(mixed)
-            return block.onto(x, block.post_feedforward_layernorm(self._fed(block.pre_feedforward_layernorm(x))))
+        placement, norms, mixed = self._block.placement, self._norms, self._out(mixed)
+        if placement == "post":
+            x = norms["post_attention_layernorm"](x + mixed)
+            return norms["post_feedforward_layernorm"](self._block.onto(x, self._fed(x)))
+        if placement == "sandwich":
+            x = x + norms["post_attention_layernorm"](mixed)
+            fed = self._fed(norms["pre_feedforward_layernorm"](x))
+            return self._block.onto(x, norms["post_feedforward_layernorm"](fed))
         x = x + mixed
-        return block.onto(x, self._fed(block.post_attention_layernorm(x)))
+        return self._block.onto(x, self._fed(norms["post_attention_layernorm"](x)))
 
     def _fed(self, x: Tensor) -> Tensor:
         """What the perceptron gives for x [N, H]."""
@@ -196,24 +203,29 @@ class _Layer:
 
 
 class _Fused:
-    """Queries, keys and values of plain attention, by one matrix."""
+    """Queries, keys and values of plain attention, by one matrix. Features of the first two that are turned together
+    stand side by side: scores are the same in any order."""
 
-    def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
-        self._dtype, self._head_dim, self.scale = dtype, attention.head_dim, attention.scale
-        self._norms = attention.q_norm, attention.k_norm
-        self._qkv = Product([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
-        self._heads = [one.out_features // attention.head_dim for one in (attention.q_proj, attention.k_proj)]
+    def __init__(self, attention: Attention, dtype: torch.dtype, rotary_dim: int) -> None:
+        self._dtype, self.scale = dtype, attention.scale
+        parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+        self._heads = [part.out_features // attention.head_dim for part in parts]
+        self._turned = sum(self._heads[:2])
+        order = side_by_side(attention.head_dim, rotary_dim).to(attention.q_proj.weight.device)
+        outputs = torch.arange(sum(self._heads) * attention.head_dim, device=order.device).view(-1, attention.head_dim)
+        outputs[: self._turned] = outputs[: self._turned, order]
+        self._qkv = Product(parts, dtype, outputs.flatten())
+        self._norms = [for_reading(one, order) for one in (attention.q_norm, attention.k_norm) if one is not None]
 
-    def __call__(self, x: Tensor, rows: int, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, T, heads, D] each, turned by their `angles`, of x [B T, H]."""
-        projected = self._qkv(x.to(self._dtype))
-        heads = projected.view(rows, -1, sum(self._heads) + self._heads[1], self._head_dim)
-        turned, values = heads.split([sum(self._heads), self._heads[1]], dim=2)
-        query_norm, key_norm = self._norms
-        if query_norm is not None and key_norm is not None:
-            queries, keys = turned.split(self._heads, dim=2)
-            turned = torch.cat((query_norm(queries), key_norm(keys)), dim=2).to(self._dtype)
-        queries, keys = rotate_part(turned, *angles).split(self._heads, dim=2)
+    def __call__(self, x: Tensor, shape: torch.Size, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, T, heads, D] each, of the first of x [N, H], `shape` [B, T] of them, turned by their `turns`."""
+        heads = self._qkv(x.to(self._dtype))[: shape.numel()].view(*shape, sum(self._heads), -1)
+        turned, values = heads[:, :, : self._turned].float(), heads[:, :, self._turned :]
+        if self._norms:
+            normed = [norm(part) for norm, part in zip(self._norms, turned.split(self._heads[:2], dim=2), strict=True)]
+            turned = torch.cat(normed, dim=2)
+        rotate_neighbours_(turned, turns)
+        queries, keys = turned.to(self._dtype).split(self._heads[:2], dim=2)
         return queries, keys, values
 
 
@@ -227,14 +239,8 @@ class _Projected:
     def __init__(self, attention: LatentAttention | SubspaceAttention, dtype: torch.dtype) -> None:
         self._attention, self._dtype = attention, dtype
 
-    def __call__(self, x: Tensor, rows: int, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, x: Tensor, shape: torch.Size, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            queries, keys, values = self._attention.project(x.unflatten(0, (rows, -1)), *angles)
+            tokens = x[: shape.numel()].unflatten(0, shape)
+            queries, keys, values = self._attention.project(tokens, turns.real, turns.imag)
         return queries.to(self._dtype), keys.to(self._dtype), values.to(self._dtype)
-
-
-def likeliest(logits: Tensor) -> Tensor:
-    """int64[N], the first of the highest of scores [N, V]: ``argmax``, which on a CPU takes many times as long."""
-    blocks = functional.pad(logits, (0, -logits.shape[-1] % _BLOCK), value=float("-inf")).unflatten(-1, (-1, _BLOCK))
-    first = blocks.amax(dim=-1).argmax(dim=-1)
-    return first * _BLOCK + blocks[torch.arange(len(first), device=first.device), first].argmax(dim=-1)

@@ -54,6 +54,24 @@ def rotate_part(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return torch.cat((rotate(x[..., :turned], cosines, sines), x[..., turned:]), dim=-1)
 
 
+def side_by_side(head_dim: int, rotary_dim: int) -> Tensor:
+    """An order of a head's features, int64[head_dim], in which those that `rotate_part` turns together are neighbours."""
+    order = torch.arange(head_dim)
+    order[:rotary_dim] = order[:rotary_dim].view(2, -1).T.flatten()
+    return order
+
+
+def rotate_neighbours_(x: Tensor, turns: Tensor) -> None:
+    """`rotate_part` of features in the order `side_by_side`, in place: each pair of float32 x [..., D] as a complex
+    number times complex64 `turns`, cosine and sine, which broadcast to [..., R / 2]."""
+    turned = x[..., : 2 * turns.shape[-1]]
+    # A complex number cannot begin at an odd place, as every other head of odd width does.
+    pairs = turned if x.shape[-1] % 2 == 0 else turned.contiguous()
+    torch.view_as_complex(pairs.unflatten(-1, (-1, 2))).mul_(turns)
+    if pairs is not turned:
+        turned.copy_(pairs)
+
+
 class _Rotate(torch.autograd.Function):
     """A rotation's gradient is the rotation back: nothing of x is kept, and no zero-filled slices are added up."""
 

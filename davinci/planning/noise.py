@@ -11,6 +11,7 @@ from typing import Any
 from davinci.accounting.power import detectable, seeds_needed
 from davinci.config import Evaluation
 from davinci.errors import UserError
+from davinci.planning.heldout_metrics import HeldOutMetric, heldout_metric
 from davinci.planning.plan import Power
 from davinci.planning.sweep import Sweep
 from davinci.store import Store, read_json
@@ -37,18 +38,25 @@ def power(sweep: Sweep, store: Store | None) -> Power | None:
         detectable=detectable(noise, seeds),
         difference=sweep.difference,
         seeds_needed=None if sweep.difference is None else seeds_needed(noise, sweep.difference),
+        unit=held.unit if (held := heldout_metric(_metric(sweep))) else "points",
     )
 
 
-def measured(sweep: Sweep, store: Store) -> tuple[float, str] | None:
-    """Noise of the sweep's metric in launched sweeps of its scale and suite, in points, and where it is from.
+def _metric(sweep: Sweep) -> str:
+    """What the sweep is about: its hypothesis's metric, or Overall."""
+    return sweep.question.hypothesis.metric if sweep.question.hypothesis else OVERALL
 
-    The standard deviation from seed to seed of score differences between an arm and the baseline arm of its sweep, seed
+
+def measured(sweep: Sweep, store: Store) -> tuple[float, str] | None:
+    """Noise of the sweep's metric in launched sweeps of its scale and suite, in points (of a held-out loss in its
+    unit), and where it is from.
+
+    The standard deviation from seed to seed of differences between an arm and the baseline arm of its sweep, seed
     by seed, at the last point both were evaluated at; pooled over arms and sweeps, this sweep and the newest first. The
     metric is the hypothesis's, or Overall. None where no two seeds differ.
     """
     config = sweep.baseline.config
-    metric = sweep.question.hypothesis.metric if sweep.question.hypothesis else OVERALL
+    metric = _metric(sweep)
     squares, dof, sources = 0.0, 0, []
     seen: set[frozenset[_Point]] = set()
     for name, launched in _launched(sweep.name, store):
@@ -128,15 +136,19 @@ def _pairs(launched: dict[str, Any], scale: str, suite: str) -> Iterator[_Pairs]
 def _differences(
     pairs: _Pairs, metric: str, evaluation: Evaluation, store: Store
 ) -> tuple[list[float], frozenset[_Point]]:
-    """Differences, in points, at the last token count where two seeds have both scores, and what they are taken at."""
+    """Differences, in the metric's unit, at the last token count where two seeds have both, and what they are of."""
+    held = heldout_metric(metric)
     for tokens in sorted({mine.tokens for seed in pairs for mine, _ in seed}, reverse=True):
         found, points = [], set()
         for mine, theirs in (pair for seed in pairs for pair in seed if pair[0].tokens == tokens):
             if mine.node == theirs.node:  # a shared trunk differs from itself by nothing
                 continue
-            left, right = (_score(point, metric, evaluation, store) for point in (mine, theirs))
+            left, right = (
+                _loss(point, held, store) if held else _score(point, metric, evaluation, store)
+                for point in (mine, theirs)
+            )
             if left is not None and right is not None:
-                found.append(100 * (left - right))
+                found.append((1 if held else 100) * (left - right))
                 points |= {mine, theirs}
         if len(found) > 1:
             return found, frozenset(points)
@@ -152,6 +164,18 @@ def _score(point: _Point, metric: str, evaluation: Evaluation, store: Store) -> 
         if row["tokens"] == point.tokens and row.get("suite") == evaluation.key and row["score"] is not None
     }
     return fmean(scores[name] for name in wanted) if wanted and scores.keys() >= set(wanted) else None
+
+
+def _loss(point: _Point, metric: HeldOutMetric, store: Store) -> float | None:
+    """The held-out metric at the point; None where it was not measured there."""
+    values = {
+        row["domain"]: row[metric.value]
+        for row in read(store.records(point.node), kind="heldout")
+        if row["tokens"] == point.tokens
+    }
+    wanted = [values.get(metric.domain)] if metric.domain else list(values.values())
+    known = [value for value in wanted if value is not None]
+    return fmean(known) if known and len(known) == len(wanted) else None
 
 
 def _benchmarks(metric: str, evaluation: Evaluation) -> Sequence[str]:

@@ -257,13 +257,14 @@ def _repeated(plan: Plan) -> Iterator[RenderableType]:
 def _power(power: Power | None, seeds: int) -> RenderableType:
     if power is None:
         return Text("unknown: no estimate of the noise between seeds; state `noise:` in the sweep file")
-    noise = f"noise {power.noise:.3g} points, {power.source}"
+    noise = f"noise {power.noise:.3g} {power.unit}, {power.source}"
     if power.detectable is None:
         text = f"unknown: one seed cannot tell a difference from noise ({noise})"
     else:
-        text = f"smallest difference found with 80% power: {power.detectable:.2f} points with {seeds} seeds ({noise})"
+        least = f"{power.detectable:.{2 if power.unit == 'points' else 3}f} {power.unit}"
+        text = f"smallest difference found with 80% power: {least} with {seeds} seeds ({noise})"
     if power.difference is not None and power.seeds_needed is not None:
-        text += f"; {power.difference:g} points needs {count(power.seeds_needed, 'seed')}"
+        text += f"; {power.difference:g} {power.unit} needs {count(power.seeds_needed, 'seed')}"
     return Text(text)
 
 

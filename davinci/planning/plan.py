@@ -150,7 +150,7 @@ class Cost(Frozen):
 class Power(Frozen):
     """What the sweep can tell apart from noise (two-sided 5%, 80% power, paired t-test over seeds).
 
-    `noise` is the seed-to-seed standard deviation of a paired difference, in points, and `source` says where it is
+    `noise` is the seed-to-seed standard deviation of a paired difference, in `unit`, and `source` says where it is
     from. `detectable` is the smallest difference found with 80% power, null with fewer than two seeds. `seeds_needed`
     is how many seeds `difference` takes, null where no difference is asked for.
     """
@@ -161,6 +161,7 @@ class Power(Frozen):
     detectable: float | None
     difference: float | None = None
     seeds_needed: int | None = None
+    unit: str = "points"
 
 
 class Orphan(Frozen):

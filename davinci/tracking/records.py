@@ -28,13 +28,21 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import orjson
+
 # What tells two rows of one kind at one step apart.
 _KEYS = ("kind", "step", "tokens", "domain", "benchmark", "protocol", "suite", "capability")
+_KIND = itemgetter("kind")
+_COUNTS = itemgetter("attempt", "tokens", "step")
+_BLOCK = 2**22  # bytes: rows are large beside the lines they are read from
 
 
 class Writer:
@@ -91,20 +99,44 @@ def read(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
     attempt is kept, the last one of that attempt. Torn lines are skipped.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        data = path.read_bytes()
     except FileNotFoundError:
         return []
-    wanted = b"" if kind is None else f'"kind": "{kind}"'.encode()  # as `Writer` writes it
-    return latest(line for line in lines if wanted in line)
+    if kind is not None:
+        wanted = f'"kind": "{kind}"'.encode()  # as `Writer` writes it
+        data = b"\n".join(line for line in data.split(b"\n") if wanted in line)
+    return latest(_parsed(data))
 
 
-def latest(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    """The rows of `lines` that count (see `read`), sorted by tokens."""
+def blocks(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """All rows of `path` in the order in which they were written, some megabytes of them at a time.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size
+        while data := file.read(min(left, _BLOCK)):
+            left -= len(data)
+            yield _parsed(data + file.readline())
+
+
+def _parsed(data: bytes) -> list[dict[str, Any]]:
+    """The rows of whole lines in their order; a torn line is left out: it is never a whole JSON object."""
+    try:  # in one go, several times faster than line by line
+        rows: list[dict[str, Any]] = orjson.loads(b"[" + data.rstrip(b"\n").replace(b"\n", b",") + b"]")
+        array("q", list(chain.from_iterable(map(_COUNTS, rows))))
+        if set(map(type, map(_KIND, rows))) <= {str}:
+            return rows
+    except (ValueError, TypeError, KeyError, OverflowError):
+        pass
+    return [row for line in data.split(b"\n") if line and (row := _row(line)) is not None]
+
+
+def latest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ones of `rows` that count (see `read`), sorted by tokens."""
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in lines:
-        row = _row(line)
-        if row is None:
-            continue
+    for row in rows:
         key = tuple(str(row.get(name)) for name in _KEYS)
         if key not in kept or row["attempt"] >= kept[key]["attempt"]:
             kept[key] = row
@@ -112,7 +144,7 @@ def latest(lines: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """The row of one line, or None if the line is torn: what a killed writer leaves is never a whole JSON object."""
+    """The row of one line, or None if the line is torn or no row."""
     try:
         row = json.loads(line)
     except ValueError:

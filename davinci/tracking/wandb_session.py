@@ -238,6 +238,10 @@ def plain_errors() -> Iterator[None]:
         raise Unreachable(f"W&B at {_server(wandb)} does not answer: {_line(error)}") from None
     except (wandb.errors.Error, ValueError) as error:
         raise Refused(f"W&B's client: {_line(error)}") from None
+    except Exception as error:  # its own service is busy with requests that it repeats, or is gone
+        if not type(error).__module__.startswith("wandb."):
+            raise
+        raise Unreachable(f"W&B's client does not answer: {_line(error)}") from None
 
 
 def _server(wandb: Any) -> str:
@@ -245,7 +249,7 @@ def _server(wandb: Any) -> str:
 
 
 def _line(error: Exception) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500].rstrip(".")
 
 
 def _settings(wandb: Any) -> Any:

@@ -68,7 +68,12 @@ def test_differences_are_those_of_the_records(whole: Store, capsys: pytest.Captu
     science = [rows[name]["difference"] for name in ("science_cloze", "arithmetic_ppl", "arithmetic_generative")]
     assert rows["Science"]["difference"] == pytest.approx(np.mean(science)) and rows["Science"]["told_apart"]
     assert rows["Overall"]["tokens"] == LAST
-    assert rows["held-out qa, bits per byte"]["half_width"] is None
+    kept = [records.read(whole.records(f"s2_2-v1-dose{dose}-seed0"), "heldout") for dose in (0.0, 1.0)]
+    held = [np.mean([row["loss"] for row in some if row["tokens"] == 1_344_000]) for some in kept]
+    mean = rows["held-out loss, nats per token, mean over domains"]
+    assert mean["difference"] == pytest.approx(held[1] - held[0]) and mean["tokens"] == 1_344_000
+    for name in ("held-out loss, nats per token, mean over domains", "held-out qa, bits per byte"):
+        assert rows[name]["covers"] == ["seeds"] and 0 < rows[name]["half_width"] < 0.1, "pairs scatter by about 0.01"
     printed = capsys.readouterr().out
     assert "UNCONTROLLED" not in printed and "≈" in printed and "the declared factor" in printed
 

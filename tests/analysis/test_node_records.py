@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ from fabricated_store import fabricate
 from hypothesis import given
 from hypothesis import strategies as some
 
+from analysis import readers
 from analysis.findings import study
+from analysis.kept import Piece, read_files
 from analysis.load import load
-from analysis.node_records import read_nodes
+from analysis.node_records import parse, read_nodes
+from analysis.readers import Others
+from davinci.accounting import machine
 from davinci.store import Store
 from davinci.tracking import history, records
 from davinci.tracking.records import Writer
@@ -57,7 +63,7 @@ def test_arrays_say_what_the_rows_say(tmp_path_factory: pytest.TempPathFactory, 
     for row in records.read(path):
         expected.setdefault(row["tokens"], {}).update(history.metrics(row))
     for _ in range(2):  # parsed, then from the cache
-        found = read_nodes(store, SWEEP, ["node"])[0]["node"].metrics
+        found = read_nodes(store, SWEEP, ["node"], Others())[0]["node"].metrics
         said = {
             (int(tokens), name): value
             for tokens, line in zip(found.tokens, found.values, strict=True)
@@ -78,16 +84,67 @@ def test_only_what_changed_is_read_again(store: Store) -> None:
     for attempt in range(2, 14):  # more often than the cache has files
         with Writer(store.records(leaf), attempt) as writer:
             writer.write("train", 1_300_000, 2600, loss=float(attempt))
-        assert read_nodes(store, SWEEP, first.plan.nodes)[1] == [leaf]
+        assert read_nodes(store, SWEEP, first.plan.nodes, Others())[1] == [leaf]
     changed = load(store, SWEEP)
     assert changed.train[leaf].set_index("tokens")["loss"][1_300_000] == 13
+    expected = changed.frame  # before the files below it are cut
     kept = list((store.root / "cache" / "records" / SWEEP).glob("*.arrow"))
     assert 1 <= len(kept) <= 8
     for path in kept:
         path.write_bytes(path.read_bytes()[:1000])
     fresh = load(store, SWEEP)
     assert len(fresh.recorded.read) == len(fresh.plan.nodes), "a broken cache is no cache"
-    pd.testing.assert_frame_equal(fresh.frame, changed.frame)
+    pd.testing.assert_frame_equal(fresh.frame, expected)
+
+
+def parse_after_others(path: Path) -> Piece | None:
+    """`parse`, in the test's own process not before another has begun."""
+    if (pipe := os.environ["OTHERS_SEEN"]) in _here:
+        if (own := _here.pop(pipe)) is not None:
+            os.read(own, 1)
+        _here[pipe] = None
+    else:
+        Path(pipe).write_bytes(b".")
+        if os.environ["OTHERS_END"]:
+            os._exit(1)
+    return parse(path)
+
+
+_here: dict[str, int | None] = {}  # of the test's own process
+
+
+@pytest.mark.parametrize("die", [False, True])
+def test_other_processes_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die: bool) -> None:
+    """Also where one ends in the middle; a file of several blocks too."""
+    monkeypatch.setattr(readers, "_WORTH", 1)
+    monkeypatch.setattr(records, "_BLOCK", 2000)
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    os.mkfifo(pipe := str(tmp_path / "pipe"))
+    monkeypatch.setitem(_here, pipe, os.open(pipe, os.O_RDWR))
+    monkeypatch.setenv("OTHERS_SEEN", pipe)
+    monkeypatch.setenv("OTHERS_END", "1" if die else "")
+    files = {}
+    for node in range(40):
+        files[f"node {node}"] = tmp_path / f"{node}.jsonl"
+        with Writer(files[f"node {node}"], 1) as writer:
+            for step in range(60):
+                more = {"loss/code": 0.25 * step} if step > 30 else {}
+                writer.write("train", 10 * step, step, loss=float(step) if step % 7 else math.nan, **more)
+    files["torn"] = tmp_path / "torn.jsonl"
+    files["torn"].write_bytes(files["node 3"].read_bytes()[:-20])
+    (tmp_path / "kept").mkdir()
+    with Others() as others:
+        found, fresh = read_files(tmp_path / "kept", files, parse_after_others, others)
+        again, none = read_files(tmp_path / "kept", files, parse_after_others, others)
+    assert sorted(fresh) == sorted(files) and none == []
+    for name, path in files.items():
+        expected = parse(path)
+        assert expected is not None and list(expected.about["names"]) == list(found[name].about["names"])
+        for piece in (found[name], again[name]):
+            for left, right in zip(piece.arrays, expected.arrays, strict=True):
+                np.testing.assert_array_equal(left, right)
+    kept = len(list((tmp_path / "kept").glob("*.arrow")))
+    assert kept == 1 if die else kept > 1
 
 
 def test_a_store_that_cannot_be_written_is_read(store: Store) -> None:

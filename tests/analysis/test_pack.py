@@ -18,7 +18,7 @@ from analysis.findings import study
 from analysis.pack import MANIFEST, opened, pack, unpack
 from analysis.tables import render_csv, render_json, render_latex, render_markdown
 from davinci.errors import UserError
-from davinci.store import Store, file_digest, read_json, write_json
+from davinci.store import Store, file_digest, read_json, write_json, write_text
 
 SWEEP = "qa_ratio"
 
@@ -29,7 +29,9 @@ def store(tmp_path: Path) -> Store:
     plan = read_json(store.sweep(SWEEP) / "launched.json")
     for arm in plan["arms"]:
         arm["config"]["store"] = str(store.root)
-    write_json(store.sweep(SWEEP) / "launched.json", plan)
+        suite = arm["config"]["evaluation"]
+        suite["benchmarks"] = dict(reversed(suite["benchmarks"].items()))  # the order of the tables, no alphabet's
+    write_text(store.sweep(SWEEP) / "launched.json", json.dumps(plan))
     for node in plan["nodes"].values():
         write_json(store.node(node["id"]) / "node.json", node)
         weights = store.checkpoint(node["id"], node["end"]) / "model.safetensors"

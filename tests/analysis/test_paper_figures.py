@@ -307,3 +307,22 @@ def test_the_palette_is_told_apart_and_stands_out() -> None:
 def test_the_published_pool_is_all_there() -> None:
     (pool,) = _function("published", "3")().panels
     assert len(pool.sources) == 28 and json.dumps(pool.rows)
+
+
+def test_many_arms_of_long_labels_stay_readable(tmp_path: Path) -> None:
+    """22 arms whose labels begin alike: each in the legend by a name of its own, and nothing lies on anything else."""
+    begin = "curriculum.stages.s2_2.mixture=qa50 optimizer.beta2=0.95 scale.peak_lr=0.0"
+    labels = [f"{begin}{index:02d}" for index in range(22)]
+    arms = {label: index / 21 for index, label in enumerate(labels)}
+    store = fabricate(tmp_path, arms=arms, seeds=(0,), items=6, question=PLAIN)
+    made = plot(store, "7")
+    with style():
+        drawn = composed(made.panels, made.columns, "", made.notes, made.size, made.heights)
+        drawn.canvas.draw()
+        legend = drawn.legends[0]
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert len(texts) == len(set(texts)) == 22
+        for axes in drawn.axes:
+            assert not axes.get_tightbbox().overlaps(legend.get_window_extent())
+        for one, other in itertools.combinations([axes.get_tightbbox() for axes in drawn.axes], 2):
+            assert not one.overlaps(other)

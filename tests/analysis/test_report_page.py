@@ -258,3 +258,29 @@ def test_the_command_takes_several_sweeps(tmp_path: Path, capsys: pytest.Capture
     assert "--index takes no sweeps" in capsys.readouterr().err
     assert main(["report", "--store", str(tmp_path / "none")]) == 2
     assert "has no sweep" in capsys.readouterr().err
+
+
+@in_browser
+def test_long_labels_that_begin_alike_are_told_apart_and_nothing_is_cut(tmp_path: Path, browser: Chromium) -> None:
+    labels = [f"curriculum.stages.s2_2.mixture=qa{10 * index} optimizer.beta2=0.9{index}" for index in range(4)]
+    arms = {label: index / 3 for index, label in enumerate(labels)}
+    sweep = "a_sweep_whose_name_is_as_long_as_a_file_name_may_well_be"
+    made = fabricate(tmp_path, sweep=sweep, arms=arms, seeds=(0, 1), items=8, question={"text": "Which?"})
+    assert main(["report", sweep, "--store", str(tmp_path)]) == 0
+    for width in (390, 1280):
+        browser.said.clear()
+        browser.open(report(made, sweep), width=width)
+        found = browser.js(
+            "JSON.stringify([...document.querySelectorAll('[data-figures=effects] figure')].map(figure => "
+            "[...figure.querySelectorAll('text.label')].map(text => "
+            "[text.textContent, text.getBoundingClientRect().right <= figure.getBoundingClientRect().right])))"
+        )
+        for figure in json.loads(found):
+            texts = [text for text, _ in figure]
+            assert len(texts) == len(set(texts)) == 3 and all(fits for _, fits in figure)
+            assert all(text.endswith(label[-9:]) for text, label in zip(texts, labels[1:], strict=True))
+        browser.open(made.root / "sweeps" / "index.html", width=width)
+        assert browser.js(
+            "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
+        )
+        assert browser.said == []

@@ -9,16 +9,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fabricated_store import QUESTION, fabricate
+from rich.console import Console
 
-from analysis import tables
+from analysis import published, tables
 from analysis.__main__ import main
 from analysis.published import rows
 from analysis.recomputed import disagreement, domains, printed, published_table
 from analysis.samples import OVERALL, Grid
 from analysis.spec import FOLDER, read_spec
-from analysis.tables import Table
+from analysis.tables import Table, Value
 from analysis.tabulate import tabulate
 from davinci.store import Store
 
@@ -288,3 +290,64 @@ def test_the_verdict_may_be_equivalence(tmp_path: Path) -> None:
     grid = Grid(load(store, "qa_ratio"))
     verdict = judge(grid, [compare(grid, grid.domain_columns)])
     assert verdict is not None and (verdict.word, verdict.text) == ("equivalent", "equivalent within ±40")
+
+
+def test_no_number_is_broken_at_any_width() -> None:
+    numbers = [Value("≈ −0.56 ± 0.78"), Value("+0.13")] * 3
+    rows = ((Value("QA-50%"), Value("84B"), Value("Δ QA-30%"), *numbers),)
+    table = Table("t", ("Arm", "Tokens", "", *["General", "paper"] * 3), 3, (rows,))
+    for width in range(46, 130):
+        out = io.StringIO()
+        tables.render_terminal(table, Console(file=out, width=width))
+        assert out.getvalue().count("≈ −0.56 ± 0.78") == 3, width
+        assert max(map(len, out.getvalue().splitlines())) <= width
+
+
+@pytest.fixture
+def shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The published figures with the rows and columns of every file in another order."""
+    for path in published.FOLDER.glob("*.csv"):
+        rows = list(csv.DictReader(path.open(encoding="utf-8")))[::-1]
+        with (tmp_path / path.name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0])[::-1])
+            writer.writeheader()
+            writer.writerows(rows)
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_published_scores_in_another_order_give_the_same_table(
+    name: str, shuffled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cells() -> dict[tuple[str, ...], tuple[float, ...]]:
+        return {
+            (cell["configuration"], cell["tokens"], cell["column"]): tuple(
+                np.nan if cell[key] is None else cell[key] for key in ("printed", "recomputed", "difference")
+            )
+            for cell in published_table(read_spec(name)[0]).data
+        }
+
+    other = cells()
+    monkeypatch.undo()
+    same = cells()
+    assert other.keys() == same.keys()
+    for key, values in same.items():
+        np.testing.assert_allclose(other[key], values, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_cell_that_was_not_published_stays_empty(name: str, shuffled: Path) -> None:
+    spec, _ = read_spec(name)
+    path = shuffled / f"{spec.published or ''}.csv"
+    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    column = next(key for key in rows[0] if key not in ("configuration", "tokens_b", "benchmark"))
+    rows[0][column] = ""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    table = published_table(spec)
+    empty = [cell for cell in table.data if cell["printed"] is None]
+    assert len(empty) == 1 and "nan" not in tables.render_markdown(table)
+    assert disagreement(printed(spec.published or "")) <= ROUNDING

@@ -63,6 +63,7 @@ def test_a_pool_of_ones_own_files_and_another_source(files, capsys):
     [
         (["web.csv"], "web.csv is of no format that is read here; accepted are .parquet"),
         (["none.jsonl"], "none.jsonl is not there"),
+        (["web/*.parquet"], "web/*.parquet is not there"),
         (["web.parquet", "code.jsonl"], "of one format they must be"),
         (["code.jsonl"], "--tokenizer: pool mine is new"),
         (["code.jsonl", "--tokenizer", "none.json"], "none.json' is no file; accepted are qwen2"),

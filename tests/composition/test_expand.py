@@ -194,9 +194,13 @@ def test_resources_are_placed_and_nothing_else(conf, folder):
 
 
 def test_metrics_and_the_layout_of_the_table_are_handed_on(conf, folder):
-    text = SWEEP + "metrics: {embedded: [Overall, science_cloze]}\ntable: {rows: point, points: last}\nnoise: 1.5\n"
+    text = (
+        SWEEP
+        + "metrics: {embedded: [Overall, science_cloze, heldout_loss/qa]}\n"
+        + "table: {rows: point, points: last}\nnoise: 1.5\n"
+    )
     sweep = sweep_of(conf, folder(text), "sweep=depths")
-    assert sweep.question.metrics == ("Overall", "science_cloze")
+    assert sweep.question.metrics == ("Overall", "science_cloze", "heldout_loss/qa")
     assert (sweep.question.table.rows, sweep.question.table.points) == ("point", "last")
     assert (sweep.noise, sweep.difference) == (1.5, None)
 
@@ -355,6 +359,7 @@ BAD_FILES = {
     SWEEP + "held_fixed: [token]": "held_fixed.0: Input should be 'tokens', 'flops' or 'documents'",
     SWEEP + "metrics: [Overal]": "metrics: suite embedded has no 'Overal'; nearest: Overall",
     SWEEP + "metrics: {embedded: [MMLU]}": "metrics: suite embedded has no 'MMLU'",
+    SWEEP + "metrics: [heldout_loss/cod]": "has no 'heldout_loss/cod'; nearest: heldout_loss/code",
     SWEEP + "table: {rows: arms}": "table.rows: Input should be 'arm' or 'point'",
     SWEEP + "table: {row: arm}": "table.row: unknown key; nearest: rows",
     SWEEP + "resources: {filtred: [cluster.gpus=2]}": "resources: no arm 'filtred'; nearest: filtered",

@@ -77,7 +77,7 @@ def test_a_tokenizer_that_joins_words_is_not_cut(tmp_path):
     made.save(str(tmp_path / "tokenizer.json"))
     card = card_of(tmp_path / "tokenizer.json", None, "x")
     encoder = Encoder(card, tmp_path)
-    assert not encoder._splits_at_seams and encoder._pieces("a " * 2_000_000) == ["a " * 2_000_000]
+    assert not encoder._splits_at_seams and [*encoder._pieces("a " * 2_000_000)] == ["a " * 2_000_000]
     assert made.id_to_token(card.end_of_text) == "</s>"
     names = [made.id_to_token(index) for index in range(card.vocab_size)]
     assert spelled(tmp_path / "tokenizer.json")[names.index("▁a")] == b" a"

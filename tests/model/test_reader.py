@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from test_decoder import decoder, random_tokens
 
 from davinci.model.cache import KVCache
-from davinci.model.reader import Reader, likeliest
+from davinci.model.reader import Reader
+from davinci.model.single_tokens import likeliest
 from davinci.model.trees import Tokens, batches_of, groups_of
 
 

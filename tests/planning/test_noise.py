@@ -123,6 +123,25 @@ def test_noise_is_of_the_hypothesiss_metric(sweep, store, launch, metric, member
     assert found.noise == pytest.approx(abs(first - second) / 2**0.5)
 
 
+def test_noise_of_a_held_out_loss_is_in_its_unit(sweep, store, launch):
+    pairs = [(arm, seed) for arm in ("base", "more", "most") for seed in range(3)]
+    noise = {
+        (arm, seed): float(x) for (arm, seed), x in zip(pairs, np.random.default_rng(3).normal(3, 0.1, 9), strict=True)
+    }
+    before = sweep("before")
+    plan = launch(before, lambda name, arm, seed, tokens: 0.5)
+    for run in plan.runs:
+        for point in run.points:
+            with Writer(store.records(point.node), 1) as records:
+                for domain, more in (("general", 0.0), ("qa", 1.0)):
+                    records.write("heldout", point.tokens, 1, domain=domain, loss=noise[run.arm, run.seed] + more)
+    asked = Question(text="?", hypothesis=Hypothesis(text="t", metric="heldout_loss", arm="more", direction="decrease"))
+    found = power(sweep(question=asked), store)
+    gaps = [[noise[arm, seed] - noise["base", seed] for seed in range(3)] for arm in ("more", "most")]
+    assert found.noise == pytest.approx(np.sqrt(np.mean([np.var(some, ddof=1) for some in gaps])))
+    assert found.unit == "nats a token" and found.source.startswith("heldout_loss from 3 seeds x 2 arms of before")
+
+
 def test_the_last_point_that_two_seeds_reached(sweep, store, launch):
     score = drawn(3.0)
     launch(

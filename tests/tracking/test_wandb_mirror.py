@@ -14,6 +14,7 @@ from davinci.__main__ import main
 from davinci.store import Store, read_json, write_json
 from davinci.tracking.wandb_mirror import Mirror
 from davinci.tracking.wandb_runs import levels, shown, wandb_id
+from davinci.tracking.wandb_session import Unreachable, plain_errors
 
 
 @pytest.fixture
@@ -163,3 +164,13 @@ def test_factors_have_short_names_that_tell_them_apart() -> None:
     assert levels(plan) == {
         "x": {"s1_mixture": "rich", "s1_mixture_qa": 1, "s2_mixture_qa": 2, "optimizer_lr": 0.25},
     }
+
+
+def test_a_client_that_is_busy_is_a_server_that_does_not_answer() -> None:
+    """Its service repeats what a server turns away (429, 5xx), and meanwhile fails requests by an error of its own."""
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    with pytest.raises(Unreachable, match="W&B's client does not answer: the service process is busy"), plain_errors():
+        raise WandbApiFailedError("the service process is busy\nand did not respond in time")
+    with pytest.raises(KeyError), plain_errors():
+        raise KeyError("a mistake of this program stays one")

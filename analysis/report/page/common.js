@@ -32,8 +32,10 @@ function ticks(low, high, most) {
   for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-6; at += step) found.push(Math.abs(at) < step * 1e-6 ? 0 : at);
   return found;
 }
+// What does not fit loses its middle: labels of arms often begin alike.
+const shortened = (text, most) => (text.length <= most ? text : `${text.slice(0, Math.floor(0.4 * most))}\u2026${text.slice(1 - Math.ceil(0.6 * most))}`);
 const digits = (value, span) => value.toFixed(span > 20 ? 0 : span > 2 ? 1 : span > 0.2 ? 2 : 3).replace("-", "\u2212");
-const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(1).replace("-", "\u2212");
+const signed = (value, decimals = 1) => (value > 0 ? "+" : "") + value.toFixed(decimals).replace("-", "\u2212");
 
 const tip = html("div", "tip");
 tip.hidden = true;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -61,10 +62,12 @@ class WholeFiles(Reader):
             except ValueError as error:
                 tally.unreadable(one["path"], str(error))
                 continue
-            if text.strip():
-                yield Document(name, name, text, origin={"file": name, **notes})
-            else:
+            if not text.strip():
                 tally.count("empty files")
+                continue
+            made = [Document(name, name, text, origin={"file": name, **notes})]
+            del text  # it may be very long
+            yield made.pop()
 
     @abstractmethod
     def text(self, path: Path) -> tuple[str, dict[str, str | int]]:
@@ -97,7 +100,11 @@ class PdfFiles(WholeFiles):
     def text(self, path: Path) -> tuple[str, dict[str, str | int]]:
         import pypdf
 
+        logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings name no file
         content = path.read_bytes()
+        # Readers find the mark in the last 1024 bytes (PDF Reference 1.7, appendix H, note 18).
+        if b"%%EOF" not in content.rstrip(b"\0 \r\n")[-1024:]:
+            raise ValueError("no PDF, or cut short (no %%EOF at its end)")
         try:
             pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages]
         except Exception as error:  # pypdf raises what its parser stumbles over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import io
 import json
@@ -62,16 +63,18 @@ class Jsonl(RowReader):
             if len(line) > limit:
                 tally.drop(Document(f"{name}:{offset}", name, ""), f"larger than {self.largest} bytes")
                 continue
+            place = functools.partial(numbers.line, offset)
             try:
                 row = json.loads(line)
             except ValueError:
                 if line.strip():
-                    place = f"{path}:{numbers.at(offset)}"
-                    tally.unreadable(place, "not JSON", line[:400].decode("utf-8", "replace"))
+                    tally.unreadable(place(), "not JSON", line[:400].decode("utf-8", "replace"))
                 continue
-            document = self.document(row, f"{name}:{offset}", {"file": name, "offset": offset}, tally)
-            if document is not None:
-                yield document
+            one = self.document(row, f"{name}:{offset}", {"file": name, "offset": offset}, tally, place)
+            found = [] if one is None else [one]
+            del line, row, one  # they may be very long
+            while found:
+                yield found.pop()
 
 
 def _lines(path: Path, begin: int, end: int | None, limit: int) -> Iterator[tuple[int, bytes]]:
@@ -86,10 +89,12 @@ def _lines(path: Path, begin: int, end: int | None, limit: int) -> Iterator[tupl
                 line = file.readline(limit + 1)
                 if not line:
                     return
-                yield offset, line
-                offset += len(line)
-                if len(line) > limit and not line.endswith(b"\n"):
-                    offset += _skip_line(file)
+                end_of_line = offset + len(line)
+                is_cut = len(line) > limit and not line.endswith(b"\n")
+                box = [line]
+                del line
+                yield offset, box.pop()
+                offset = end_of_line + (_skip_line(file) if is_cut else 0)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged, or cut short ({' '.join(str(error).split())})") from None
 
@@ -117,11 +122,11 @@ class _Numbers:
         self._file: BinaryIO | None = None
         self._offset, self._number = 0, 1
 
-    def at(self, offset: int) -> int:
-        """The number, from 1, of the line that begins at byte `offset`."""
+    def line(self, offset: int) -> str:
+        """File and number, from 1, of the line that begins at byte `offset`."""
         self._file = self._file or _open(self._path)
         while self._offset < offset:
             block = self._file.read(min(_BLOCK, offset - self._offset))
             self._number += block.count(b"\n")
             self._offset += len(block)
-        return self._number
+        return f"{self._path}:{self._number}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from davinci.config import Positive
@@ -34,19 +34,21 @@ class RowReader(Reader):
         single = (self.text, self.id, self.group, self.question)
         return list(dict.fromkeys(name for name in (*single, *self.origin) if name is not None))
 
-    def document(self, row: Any, place: str, where: Mapping[str, str | int], tally: Tally) -> Document | None:
-        """The document of a row at `place`; `where` goes into its origin. None after counting why there is none."""
-        if not isinstance(row, Mapping):
-            tally.unreadable(place, "no object with fields", str(row))
+    def document(
+        self,
+        row: Any,
+        place: str,
+        where: Mapping[str, str | int],
+        tally: Tally,
+        found: Callable[[], str] | None = None,
+    ) -> Document | None:
+        """The document of a row at `place`; `where` goes into its origin. None after counting why there is none, with
+        the place where people find it (`found`, if that is another)."""
+        problem = self._problem(row)
+        if problem:
+            tally.unreadable(found() if found else place, problem, str(row))
             return None
-        for name in self.fields:
-            if name not in row:
-                tally.unreadable(place, f"no field {name}", str(row))
-                return None
         text, question = row[self.text], row[self.question] if self.question else None
-        if not isinstance(text, str | None) or not isinstance(question, str | None):
-            tally.unreadable(place, f"field {self.text} is no text", str(row))
-            return None
         if not text or not text.strip():
             tally.count("empty rows")
             return None
@@ -58,6 +60,18 @@ class RowReader(Reader):
             tally.drop(document, f"larger than {self.largest} bytes")
             return None
         return document
+
+    def _problem(self, row: Any) -> str:
+        """Why a row is no document."""
+        if not isinstance(row, Mapping):
+            return "no object with fields"
+        for name in self.fields:
+            if name not in row:
+                return f"no field {name}"
+        for said in (self.text, self.question):
+            if said is not None and not isinstance(row[said], str | None):
+                return f"field {said} is no text"
+        return ""
 
     def _origin(self, row: Mapping[str, Any]) -> dict[str, str | int]:
         found = {name: row[name] for name in self.origin if row[name] is not None}

@@ -24,6 +24,11 @@ _INVISIBLE = regex.compile(
 )
 _SURROGATE = regex.compile(r"\p{Cs}")
 _BLANK = regex.compile(r"[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+_OF_ASCII = {
+    code: "\n" if _NEWLINE.match(chr(code)) else None
+    for code in range(128)
+    if _NEWLINE.match(chr(code)) or _INVISIBLE.match(chr(code))
+}
 
 
 @operation("unicode")
@@ -39,15 +44,22 @@ class Unicode(DocumentOperation):
     form: Literal["NFC", "NFD", "NFKC", "NFKD"] = "NFC"
 
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
-        text = document.text if document.text.isascii() else _SURROGATE.sub("\ufffd", document.text)
-        text = _NEWLINE.sub("\n", text)
-        while True:  # taking out what is invisible can bring together what composes, and what shows a joiner invisible
-            before = text
-            text = unicodedata.normalize(self.form, _BLANK.sub(" ", _INVISIBLE.sub("", text)))
-            if text == before:
-                break
+        text = _ascii(document.text) if document.text.isascii() else self._normal(document.text)
         if text == document.text:
             yield document
         else:
             tally.count("documents changed")
             yield replace(document, text=text)
+
+    def _normal(self, text: str) -> str:
+        text = _NEWLINE.sub("\n", _SURROGATE.sub("\ufffd", text))
+        while True:  # taking out what is invisible can bring together what composes, and what shows a joiner invisible
+            before = text
+            text = unicodedata.normalize(self.form, _BLANK.sub(" ", _INVISIBLE.sub("", text)))
+            if text == before:
+                return text
+
+
+def _ascii(text: str) -> str:
+    """The same for a text of ASCII alone."""
+    return text.replace("\r\n", "\n").translate(_OF_ASCII)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.config import Level
-from davinci.data.documents import Document
+from davinci.data.documents import Document, pieces
 from davinci.data.operations import Corpus, CorpusOperation, Places
 from davinci.data.tally import Tally
 
@@ -66,7 +66,10 @@ class KeyDeduplication(Deduplication):
 
 def hash_of(text: str) -> bytes:
     """128 bits of a text, as numpy gives them back; never empty."""
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:_HASH].rstrip(b"\0") or b"\1"
+    digest = hashlib.sha256()
+    for piece in pieces(text):
+        digest.update(piece.encode(errors="surrogatepass"))
+    return digest.digest()[:_HASH].rstrip(b"\0") or b"\1"
 
 
 def joined(parts: list[Hashes]) -> Hashes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,7 +16,8 @@ from davinci.data.operations import Places, StreamOperation, operation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 
-_BATCH = 256
+_BATCH = 256  # documents at once
+_BATCH_CHARACTERS = 16 << 20
 
 
 class Threshold(Frozen):
@@ -63,8 +63,15 @@ class ByClassifier(StreamOperation):
         return self.model_copy(update={"model": str(folder)})
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
-        while batch := list(islice(documents, _BATCH)):
-            yield from self._judge(batch, tally)
+        batch: list[Document] = []
+        size = 0
+        for one in documents:
+            batch.append(one)
+            size += len(one.text)
+            if len(batch) >= _BATCH or size >= _BATCH_CHARACTERS:
+                yield from self._judge(batch, tally)
+                batch, size = [], 0
+        yield from self._judge(batch, tally)
 
     def _judge(self, batch: list[Document], tally: Tally) -> Iterator[Document]:
         classifier = classifier_model.load(Path(self.model))

@@ -10,39 +10,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from davinci.data.l3_model_filter.word_features import FEATURES, features
 from davinci.errors import UserError
 from davinci.store import atomic_file, file_digest, read_json, write_json
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-FEATURES = 2**18
 FORMAT = 1
 _DESCRIPTION, _WEIGHTS = "classifier.json", "weights.npz"
-_WORD = r"(?u)\b\w+\b|[^\w\s]"
-LONGEST = 100_000  # characters of a document that are looked at
 
 Floats = npt.NDArray[np.float64]
-
-
-def features(texts: Sequence[str]) -> csr_array:
-    """Rows of hashed words, signs and pairs of neighbours, of length 1 (float64[texts, features], sparse)."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    vectorizer = HashingVectorizer(
-        n_features=FEATURES, ngram_range=(1, 2), token_pattern=_WORD, alternate_sign=False, norm="l2"
-    )
-    rows: csr_array = vectorizer.transform([re.sub(r"\d", "0", text[:LONGEST]) for text in texts])
-    return rows
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,11 @@ class Classifier:
 
     def raw(self, texts: Sequence[str]) -> Floats:
         """Decision values float64[texts, rows of weights]."""
-        return np.asarray(features(texts) @ self.coefficients.T) + self.intercepts
+        return np.asarray(features(texts) @ self._columns) + self.intercepts
+
+    @functools.cached_property
+    def _columns(self) -> Floats:
+        return np.ascontiguousarray(self.coefficients.T, dtype=np.float64)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Calibrated probabilities float64[texts, labels]; rows sum to 1."""

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from davinci.data.l3_model_filter.classifier_model import FEATURES, Classifier, Floats, calibrated, features
+from davinci.data.l3_model_filter.classifier_model import Classifier, Floats, calibrated
+from davinci.data.l3_model_filter.word_features import FEATURES, features
 from davinci.errors import UserError
 
 SHARES = {"train": 0.7, "calibration": 0.15, "heldout": 0.15}
