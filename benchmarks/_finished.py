@@ -26,7 +26,7 @@ def finish_nodes(plan: Plan, store: Store) -> None:
         for tokens in {node.end, *(one.demand.tokens for one in asked)}:
             folder = store.checkpoint(node.id, tokens)
             folder.mkdir(parents=True)
-            (folder / "state.json").touch()
+            write_json(folder / "state.json", {"numerics": {}})
             (folder / "model.safetensors").touch()
         probes = probing.get(node.id, ())
         _record(plan, node.id, asked, probes, store)
