@@ -228,14 +228,14 @@ def test_shards_of_another_tokenizer_are_refused(built, monkeypatch):
     source = card.sources["speeches"]
     other = {level: one.model_copy(update={"tokenizer": "0" * 64}) for level, one in source.variants.items()}
     sources = {**card.sources, "speeches": source.model_copy(update={"variants": other})}
-    monkeypatch.setattr(batches, "read_card", lambda *_: card.model_copy(update={"sources": sources}))
+    monkeypatch.setattr(batches, "built_card", lambda *_: card.model_copy(update={"sources": sources}))
     with pytest.raises(UserError, match=r"speeches@L\d: tokens of tokenizer 000000000000, but the pool's is"):
         Batches(node(store, {"speeches": 1}), store, {})
 
 
 def test_unbuilt_pool_names_the_command(built, tmp_path):
     spec = node(built[0], {"speeches": 1})
-    with pytest.raises(UserError, match="python -m davinci data build small"):
+    with pytest.raises(UserError, match="pool small is not built in .*python -m davinci data build"):
         Batches(spec, Store(tmp_path), {})
     with pytest.raises(UserError, match="python -m davinci data build small"):
         heldout(tmp_path / "pools" / "small", "qa", 4, T)
