@@ -82,7 +82,7 @@ def read_files(
             pieces, written = others.read(parse, fresh, program, into)
             shared = opened(written, stamps, program)
             left = [job for job in fresh if job.name not in pieces and job.name not in shared]
-            pieces |= others.read_here(parse, left)
+            pieces |= parsed(parse, left)
             found |= shared | pieces
         old = [*kept, *written]
         if into == folder and len(old) >= _PIECES:
@@ -90,6 +90,11 @@ def read_files(
         elif into == folder and pieces:
             _write_later(folder, pieces, stamps, program)
     return found, [job.name for job in fresh]
+
+
+def parsed(parse: Parse, jobs: Iterable[Job]) -> dict[str, Piece]:
+    """What this process reads of `jobs`, by name."""
+    return {job.name: piece for job in jobs if (piece := parse(job.path)) is not None}
 
 
 # By folder what is still being written: nothing of a load waits for that but its process's end.
@@ -134,8 +139,8 @@ def write(folder: Path, portions: Iterable[tuple[Mapping[str, Piece], Mapping[st
     try:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
             for pieces, stamps in portions:
-                for start in range(0, len(pieces), _BATCH):
-                    some = list(pieces.items())[start : start + _BATCH]
+                items = list(pieces.items())
+                for some in (items[start : start + _BATCH] for start in range(0, len(items), _BATCH)):
                     texts = zip(*((name, stamps[name], _said(piece)) for name, piece in some), strict=True)
                     arrays = zip(*(piece.arrays for _, piece in some), strict=True)
                     columns = [*map(_text_column, texts), *map(_column, arrays)]

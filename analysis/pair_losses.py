@@ -62,13 +62,16 @@ def _heldout(left: Side, right: Side) -> list[Metric]:
     }
     rows = [("held-out loss, nats per token, mean over domains", HeldOutMetric("loss"), domains)]
     rows += [(f"held-out {one}, bits per byte", HeldOutMetric("bits_per_byte", one), [one]) for one in domains]
+    alike = left.sweep.plan.sweep == right.sweep.plan.sweep
+    grid = Grid(left.sweep) if alike else None
     found = []
     for name, metric, members in rows:
         common = set.intersection(*(shared[domain] for domain in members)) if members else set()
         if common:
             at = max(common)
             both = [float(np.mean([side[one, at][metric.value] for one in members])) for side in values]
-            found.append(Metric("loss", name, at, *both, estimate=_by_seeds(left, right, metric, both[1] - both[0])))
+            noise = None if grid is None else _by_seeds(grid, left, right, metric, both[1] - both[0])
+            found.append(Metric("loss", name, at, *both, estimate=noise))
     return found
 
 
@@ -84,11 +87,8 @@ def _measured(side: Side) -> Mapping[tuple[str, int], Mapping[str, float]]:
     }
 
 
-def _by_seeds(left: Side, right: Side, metric: HeldOutMetric, difference: float) -> Estimate | None:
-    """`difference` with the noise between the sweep's seeds; None where no sweep of both has any to show."""
-    if left.sweep.plan.sweep != right.sweep.plan.sweep:
-        return None
-    grid = Grid(left.sweep)
+def _by_seeds(grid: Grid, left: Side, right: Side, metric: HeldOutMetric, difference: float) -> Estimate | None:
+    """`difference` with the noise between the seeds of the sweep of both; None where it has none to show."""
     column = next((one for one in grid.loss_columns if one.name == metric.name), Column(metric.name))
     cells = sampling.samples(grid, column, sampling.places(grid))
     alike = left.run.arm == right.run.arm

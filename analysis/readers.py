@@ -17,7 +17,7 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
-from analysis.kept import Job, Parse, Piece, write
+from analysis.kept import Job, Parse, Piece, parsed, write
 
 _WORTH = 64 * 2**20  # bytes to read that keep a process busy for longer than it takes to start
 _OPENING = 150_000  # bytes that can be read in the time that a file takes however small it is
@@ -41,7 +41,7 @@ class Others:
 
     def read(self, parse: Parse, jobs: Sequence[Job], program: str, into: Path) -> tuple[dict[str, Piece], list[Path]]:
         """What was read here, by name, and the files in `into` that hold what others read."""
-        from davinci.accounting.machine import cores
+        from davinci.accounting.machine import cores  # pydantic, which the other processes need not wait for
 
         weight = sum(_OPENING + job.size for job in jobs)
         count = max(0, min(cores(), _MOST, weight // _WORTH) - 1)
@@ -55,13 +55,8 @@ class Others:
         with ThreadPoolExecutor(max(count, 1)) as threads:
             asked = [threads.submit(_ask, process, task, portions) for process in self._processes[:count]]
             while portion := _next(portions):
-                pieces |= self.read_here(parse, portion)
+                pieces |= parsed(parse, portion)
         return pieces, [path for one in asked if (path := one.result())]
-
-    @staticmethod
-    def read_here(parse: Parse, jobs: Sequence[Job]) -> dict[str, Piece]:
-        """What this process reads of `jobs`, by name."""
-        return {job.name: piece for job in jobs if (piece := parse(job.path)) is not None}
 
 
 def main() -> None:
@@ -78,7 +73,7 @@ def _asked(parse: Parse) -> Iterator[tuple[Mapping[str, Piece], Mapping[str, str
         portion = [Job(**job | {"path": Path(job["path"])}) for job in json.loads(line)]
         if not portion:
             return
-        yield Others.read_here(parse, portion), {job.name: job.stamp for job in portion}
+        yield parsed(parse, portion), {job.name: job.stamp for job in portion}
         print("read", flush=True)
 
 

@@ -204,7 +204,7 @@ def raced(what: str, model: Model, base: Model, rounds: int, folder: Path) -> tu
     size = f"{what} ({stored / 1e6:.2f}M" + (f", {active / 1e6:.2f}M active)" if active != stored else ")")
     rows, speeds, count = [], {}, ROWS * LENGTH
     for name in ("forward", "gradients"):
-        mine, plainly, *other = among_turns([one[name] for one in contenders], rounds)
+        mine, plainly, *other = in_turns([one[name] for one in contenders], rounds)
         speeds[name] = count / min(mine), count / min(plainly), ratio_of(plainly, mine)
         for their in other:
             shown = f"{count / min(mine):,.0f}/s", f"{count / min(their):,.0f}/s"
@@ -231,14 +231,8 @@ def show(besides: list[Beside]) -> None:
     Console(width=150).print(table)
 
 
-def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[list[float], list[float]]:
+def in_turns(calls: list[Callable[[], Any]], rounds: int) -> list[list[float]]:
     """Processor seconds of a call of each, some calls a turn."""
-    mine, other = among_turns([ours, theirs], rounds)
-    return mine, other
-
-
-def among_turns(calls: list[Callable[[], Any]], rounds: int) -> list[list[float]]:
-    """The same of any number of calls."""
     for call in calls:
         call()
     found: list[list[float]] = [[] for _ in calls]
@@ -272,7 +266,7 @@ def written(size: str, model: Model, rounds: int, folder: Path) -> list[Row]:
             return found
 
         same = sum(a == b for a, b in zip(write(), their_writing(), strict=True))
-        mine, other = in_turns(write, their_writing, rounds)
+        mine, other = in_turns([write, their_writing], rounds)
         ratio = statistics.median(b / a for a, b in zip(mine, other, strict=True))
         tokens = batch * new
         what = f"{size}, written at batch {batch} ({same} of {batch} texts the same)"

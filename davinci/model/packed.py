@@ -13,7 +13,7 @@ from davinci.model import numpy_products
 
 
 class Product:
-    """x W^T + b for reading only, in one piece for projections of one input, its outputs in `order` (None: theirs).
+    """x W^T + b for reading only, in one piece for projections of one input, its outputs in `order`.
 
     In float32 on a CPU W is kept in blocks, as oneDNN multiplies it, and once one row comes alone also as W^T: it then
     takes no longer than the weights take to read. Elsewhere, and where this torch has no oneDNN, W stays as it is.
