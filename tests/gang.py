@@ -6,12 +6,18 @@ first few of them.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
+import pickle
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
+
+PATIENCE = 300  # seconds that a rank may work: ranks that wait for each other would wait for ever
+# Below those that connections get by themselves, and of each worker of the tests its own.
+_PORTS = itertools.count(12_000 + 2_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 
 
 class Gang:
@@ -29,14 +35,22 @@ class Gang:
 
     def run(self, world: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
         """What ``work(*arguments)`` returned on each of `world` ranks; an exception is returned, not raised."""
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        port = next(port for port in _PORTS if _is_free(port))
         for rank, (_, pipe) in enumerate(self._ranks[:world]):
             environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
             shown = {name: str(value) for name, value in environment.items()} | {"MASTER_ADDR": "127.0.0.1"}
             pipe.send((shown, work, arguments))
-        return [_answer(pipe) for _, pipe in self._ranks[:world]]
+        return [self._answer(rank) for rank in range(world)]
+
+    def _answer(self, rank: int) -> Any:
+        process, pipe = self._ranks[rank]
+        if not pipe.poll(PATIENCE):
+            process.kill()
+            raise TimeoutError(f"rank {rank} has worked for {PATIENCE} s")
+        try:
+            return pickle.loads(pipe.recv_bytes())
+        except EOFError as gone:
+            return gone
 
     def close(self) -> None:
         for process, pipe in self._ranks:
@@ -53,11 +67,14 @@ def joined(work: Callable[..., Any], *arguments: Any) -> Any:
         return work(ranks, *arguments)
 
 
-def _answer(pipe: Connection) -> Any:
-    try:
-        return pipe.recv()
-    except EOFError as gone:
-        return gone
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _serve(pipe: Connection) -> None:
@@ -76,4 +93,4 @@ def _serve(pipe: Connection) -> None:
             answer = error
         for name in environment:
             os.environ.pop(name, None)
-        pipe.send(answer)
+        pipe.send_bytes(pickle.dumps(answer))  # `send` would share a tensor's memory, which ends with this process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -139,10 +140,13 @@ def _differences(
     """Differences, in the metric's unit, at the last token count where two seeds have both, and what they are of."""
     held = heldout_metric(metric)
     for tokens in sorted({mine.tokens for seed in pairs for mine, _ in seed}, reverse=True):
+        # a shared trunk differs from itself by nothing
+        both = [(mine, theirs) for mine, theirs in chain.from_iterable(pairs) if mine.tokens == tokens]
+        both = [(mine, theirs) for mine, theirs in both if mine.node != theirs.node]
+        if len(both) < 2:  # records of hundreds of arms of one seed need not be read
+            continue
         found, points = [], set()
-        for mine, theirs in (pair for seed in pairs for pair in seed if pair[0].tokens == tokens):
-            if mine.node == theirs.node:  # a shared trunk differs from itself by nothing
-                continue
+        for mine, theirs in both:
             left, right = (
                 _loss(point, held, store) if held else _score(point, metric, evaluation, store)
                 for point in (mine, theirs)

@@ -151,6 +151,13 @@ def test_the_last_point_that_two_seeds_reached(sweep, store, launch):
     assert power(sweep(), store).source == "Overall from 3 seeds x 2 arms of before"
 
 
+def test_arms_of_one_seed_are_not_read(sweep, store, launch, monkeypatch):
+    """Hundreds of them took a second of every launch, to learn nothing."""
+    launch(sweep("before", seeds=(0,)), drawn(2.0))
+    monkeypatch.setattr("davinci.planning.noise.read", None)
+    assert power(sweep(), store) is None
+
+
 def test_sweeps_of_one_scale_and_suite_are_pooled(sweep, store, launch):
     launch(sweep("before"), drawn(3.0))
     launch(sweep("again", changes={"optimizer.beta2": 0.9}, seeds=(0, 1)), drawn(3.0))
