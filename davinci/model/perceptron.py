@@ -14,6 +14,11 @@ from davinci.config import Model
 _gelu = partial(functional.gelu, approximate="tanh")
 
 
+def _silu(x: Tensor) -> Tensor:
+    """In the place of x where nothing is kept for a gradient."""
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
 def _times(gate: Tensor, x: Tensor) -> Tensor:
     """Their product, in the place of the gate where nothing is kept for a gradient."""
     return gate * x if torch.is_grad_enabled() else gate.mul_(x)
@@ -21,7 +26,7 @@ def _times(gate: Tensor, x: Tensor) -> Tensor:
 
 # What goes into the last projection, of what those of the input gave (the gate first).
 ACTIVATIONS: dict[str, Callable[[list[Tensor]], Tensor]] = {
-    "swiglu": lambda parts: _times(functional.silu(parts[0]), parts[1]),
+    "swiglu": lambda parts: _times(_silu(parts[0]), parts[1]),
     "geglu": lambda parts: _times(_gelu(parts[0]), parts[1]),
     "relu2": lambda parts: torch.relu(parts[0]).square(),
     "gelu": lambda parts: _gelu(parts[0]),
