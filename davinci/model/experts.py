@@ -95,13 +95,15 @@ class Experts(nn.Module):
     def _mixed(self, tokens: Tensor, weights: Tensor, chosen: Tensor, counts: Tensor) -> Tensor:
         """What the chosen experts give, tokens ordered by expert so that each computes one product."""
         order = chosen.flatten().argsort(stable=True)
-        parts = tokens[order // self.chosen].split(counts.tolist())
-        computed = torch.cat([self._expert(number, part) for number, part in enumerate(parts) if len(part)])
+        parts = tokens.index_select(0, order // self.chosen).split(counts.tolist())
+        # Taken apart at once: the gradient of a single expert's weights would be as large as that of all.
+        experts = zip(parts, self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True)
+        computed = torch.cat([self._expert(part, up, down) for part, up, down in experts if len(part)])
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
-        each = computed[back].view(*chosen.shape, -1)  # [N, K, H]
+        each = computed.index_select(0, back).view(*chosen.shape, -1)  # [N, K, H]
         return torch.einsum("nkh,nk->nh", each, weights.to(each.dtype))
 
-    def _expert(self, number: int, tokens: Tensor) -> Tensor:
-        parts = functional.linear(tokens, self.gate_up_proj[number]).chunk(self._parts, dim=-1)
-        return functional.linear(self._activated(list(parts)), self.down_proj[number])
+    def _expert(self, tokens: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        parts = functional.linear(tokens, up).chunk(self._parts, dim=-1)
+        return functional.linear(self._activated(list(parts)), down)

@@ -15,8 +15,9 @@ from davinci.model import numpy_products
 class Product:
     """x W^T + b for reading only, in one piece for projections of one input, its outputs in `order`.
 
-    In float32 on a CPU W is kept in blocks, as oneDNN multiplies it, and once one row comes alone also as W^T: it then
-    takes no longer than the weights take to read. Elsewhere, and where this torch has no oneDNN, W stays as it is.
+    In float32 on a CPU W is kept in blocks, as oneDNN multiplies it, and from the first row that comes alone on also as
+    W^T, with which that takes no longer than the weights take to read: the weights are then there twice for as long as
+    this object is, beside the decoder's own. Elsewhere, and where this torch has no oneDNN, W stays as it is.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ def _pack(weight: Tensor) -> Tensor:
 
 
 def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    # By its overload: to be found among several takes as long as a small product.
+    out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, packed, bias, "none", [], "")
     return out
 
 

@@ -12,18 +12,26 @@ from torch import Tensor, nn
 from davinci.config import Model
 
 _gelu = partial(functional.gelu, approximate="tanh")
+# What keeps nothing for a gradient is computed in the place of what it is given.
+
+
+def _silu(x: Tensor) -> Tensor:
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _squared_relu(x: Tensor) -> Tensor:
+    return torch.relu(x).square() if torch.is_grad_enabled() else x.relu_().square_()
 
 
 def _times(gate: Tensor, x: Tensor) -> Tensor:
-    """Their product, in the place of the gate where nothing is kept for a gradient."""
     return gate * x if torch.is_grad_enabled() else gate.mul_(x)
 
 
 # What goes into the last projection, of what those of the input gave (the gate first).
 ACTIVATIONS: dict[str, Callable[[list[Tensor]], Tensor]] = {
-    "swiglu": lambda parts: _times(functional.silu(parts[0]), parts[1]),
+    "swiglu": lambda parts: _times(_silu(parts[0]), parts[1]),
     "geglu": lambda parts: _times(_gelu(parts[0]), parts[1]),
-    "relu2": lambda parts: torch.relu(parts[0]).square(),
+    "relu2": lambda parts: _squared_relu(parts[0]),
     "gelu": lambda parts: _gelu(parts[0]),
 }
 
