@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-_PIECE = 1 << 24  # characters
+from davinci.data.long_texts import pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,6 @@ class Document:
 def _place(split_key: str) -> int:
     """Where a split key falls in range(2**64): decided by its name alone."""
     return int.from_bytes(hashlib.sha256(b"heldout\0" + split_key.encode()).digest()[:8], "big")
-
-
-def pieces(text: str) -> Iterator[str]:
-    """What a text is copied in, where it may be very long."""
-    return (text[begin : begin + _PIECE] for begin in range(0, len(text), _PIECE))
 
 
 def size_of(text: str) -> int:
