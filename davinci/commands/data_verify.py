@@ -24,6 +24,9 @@ def run(options: argparse.Namespace, store: Store) -> int:
     for line in wrong:
         print(line)
     if wrong:
-        print("remove each folder of a source with such a file, whole, and build the pool again: what is left is kept")
+        print(
+            f"python -m davinci data build {options.pool} (a pool of your own: its file) makes them again; where the "
+            "files of a source are more than 1 GiB, remove its folder first"
+        )
     print(f"pool {options.pool}: {read} files, {len(wrong)} wrong")
     return 1 if wrong else 0
