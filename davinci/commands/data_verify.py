@@ -10,6 +10,7 @@ from davinci.store import Store
 
 
 def run(options: argparse.Namespace, store: Store) -> int:
+    from davinci.data.checksums import SOON
     from davinci.data.verify import verify
 
     read = 0
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
     if wrong:
         print(
             f"python -m davinci data build {options.pool} (a pool of your own: its file) makes them again; where the "
-            "files of a source are more than 1 GiB, remove its folder first"
+            f"files of a source are more than {SOON >> 20} MiB, remove its folder first"
         )
     print(f"pool {options.pool}: {read} files, {len(wrong)} wrong")
     return 1 if wrong else 0

@@ -9,7 +9,7 @@ from davinci.errors import UserError
 from davinci.store import file_digest, read_json
 
 RECORD = "variant.json"
-SOON = 1 << 30  # bytes, read in a second or two
+SOON = 1 << 26  # bytes of a variant: every job that trains reads as much of each of its sources before it begins
 
 
 def recorded(folder: Path) -> dict[str, str]:
