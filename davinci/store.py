@@ -32,6 +32,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from davinci.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@%+=-]*")
@@ -161,8 +163,13 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON; a file that is not JSON (or not text) is a UserError naming it."""
+    content = path.read_bytes()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return orjson.loads(content)
+    except ValueError:  # no JSON, or with the NaN that others write
+        pass
+    try:
+        return json.loads(content.decode())
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
 
