@@ -227,16 +227,20 @@ def _short(sweep: Sweep, path: Path) -> str:
     return str(path.relative_to(sweep.store.root))
 
 
-class _Losses(Mapping[str, pd.DataFrame]):
-    """`Sweep.train`: a frame is made when it is looked at, since most readers of a large sweep look at few."""
+class Curves(Mapping[str, pd.DataFrame]):
+    """One metric of training rows, by node a DataFrame(tokens, metric); NaN where a row has none.
 
-    def __init__(self, nodes: Mapping[str, Metrics]) -> None:
-        self._nodes = nodes
+    A frame is made when it is looked at, since most readers of a large sweep look at few.
+    """
+
+    def __init__(self, nodes: Mapping[str, Metrics], metric: str) -> None:
+        self._nodes, self._metric = nodes, metric
 
     def __getitem__(self, node: str) -> pd.DataFrame:
         found = self._nodes[node]
         step = ~np.isnan(found.column("record/step"))
-        return pd.DataFrame({"tokens": found.tokens[step].astype(float), "loss": found.column("train/loss")[step]})
+        values = found.column(f"train/{self._metric}")[step]
+        return pd.DataFrame({"tokens": found.tokens[step].astype(float), self._metric: values})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)
@@ -246,7 +250,7 @@ class _Losses(Mapping[str, pd.DataFrame]):
 
 
 def _read_curves(sweep: Sweep) -> None:
-    sweep.train = _Losses(sweep.recorded.nodes)
+    sweep.train = Curves(sweep.recorded.nodes, "loss")
     suites = _probe_suites(sweep.plan)
     heldout = []
     evaluations = _evaluations(sweep)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import Comparison
-from analysis.load import Sweep
+from analysis.load import Curves, Sweep
 from analysis.samples import DOMAINS, Grid
 from analysis.units import PERCENT, unit
 from davinci.planning.identity import human_tokens
@@ -23,8 +23,11 @@ LIGHT_COLOURS = COLOURS[5:]
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 SHARED_COLOUR = "#8a929a"
 SHARED_LABEL = "shared by all arms"
-# A training-loss curve is averaged over this share of its rows.
+# A training curve is averaged over this share of its rows.
 SMOOTHING = 0.02
+# What is drawn of routers (docs/instruments.md), and of how many layers, evenly spread.
+ROUTING = {"load_max": ("Busiest expert", "load over an even one"), "entropy": ("Entropy of choices", "1: even")}
+ROUTED_LAYERS = 6
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def score_panels(grid: Grid, comparison: Comparison) -> list[Panel]:
 def loss_panels(sweep: Sweep) -> list[Panel]:
     """Training loss over the whole run and over the stages the arms do not share; held-out bits per byte by domain."""
     fork = fork_of(sweep)
-    training = _training_lines(sweep)
+    training = _training_lines(sweep, sweep.train, "loss")
     panels = []
     if training and fork:
         panels.append(_panel(sweep, "Training loss, whole run", "nats per token", training, 0, _spikes(sweep, 0)))
@@ -142,6 +145,22 @@ def loss_panels(sweep: Sweep) -> list[Panel]:
             lines = _heldout_lines(sweep, domain, averaged)
             if lines or not averaged:
                 panels.append(_panel(sweep, title, "bits per byte", [_after(one, fork) for one in lines], fork))
+    return panels
+
+
+def routing_panels(sweep: Sweep) -> list[Panel]:
+    """What `ROUTING` names, layer by layer, over the whole run; none where no run has experts."""
+    recorded = sweep.recorded.nodes
+    names = {name for found in recorded.values() for name in found.names if name.startswith("train/router/load_max/")}
+    layers = sorted(int(name.rsplit("/", 1)[1]) for name in names)
+    if len(layers) > ROUTED_LAYERS:
+        layers = [layers[at] for at in np.linspace(0, len(layers) - 1, ROUTED_LAYERS).round().astype(int)]
+    panels = []
+    for statistic, (title, y_label) in ROUTING.items():
+        for layer in layers:
+            metric = f"router/{statistic}/{layer}"
+            lines = _training_lines(sweep, Curves(recorded, metric), metric)
+            panels.append(_panel(sweep, f"{title}, layer {layer}", y_label, lines, 0))
     return panels
 
 
@@ -238,13 +257,13 @@ def _spikes(sweep: Sweep, begin: int) -> list[tuple[float, str]]:
     ]
 
 
-def _training_lines(sweep: Sweep) -> list[Line]:
+def _training_lines(sweep: Sweep, curves: Mapping[str, pd.DataFrame], metric: str) -> list[Line]:
     lines = []
     for label, colour, _, nodes in grouped(sweep):
-        frames = [sweep.train[node].dropna() for node in nodes if node in sweep.train]
+        frames = [curves[node].dropna() for node in nodes if node in curves]
         if not frames or not (rows := pd.concat(frames)).size:
             continue
-        by_tokens = rows.groupby("tokens")["loss"].agg(["mean", "min", "max"])
+        by_tokens = rows.groupby("tokens")[metric].agg(["mean", "min", "max"])
         window = max(1, round(SMOOTHING * len(by_tokens)))
         by_tokens = by_tokens.rolling(window, min_periods=1, center=True).mean()
         values = by_tokens.to_numpy().T

@@ -36,6 +36,7 @@ def charts(found: Findings) -> dict[str, Any]:
         "effects": effects(found),
         "scores": [_score_chart(panel, found.main, index) for panel in panels.score_panels(found.grid, found.main)],
         "loss": _loss_charts(sweep, index),
+        "routing": _routing_charts(sweep, index),
         "timeline": _timeline(found.courses, index, panels.boundaries(sweep, 0)),
     }
 
@@ -103,6 +104,12 @@ def _loss_charts(sweep: Sweep, index: Mapping[str, int]) -> list[Chart]:
             lines.append(_line(line, index, _kept(line.x.size, most), single))
         found.append(_chart(panel, lines))
     return found
+
+
+def _routing_charts(sweep: Sweep, index: Mapping[str, int]) -> list[Chart]:
+    """Mean and band of the seeds alone, at few points: what is looked at is whether experts collapse."""
+    drawn = panels.routing_panels(sweep)
+    return [_chart(one, [_line(line, index, _kept(line.x.size, FEWEST), {}) for line in one.lines]) for one in drawn]
 
 
 def _chart(panel: panels.Panel, lines: list[dict[str, Any]]) -> Chart:

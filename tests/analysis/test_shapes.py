@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,38 @@ def test_arms_get_the_rows_of_their_own_suite(tmp_path: Path) -> None:
     assert [line.label for line in training.lines] == [panels.SHARED_LABEL]
     assert training.lines[0].x[-1] > BRANCH[1]
     assert "–" in page(found)
+
+
+def test_routers_are_drawn_layer_by_layer_where_there_are_experts(tmp_path: Path) -> None:
+    """Nine layers, of which six are shown; the second arm has no experts."""
+    store = fabricate(tmp_path, arms=TWO, seeds=(0, 1), items=8)
+    assert panels.routing_panels(study(store, "qa_ratio").sweep) == []
+    assert 'id="routing"' not in page(study(store, "qa_ratio"))
+    plan = load_plan(store, "qa_ratio")
+    for run in plan.runs:
+        node = plan.nodes[run.nodes[-1]]
+        with records.Writer(store.records(node.id), attempt=2) as writer:
+            for tokens in range(node.begin + 4096, node.end + 1, 4096) if run.arm == "QA-30%" else ():
+                layers = {
+                    f"router/{name}/{layer}": value + layer + run.seed
+                    for layer in range(9)
+                    for name, value in (("load_max", 2.0), ("entropy", 0.5))
+                }
+                writer.write("train", tokens, tokens // 512, loss=4.0, **layers)
+    found = study(store, "qa_ratio")
+    drawn = panels.routing_panels(found.sweep)
+    titles = [
+        f"{what}, layer {layer}" for what in ("Busiest expert", "Entropy of choices") for layer in (0, 2, 3, 5, 6, 8)
+    ]
+    assert [panel.title for panel in drawn] == titles
+    for panel, (value, layer) in zip(drawn, itertools.product((2.0, 0.5), (0, 2, 3, 5, 6, 8)), strict=True):
+        (line,) = panel.lines
+        assert line.label == "QA-30%" and line.x[-1] == LAST
+        assert (line.low[-1], line.mean[-1], line.high[-1]) == pytest.approx(
+            (value + layer, value + layer + 0.5, value + layer + 1)
+        )
+    text = page(found)
+    assert 'id="routing"' in text and '"Entropy of choices, layer 8"' in text
 
 
 def test_a_benchmark_asked_twice_with_other_shots_is_not_mixed(tmp_path: Path) -> None:
