@@ -163,15 +163,18 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON; a file that is not JSON (or not text) is a UserError naming it."""
-    content = path.read_bytes()
     try:
-        return orjson.loads(content)
-    except ValueError:  # no JSON, or with the NaN that others write
-        pass
-    try:
-        return json.loads(content.decode())
+        return from_json(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+
+
+def from_json(content: bytes | str) -> Any:
+    """`json.loads`, in a fraction of its time where it is JSON by the letter: without NaN."""
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return json.loads(content)
 
 
 def link(source: Path, target: Path) -> None:
