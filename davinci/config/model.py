@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -211,14 +212,15 @@ class Model(Frozen):
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
         if self.attention_heads % self.kv_heads:
-            raise ValueError(f"kv_heads {self.kv_heads} must divide attention_heads {self.attention_heads}")
+            raise ValueError(_indivisible("kv_heads", self.kv_heads, "attention_heads", self.attention_heads))
         if self.hidden_size % self.attention_heads:  # transformers' classes refuse it too
-            raise ValueError(f"attention_heads {self.attention_heads} must divide hidden_size {self.hidden_size}")
+            raise ValueError(_indivisible("attention_heads", self.attention_heads, "hidden_size", self.hidden_size))
         wide, of = (self.latent_rope_dim, "rope_dim") if self.is_latent else (self.head_dim, "head_dim")
         turned = wide * self.positions.rotary
         if turned % 2:
             if self.positions.rotary == 1:
-                raise ValueError(f"{of} {wide} must be even for RoPE")
+                near = f"{wide - 1} or {wide + 1}" if wide > 1 else "2"
+                raise ValueError(f"{of} {wide} must be even for RoPE; nearest: {near}")
             raise ValueError(
                 f"positions.rotary {self.positions.rotary:g} of {of} {wide} is {turned:g} features; RoPE turns pairs, "
                 "so an even number is needed"
@@ -233,7 +235,8 @@ class Model(Frozen):
             )
         if len(self.mixers.pattern) > self.layers:
             raise ValueError(
-                f"mixers.pattern: {len(self.mixers.pattern)} mixers are more than the {self.layers} layers there are"
+                f"mixers.pattern: {len(self.mixers.pattern)} mixers are more than the {self.layers} layers there are; "
+                f"1 to {self.layers} are accepted"
             )
         if "ssm" not in self.mixers.pattern and self.mixers != Mixers(pattern=self.mixers.pattern):
             raise ValueError("mixers.state, expand and convolution: belong to ssm, which mixers.pattern has not")
@@ -343,3 +346,11 @@ class Optimizer(Frozen):
     weight_decay: NotNegativeFloat
     gradient_clip: PositiveFloat
     spikes: Literal["report", "skip"] = "report"
+
+
+def _indivisible(part: str, count: int, whole: str, size: int) -> str:
+    """That `count` does not divide `size`, with the nearest on either side that do."""
+    small = [one for one in range(1, math.isqrt(size) + 1) if size % one == 0]
+    divisors = sorted({*small, *(size // one for one in small)})
+    near = [*[one for one in divisors if one < count][-1:], *[one for one in divisors if one > count][:1]]
+    return f"{part} {count} must divide {whole} {size}; nearest: {' or '.join(map(str, near))}"

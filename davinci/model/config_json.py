@@ -18,7 +18,7 @@ _FREE = frozenset({
     "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "torch_dtype", "attention_dropout",
     "hidden_dropout", "residual_dropout", "router_aux_loss_coef", "router_jitter_noise", "output_router_logits",
     "rope_theta", "rope_parameters", "partial_rotary_factor", "head_dim", "max_window_layers", "first_k_dense_replace",
-    "intermediate_size", "rms_norm_eps", "sliding_window",
+    "intermediate_size", "rms_norm_eps", "sliding_window", "experts_implementation",
 })  # fmt: skip
 # What it may say beside what an export says: read elsewhere in this module, or what is written about a model, its
 # training and its texts. Whatever else is there, and is not null, false, 0 or empty, is refused.

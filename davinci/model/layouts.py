@@ -61,15 +61,19 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
     """
     wanted = _variants(model)
     is_qwen2s = splits_as_qwen2(tokenizer)
+    fitting = [one for one in LAYOUTS if one.needs | _REQUIRED.get(one.model_type, frozenset()) <= wanted <= one.has]
     possible = [one for one in LAYOUTS if is_qwen2s or not one.splits_as_qwen2]
-    for layout in possible:
-        if wanted <= layout.has and layout.needs | _REQUIRED.get(layout.model_type, frozenset()) <= wanted:
-            return layout
+    if found := next((one for one in fitting if one in possible), None):
+        return found
+    if fitting:
+        raise UserError(
+            f"model {model.name}: {fitting[0].architecture} computes the same, but transformers gives it Qwen2's "
+            "splitting of text, and this tokenizer splits otherwise"
+        )
     nearest = min((one for one in possible if one.needs <= wanted), key=lambda one: len(wanted - one.has))
-    missing = ", ".join(sorted(wanted - nearest.has)) or "this tokenizer's splitting of text"
     raise UserError(
         f"model {model.name}: no class of transformers has {', '.join(sorted(wanted))} together; "
-        f"{nearest.architecture} comes nearest and lacks {missing}"
+        f"{nearest.architecture} comes nearest and lacks {', '.join(sorted(wanted - nearest.has))}"
     )
 
 
@@ -149,8 +153,14 @@ def _latent_experts(model: Model) -> dict[str, Any]:
     return _latent(model) | {
         "first_k_dense_replace": 0, "n_routed_experts": experts.count, "num_experts_per_tok": experts.chosen,
         "n_shared_experts": experts.shared, "moe_intermediate_size": model.expert_width, "n_group": 1, "topk_group": 1,
-        "norm_topk_prob": experts.renormalise, "routed_scaling_factor": 1.0,
+        "norm_topk_prob": experts.renormalise, "routed_scaling_factor": 1.0, **_experts_of_any_width(model),
     }  # fmt: skip
+
+
+def _experts_of_any_width(model: Model) -> dict[str, Any]:
+    """transformers multiplies all experts at once where rows are whole 16 bytes, also in bfloat16; others in a loop."""
+    is_whole = model.hidden_size % 8 == 0 and model.expert_width % 8 == 0
+    return {} if is_whole else {"experts_implementation": "eager"}
 
 
 def _one_by_one(weights: Mapping[str, Tensor], place: str, gate: str, up: str, down: str) -> Weights:
@@ -316,7 +326,7 @@ LAYOUTS = (
         lambda model: {
             **_window(model), "num_local_experts": model.experts.count, "num_experts_per_tok": model.experts.chosen,
             "intermediate_size": model.expert_width, "router_aux_loss_coef": model.experts.balance,
-            "output_router_logits": False, "router_jitter_noise": 0.0,
+            "output_router_logits": False, "router_jitter_noise": 0.0, **_experts_of_any_width(model),
         },
         _mixtral,
         _of_mixtral,

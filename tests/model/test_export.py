@@ -115,6 +115,21 @@ CASES = {
     ),
     "nonparametric": (shape(qkv_bias=False, norm={"kind": "nonparametric"}), tokenizer(), "OlmoForCausalLM"),
     "experts": (shape(qkv_bias=False, experts={"count": 4}), tokenizer(), "MixtralForCausalLM"),
+    "experts of odd widths": (
+        shape(qkv_bias=False, hidden_size=20, experts={"count": 5, "chosen": 3, "width": 13}),
+        tokenizer(),
+        "MixtralForCausalLM",
+    ),
+    "latent, experts of odd widths": (
+        shape(
+            attention={"kind": "latent"},
+            norm_eps=1e-6,
+            hidden_size=28,
+            experts={"count": 3, "shared": 1, "width": 9, "scores": "sigmoid"},
+        ),
+        tokenizer(),
+        "DeepseekV3ForCausalLM",
+    ),
     "muP": (shape(parametrisation=MUP), tokenizer(), "SeedOssForCausalLM"),
     "muP, untied": (shape(parametrisation=MUP, tie_embeddings=False, qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
     "muP, QK-norm": (
@@ -193,7 +208,7 @@ def test_what_is_exported_is_read_back(model: Model, spoken: Tokenizer, architec
             {"experts": {"count": 4}, "norm": {"kind": "layernorm"}},
             "SeedOssForCausalLM comes nearest and lacks experts, layernorm",
         ),
-        ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "lacks QK-norm"),
+        ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "Qwen3ForCausalLM computes the same, but transformers"),
         ({"mixers": {"pattern": ["ssm", "linear"]}}, "lacks linear attention, state-space mixers"),
         (
             {"experts": {"count": 4, "bias_rate": 0.1}, "qkv_bias": False},

@@ -170,15 +170,15 @@ def test_it_writes_what_the_decoder_finds_likeliest(changes: dict[str, Any]) -> 
     ("changes", "message"),
     [
         ({"positions": {"rotary": 0.3}}, "model.yaml: positions.rotary 0.3 of head_dim 8 is 2.4 features"),
-        ({"kv_heads": 3}, "kv_heads 3 must divide attention_heads 4"),
-        ({"attention_heads": 10}, "attention_heads 10 must divide hidden_size 24"),
+        ({"kv_heads": 3}, "kv_heads 3 must divide attention_heads 4; nearest: 2 or 4"),
+        ({"attention_heads": 10}, "attention_heads 10 must divide hidden_size 24; nearest: 8 or 12"),
         ({"mlp": {"kind": "swigl"}}, "nearest: swiglu"),
         (
             {"attention": {"kind": "grouped", "kv_rank": 4}},
             "attention.kv_rank, rope_dim and query_rank: belong to kind",
         ),
-        ({"attention": {"kind": "latent", "rope_dim": 3}}, "rope_dim 3 must be even for RoPE"),
-        ({"head_dim": 7}, "head_dim 7 must be even for RoPE"),
+        ({"attention": {"kind": "latent", "rope_dim": 3}}, "rope_dim 3 must be even for RoPE; nearest: 2 or 4"),
+        ({"head_dim": 7}, "head_dim 7 must be even for RoPE; nearest: 6 or 8"),
         ({"mlp": {"kind": "swigul"}}, "mlp.kind: Input should be 'swiglu'"),
         ({"experts": {"count": 2, "chosen": 3}}, "experts.chosen 3 is more than the 2 experts there are; 1 to 2"),
         (
