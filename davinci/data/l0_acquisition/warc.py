@@ -61,7 +61,9 @@ class Warc(Reader):
                     yield from self._response(record, name, tally)
                     while record.raw_stream.read(_BLOCK):
                         pass
-                    if getattr(record.raw_stream, "limit", 0) > 0:  # warcio takes the file's end for the record's
+                    # warcio takes the file's end for the record's, or for that of its header.
+                    sized = record.rec_headers.get_header("Content-Length") is not None
+                    if not sized or getattr(record.raw_stream, "limit", 0) > 0:
                         raise EOFError("its last record is not whole")
                     last = records.get_record_offset()
                 # Nor does it miss one whose beginning is cut.
