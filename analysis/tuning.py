@@ -117,7 +117,7 @@ def picks_table(found: Sequence[Pick], key: str) -> Table:
         stubs=1,
         groups=(tuple(lines),),
         notes=("Edge: the best is the lowest or highest tried; a better one may lie beyond.",)
-        * any(one.value is not None and one.at_edge for one in found),
+        * any(one.at_edge for one in found),
         data=tuple({"variant": one.label, "value": one.value, **dict(one.losses)} for one in found),
     )
 
