@@ -52,6 +52,9 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            # What was made counts as old: the next collection would go through all of it, for a quarter of a second.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from davinci.store import file_digest
+from davinci.store import file_digest, from_json
 
 if TYPE_CHECKING:
     from analysis.readers import Others
@@ -157,7 +157,7 @@ def _said(piece: Piece) -> str:
 
 
 def _piece(said: str, data: Sequence[np.ndarray]) -> Piece:
-    about = json.loads(said)
+    about = from_json(said)
     first, second = (
         numbers.view(kind).reshape(shape) for numbers, (kind, shape) in zip(data, about.pop("arrays"), strict=True)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from analysis.chance import AboveChance
@@ -12,7 +12,7 @@ from analysis.footnotes import delta_label, notes
 from analysis.load import Sweep
 from analysis.replicates import Floor
 from analysis.samples import Column, Moment
-from analysis.statistics import Estimate
+from analysis.statistics import Estimate, together
 from analysis.tables import EQUIVALENT, NOISE, Table, Tone, Value, percent, points
 from analysis.units import PERCENT, Unit, unit
 
@@ -110,7 +110,7 @@ def paper_table(
         stubs=3,
         groups=tuple(groups),
         notes=tuple(notes(sweep, comparison, floor, paper=paper != "none")),
-        data=tuple(_numbers(cell) | {"audit": verdict} for cell in comparison.shown),
+        data=tuple(_numbers(cell, p) | {"audit": verdict} for cell, p in _with_p(comparison.shown)),
     )
 
 
@@ -156,8 +156,14 @@ def _difference_value(cell: Cell, decimals: int) -> Value:
     return Value(difference_text(cell, decimals), tone)
 
 
-def _numbers(cell: Cell) -> dict[str, Any]:
-    """A cell as numbers in its column's unit: scores and their differences in percent."""
+def _with_p(cells: Sequence[Cell]) -> Iterator[tuple[Cell, float | None]]:
+    """Each cell beside the p-value of its difference, which are computed at once; None without one."""
+    p_values = iter(together([cell.difference for cell in cells if cell.difference]).p.tolist())
+    return ((cell, next(p_values) if cell.difference else None) for cell in cells)
+
+
+def _numbers(cell: Cell, p: float | None) -> dict[str, Any]:
+    """A cell as numbers in its column's unit, scores and their differences in percent; `p` is of the difference."""
     of = unit(cell.column)
 
     def spread(estimate: Estimate | None, name: str) -> dict[str, Any]:
@@ -177,7 +183,7 @@ def _numbers(cell: Cell) -> dict[str, Any]:
         **spread(cell.score, "score"),
         "dof": float(cell.score.dof) if cell.score else None,
         **spread(cell.difference, "difference"),
-        "p": float(cell.difference.p) if cell.difference else None,
+        "p": p,
         "p_holm": cell.p_adjusted,
         "told_from_noise": cell.told_apart,
         "equivalent": cell.equivalent if cell.difference and not math.isnan(cell.p_equivalent) else None,

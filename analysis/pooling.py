@@ -117,17 +117,16 @@ def _log_likelihoods(
     columns: Sequence[Sequence[Sample]], seeds: Sequence[int], member: Array, forms: Sequence[_Form]
 ) -> list[Array]:
     """Of each form float64[...], over all columns; a column without noise says nothing."""
-    totals: list[Array] = [np.float64(0.0)] * len(forms)
+    values = np.stack([np.stack([cell.of(seeds).values for cell in column], axis=-2) for column in columns])
+    deviations = values - values.mean(axis=-1, keepdims=True)
+    squares, sums = (deviations**2).sum(axis=-1) @ member.T, member @ deviations
+    noise = squares.sum(axis=-1)
     degrees = len(seeds) - 1
-    for column in columns:
-        values = np.stack([cell.of(seeds).values for cell in column], axis=-2)
-        deviations = values - values.mean(axis=-1, keepdims=True)
-        squares, sums = (deviations**2).sum(axis=-1) @ member.T, member @ deviations
-        noise = squares.sum(axis=-1)
-        for index, form in enumerate(forms):
-            share = np.divide(form.quadratic(squares, sums), noise, out=np.ones_like(noise), where=noise > 0)
-            fit = degrees * len(column) * np.log(np.maximum(share, 1e-300)) + degrees * form.log_determinant
-            totals[index] = totals[index] - np.where(noise > 0, fit, 0.0) / 2
+    totals: list[Array] = []
+    for form in forms:
+        share = np.divide(form.quadratic(squares, sums), noise, out=np.ones_like(noise), where=noise > 0)
+        fit = degrees * values.shape[-2] * np.log(np.maximum(share, 1e-300)) + degrees * form.log_determinant
+        totals.append(-np.where(noise > 0, fit, 0.0).sum(axis=0) / 2)
     return totals
 
 

@@ -10,6 +10,7 @@ import gc
 import json
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from analysis
 
 
 class Others:
-    """Other processes that read, started where they are worth it; they end with the `with` block."""
+    """Other processes that read, started where they are worth it; they are told to end with the `with` block."""
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
@@ -36,8 +37,8 @@ class Others:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.communicate()
+        for process in self._processes:  # a process takes a while to give back its memory: nobody waits for that
+            threading.Thread(target=process.communicate).start()
 
     def read(self, parse: Parse, jobs: Sequence[Job], program: str, into: Path) -> tuple[dict[str, Piece], list[Path]]:
         """What was read here, by name, and the files in `into` that hold what others read."""

@@ -116,7 +116,8 @@ def picks_table(found: Sequence[Pick], key: str) -> Table:
         headers=("Variant", *values, ""),
         stubs=1,
         groups=(tuple(lines),),
-        notes=("Edge: the best is the lowest or highest tried; a better one may lie beyond.",),
+        notes=("Edge: the best is the lowest or highest tried; a better one may lie beyond.",)
+        * any(one.at_edge for one in found),
         data=tuple({"variant": one.label, "value": one.value, **dict(one.losses)} for one in found),
     )
 

@@ -6,6 +6,7 @@ Inside the statistics more is always better: a loss is kept there with its sign 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from analysis.tables import points
 from davinci.planning.heldout_metrics import heldout_metric
@@ -50,6 +51,7 @@ class Unit:
 PERCENT = Unit("percent", 100.0, 0)
 
 
+@cache
 def unit(column: str) -> Unit:
     """The unit of the column of that name."""
     metric = heldout_metric(column)

@@ -5,7 +5,7 @@ as records on disk. Measured in a process of its own: loading it and making ever
 before (cold), again, and after one run more has recorded something. The peer, ``wandb leet inspect --json``, prints
 what a run's offline file holds; ours reads it into arrays. A run that was queued again has a file an attempt: the peer
 prints one after the other, ours merges them. Of both the whole processes count, less as many that only start: the
-median of three rounds.
+median of several rounds, more where a file is short and what is measured are hundredths of a second.
 
 Usage: python benchmarks/analysis.py [--quick] [--cpu-time]
 """
@@ -190,7 +190,7 @@ def reading(folder: Path, steps: int, cpu_time: bool, attempts: int = 1) -> Row:
         "peer": [([*inspect, "--json", file], [*inspect, "--help"]) for file in files],
     }
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS + 20_000 // steps):
         for name, pairs in commands.items():
             said, took = b"", 0.0
             for command, idle in pairs:

@@ -32,6 +32,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from davinci.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@%+=-]*")
@@ -162,9 +164,17 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; a file that is not JSON (or not text) is a UserError naming it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+
+
+def from_json(content: bytes | str) -> Any:
+    """`json.loads`, in a fraction of its time where it is JSON by the letter: without NaN."""
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return json.loads(content)
 
 
 def link(source: Path, target: Path) -> None:

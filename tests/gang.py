@@ -6,6 +6,7 @@ first few of them.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -93,4 +94,5 @@ def _serve(pipe: Connection) -> None:
             answer = error
         for name in environment:
             os.environ.pop(name, None)
+        gc.collect()  # Connections close with what holds them; a job's process would end here.
         pipe.send_bytes(pickle.dumps(answer))  # `send` would share a tensor's memory, which ends with this process

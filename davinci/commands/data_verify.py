@@ -10,6 +10,7 @@ from davinci.store import Store
 
 
 def run(options: argparse.Namespace, store: Store) -> int:
+    from davinci.data.checksums import SOON
     from davinci.data.verify import verify
 
     read = 0
@@ -24,6 +25,9 @@ def run(options: argparse.Namespace, store: Store) -> int:
     for line in wrong:
         print(line)
     if wrong:
-        print("remove each folder of a source with such a file, whole, and build the pool again: what is left is kept")
+        print(
+            f"python -m davinci data build {options.pool} (a pool of your own: its file) makes them again; where the "
+            f"files of a source are more than {SOON >> 20} MiB, remove its folder first"
+        )
     print(f"pool {options.pool}: {read} files, {len(wrong)} wrong")
     return 1 if wrong else 0

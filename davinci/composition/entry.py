@@ -176,7 +176,6 @@ class _Apply:
 
     def _build_pools(self) -> bool:
         """Make this program's own small pools, and their benchmarks; whether one was made."""
-        from davinci.data.build import build
         from davinci.data.pool_files import own_small_pool
         from davinci.evaluation.embedded import make_tasks
 
@@ -186,6 +185,8 @@ class _Apply:
             file = own_small_pool(pool)
             if file is not None:
                 if read_card(self._store, name) is None:
+                    from davinci.data.build import build  # what it takes to build one is loaded for nothing else
+
                     build(file, self._store, print)
                     made = True
                 make_tasks(self._store, name)

@@ -16,6 +16,7 @@ from typing import Any
 
 from davinci.config import Level, Licence, parse
 from davinci.data.cards import TokenizerCard, measured_level, read_card
+from davinci.data.checksums import RECORD, changed, recorded
 from davinci.data.documents import Document
 from davinci.data.keys import digest
 from davinci.data.making import Making
@@ -70,6 +71,7 @@ class _Build:
         self._variants = {place: self._variant(*place) for place in asked}
 
     def run(self) -> None:
+        self._forget_damaged()
         if self._is_current() and not self._request.strict:
             self._report.line(f"pool {self._pool.name} is there: {self._folder}")
             return
@@ -93,6 +95,16 @@ class _Build:
         self._write_card(tokenizer, licences)
         self._making.remove_stale()
         self._report.line(f"pool {self._pool.name} built in {self._report.since}: {self._folder}")
+
+    def _forget_damaged(self) -> None:
+        """What is no longer what was written counts as not written."""
+        for one in self._variants.values():
+            lines = [*changed(one.folder, recorded(one.folder))]
+            for line in lines:
+                self._report.line(f"{line}; made again")
+            if lines:
+                self._store.require_writable()
+                (one.folder / RECORD).unlink()
 
     @property
     def _trains(self) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.data.ngrams import Bytes, Grams, Numbers, row_hashes
+from davinci.data.ordered import together
 from davinci.errors import UserError
 from davinci.store import file_digest
 
@@ -237,16 +238,10 @@ class Report:
         self._sources.append(row | {"items": len(own)})
 
     def _look(self, documents: Iterable[Bytes]) -> Iterator[tuple[int, bytes, list[Hit]]]:
-        batch: list[bytes] = []
-        size = done = 0
-        for one in documents:
-            batch.append(one.tobytes())
-            size += len(one)
-            if size >= _BATCH:
-                yield from zip(range(done, done + len(batch)), batch, self._items.hits(batch), strict=True)
-                done += len(batch)
-                batch, size = [], 0
-        yield from zip(range(done, done + len(batch)), batch, self._items.hits(batch), strict=True)
+        done = 0
+        for batch in together((one.tobytes() for one in documents), len, _BATCH):
+            yield from zip(range(done, done + len(batch)), batch, self._items.hits(batch), strict=True)
+            done += len(batch)
 
     def _sample(self, number: int, text: bytes, hit: Hit) -> dict[str, Any]:
         item = self._items.items[hit.item]

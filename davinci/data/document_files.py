@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from davinci.data.documents import Document
+from davinci.errors import UserError
 from davinci.store import atomic_file
 
 _BATCH_BYTES = 16 << 20
@@ -71,6 +72,7 @@ def _writer(path: Path) -> pq.ParquetWriter:
         compression="zstd",
         use_dictionary=["split_key", "origin"],
         write_statistics=False,
+        write_page_checksum=True,
         data_page_version="2.0",
     )
 
@@ -88,18 +90,41 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of a part, in order. Memory holds one batch as it was written."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            for identity, key, text, question, fields, origin in zip(*read_group(file, group), strict=True):
-                yield Document(identity, key, text, question, json.loads(fields), json.loads(origin))
+    """The documents of a part, in order. Memory holds one batch as it was written.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    for group in range(count_groups(path)):
+        for identity, key, text, question, fields, origin in zip(*read_group(path, group), strict=True):
+            yield Document(identity, key, text, question, json.loads(fields), json.loads(origin))
 
 
-def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] = SCHEMA.names) -> list[list[str]]:
-    """What a batch holds in each of `columns`, which stand in the order of `SCHEMA`."""
-    values: list[list[str]] = [one.to_pylist() for one in file.read_row_group(group, columns=columns).columns]
-    _give_back(file.metadata.row_group(group).total_byte_size)
+def count_groups(path: Path) -> int:
+    """How many batches a part was written in."""
+    with _opened(path) as file:
+        return int(file.num_row_groups)
+
+
+def read_group(path: Path, group: int, columns: Sequence[str] = SCHEMA.names) -> list[list[str]]:
+    """What a batch of a part holds in each of `columns`, which stand in the order of `SCHEMA`."""
+    with _opened(path) as file:
+        values: list[list[str]] = [one.to_pylist() for one in file.read_row_group(group, columns=columns).columns]
+        size = file.metadata.row_group(group).total_byte_size
+    _give_back(size)
     return values
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A damaged part is removed: the next build makes it again."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        path.unlink(missing_ok=True)
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: damaged ({reason}); removed, the same command makes it again") from None
 
 
 def _row(one: Document) -> dict[str, str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-_PIECE = 1 << 24  # characters
+from davinci.data.long_texts import pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,6 @@ def _place(split_key: str) -> int:
     return int.from_bytes(hashlib.sha256(b"heldout\0" + split_key.encode()).digest()[:8], "big")
 
 
-def pieces(text: str) -> Iterator[str]:
-    """What a text is copied in, where it may be very long."""
-    return (text[begin : begin + _PIECE] for begin in range(0, len(text), _PIECE))
-
-
 def size_of(text: str) -> int:
     """Bytes of a text in UTF-8."""
     if text.isascii():
@@ -54,9 +49,8 @@ def size_of(text: str) -> int:
 def sound(one: Document) -> Document:
     """The document itself, or where it holds half a surrogate pair, which JSON and file names can spell and UTF-8
     cannot, the same with the replacement character there; two halves that meet become one character."""
-    strings = (one.id, one.split_key, one.text, one.question)
     about = [text for pair in (*one.fields.items(), *one.origin.items()) for text in pair if isinstance(text, str)]
-    if all(_whole(text) is text for text in (*strings, *about)):
+    if _fits(one.text) and _fits("".join((one.id, one.split_key, one.question, *about))):
         return one
     question = _whole(one.question)
     return replace(
@@ -74,9 +68,14 @@ def _sound(some: Mapping[str, str | int]) -> dict[str, str | int]:
     return {_whole(name): _whole(value) if isinstance(value, str) else value for name, value in some.items()}
 
 
-def _whole(text: str) -> str:
+def _fits(text: str) -> bool:
+    """Whether UTF-8 can hold it."""
     try:
         size_of(text)
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        return False
+    return True
+
+
+def _whole(text: str) -> str:
+    return text if _fits(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

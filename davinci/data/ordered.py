@@ -1,9 +1,10 @@
-"""Work on several items at a time, results in the order of the items."""
+"""Work on several items at a time, in the order of the items."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,6 +12,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD = 4  # items a thread that are read before the first's result is given
+
+
+def together(
+    items: Iterable[Item], size: Callable[[Item], int], enough: int, most: int = sys.maxsize
+) -> Iterator[list[Item]]:
+    """Neighbours in lists, each of which ends where its items' sizes come to `enough`, or with the `most`-th item."""
+    some: list[Item] = []
+    total = 0
+    for item in items:
+        some.append(item)
+        total += size(item)
+        if total >= enough or len(some) >= most:
+            yield some
+            some, total = [], 0
+    if some:
+        yield some
 
 
 def in_order(

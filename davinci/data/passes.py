@@ -127,7 +127,7 @@ class IdSum:
 
 def is_done(path: Path) -> bool:
     """Whether a part's documents are kept at `path`, whole."""
-    return _record(path).is_file()
+    return path.is_file() and _record(path).is_file()
 
 
 def read_tallies(path: Path) -> list[Tally]:

@@ -35,11 +35,11 @@ def write_qwen2(path: Path, archives: Path, log: Callable[[str], None]) -> None:
         UserError: the archive cannot be had.
     """
     archive = obtain([PIN], archives, log)[PIN.name]
-    found = dict(archive.members(lambda name: name == VOCABULARY))
-    if VOCABULARY not in found:
+    content = archive.member(VOCABULARY)
+    if content is None:
         raise UserError(f"{archive.path}: holds no {VOCABULARY}")
     with atomic_file(path) as temporary:
-        byte_level_bpe(read_ranks(found[VOCABULARY], VOCABULARY)).save(str(temporary), pretty=False)
+        byte_level_bpe(read_ranks(content, VOCABULARY)).save(str(temporary), pretty=False)
 
 
 def read_ranks(content: bytes, where: str) -> dict[bytes, int]:

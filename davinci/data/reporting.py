@@ -9,9 +9,11 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 Log = Callable[[str], None]
 _EVERY = 30.0  # seconds between lines of what takes long
+_SHORTEST, _NUMBERS = 16, 44  # columns of a title, and of what stands behind it: a bar, counts and times
 
 
 class Report:
@@ -34,7 +36,8 @@ class Report:
             yield self._lines(title, total)
             self.line(f"{title}: {total} done ({self.since})")
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        title_column = Column(no_wrap=True, max_width=max(_SHORTEST, self._console.width - _NUMBERS))
+        columns = (TextColumn("{task.description}", table_column=title_column), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console) as progress:
             task = progress.add_task(title, total=total)
             yield lambda: progress.advance(task)

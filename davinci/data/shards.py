@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.data.cards import Extent, Split, VariantCard
+from davinci.data.checksums import changed
 from davinci.data.permutation import permute
 from davinci.errors import UserError
 
@@ -28,7 +29,7 @@ class Shard:
         card: the variant's card, which says how long the files must be.
 
     Raises:
-        UserError: a file is missing or has another length than the card says.
+        UserError: a file is missing, has another length than the card says, or is not what was written (`changed`).
     """
 
     def __init__(self, folder: Path, split: Split, card: VariantCard) -> None:
@@ -46,6 +47,8 @@ class Shard:
                     for path, one in marks
                 ]
             )
+        for line in changed(folder, {one.file for one in extents} | {path.name for path, _ in marks}):
+            raise UserError(f"{line}; build the pool again")
 
     @property
     def tokens(self) -> int:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from davinci.data.cards import TokenizerCard, TokenType
+from davinci.data.ordered import together
 from davinci.errors import UserError
 from davinci.store import file_digest
 
@@ -70,19 +71,15 @@ class Encoder:
     def _known(self, texts: Iterable[str]) -> dict[str, Ids]:
         """The tokens of each text, by the text."""
         known: dict[str, Ids] = {}
-        batch: list[str] = []
-        size = 0
+        left: list[str] = []
         for text in dict.fromkeys(texts):
             before = self._recent.get(_digest(text))
-            if before is not None:
+            if before is None:
+                left.append(text)
+            else:
                 known[text] = before
-                continue
-            batch.append(text)
-            size += len(text)
-            if size >= _BATCH_CHARACTERS:
-                known.update(self._encode(batch))
-                batch, size = [], 0
-        known.update(self._encode(batch))
+        for batch in together(left, len, _BATCH_CHARACTERS):
+            known.update(self._encode(batch))
         return known
 
     def _long(self, text: str) -> Ids:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from davinci.data.cards import PoolCard, VariantCard, built_card
+from davinci.data.checksums import RECORD, recorded, wrong
 from davinci.data.shards import question_file
-from davinci.data.writing import RECORD
-from davinci.errors import UserError
-from davinci.store import Store, file_digest, read_json
+from davinci.store import Store
 
 
 def verify(pool: str, store: Store, progress: Callable[[str], None]) -> list[str]:
@@ -24,20 +23,22 @@ def verify(pool: str, store: Store, progress: Callable[[str], None]) -> list[str
 
 
 def _tokenizer(folder: Path, card: PoolCard, progress: Callable[[str], None]) -> Iterator[str]:
-    yield from _wrong(folder / card.tokenizer.file, card.tokenizer.digest, progress)
+    path = folder / card.tokenizer.file
+    progress(str(path))
+    yield from wrong(path, card.tokenizer.digest)
 
 
 def _variants(folder: Path, card: PoolCard, progress: Callable[[str], None]) -> Iterator[str]:
     for name, source in sorted(card.sources.items()):
         for depth, variant in sorted(source.variants.items()):
             place = folder / f"{name}@{depth}"
-            try:
-                files = read_json(place / RECORD)["files"]
-            except (OSError, UserError, KeyError, TypeError):
+            files = recorded(place)
+            if not files:
                 yield f"{place / RECORD}: missing, or without checksums; build the pool again"
                 continue
             for file, digest in files.items():
-                yield from _wrong(place / file, digest, progress)
+                progress(str(place / file))
+                yield from wrong(place / file, digest)
             for one in (*variant.files("train"), *variant.files("heldout")):
                 if one.file not in files:
                     yield f"{place / one.file}: the card names it, {RECORD} has no checksum of it"
@@ -50,11 +51,3 @@ def _unknown(place: Path, variant: VariantCard, files: dict[str, str]) -> Iterat
         marks = question_file(place / one.file)
         if marks.exists() and marks.name not in files:
             yield f"{marks}: not written with the shards; remove it"
-
-
-def _wrong(path: Path, digest: str, progress: Callable[[str], None]) -> Iterator[str]:
-    progress(str(path))
-    if not path.is_file():
-        yield f"{path}: missing"
-    elif (found := file_digest(path)) != digest:
-        yield f"{path}: SHA-256 {found[:12]} where {digest[:12]} was written; its {path.stat().st_size:,} bytes changed"

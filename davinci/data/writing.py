@@ -22,17 +22,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from davinci.data.cards import TokenizerCard
-from davinci.data.document_files import read_group
+from davinci.data.checksums import RECORD
+from davinci.data.document_files import count_groups, read_group
 from davinci.data.documents import Document, size_of
 from davinci.data.shard_files import SHARD_TOKENS, SplitWriter, content_digest
 from davinci.data.tokenizer import Encoder
 from davinci.data.workers import begin
 from davinci.store import file_digest, read_json, sync, write_json
 
-RECORD = "variant.json"
 _COLUMNS = ["id", "split_key", "text", "question", "fields"]
 # Tasks under way for each worker: enough to keep it busy, few enough to keep memory small.
 _AHEAD = 2
@@ -159,7 +158,7 @@ class _HeldoutDocument:
 
 def _encoded(parts: Sequence[Path], encoder: Encoder, fraction: float, workers: int) -> Iterator[_Encoded]:
     """What becomes of each row group, in order."""
-    tasks = ((path, group) for path in parts for group in range(_groups(path)))
+    tasks = ((path, group) for path in parts for group in range(count_groups(path)))
     if workers == 1:
         for path, group in tasks:
             yield _encode(encoder, path, group, fraction)
@@ -181,11 +180,6 @@ def _encoded(parts: Sequence[Path], encoder: Encoder, fraction: float, workers: 
                 future.cancel()
 
 
-def _groups(path: Path) -> int:
-    with pq.ParquetFile(path) as file:
-        return int(file.num_row_groups)
-
-
 _ENCODER: Encoder | None = None
 
 
@@ -201,8 +195,7 @@ def _encode_in_worker(path: Path, group: int, fraction: float) -> _Encoded:
 
 
 def _encode(encoder: Encoder, path: Path, group: int, fraction: float) -> _Encoded:
-    with pq.ParquetFile(path) as file:
-        rows = [dict(zip(_COLUMNS, row, strict=True)) for row in zip(*read_group(file, group, _COLUMNS), strict=True)]
+    rows = [dict(zip(_COLUMNS, row, strict=True)) for row in zip(*read_group(path, group, _COLUMNS), strict=True)]
     end = np.array([encoder.card.end_of_text], dtype=encoder.dtype)
     asked = [row["question"] for row in rows if row["question"]]
     questions = dict(zip(asked, encoder.encode(asked), strict=True)) if asked else {}

@@ -6,6 +6,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from davinci.accounting.accelerators import peak_flops
 from davinci.accounting.flops import forward_flops_per_token, train_flops_per_token
@@ -127,7 +128,7 @@ class _Work:
         """Checkpoints it leaves: at every evaluated point and at its end."""
         return len(self.points.keys() | {self.node.end})
 
-    @property
+    @cached_property
     def probed(self) -> int:
         """How often its probes are scored."""
         probes = self.run.evaluation.probes

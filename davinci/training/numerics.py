@@ -24,7 +24,8 @@ def configure(threads: int) -> None:
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads, user_api="blas")  # numpy's
     torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    # Not by `use_deterministic_algorithms`, which loads torch's compiler: a second of every start.
+    torch.set_deterministic_debug_mode("default" if torch.cuda.is_available() else "error")
     # Deterministic mode would also fill every new tensor with NaN to expose reads of unwritten memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.mkldnn.deterministic = True  # type: ignore[assignment]

@@ -51,7 +51,10 @@ def _computed(forward: Callable[..., Any], execution: Execution) -> Callable[...
             forward = again
         case "selective":
             forward = partial(again, context_fn=partial(create_selective_checkpoint_contexts, _KEPT))
-    return torch.compile(forward) if execution.compile else forward
+    if not execution.compile:
+        return forward
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # the compiler's code too
+    return torch.compile(forward)
 
 
 def _has_compiler() -> bool:

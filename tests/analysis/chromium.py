@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,21 @@ from typing import Any, Self
 BINARY = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+PATIENCE = 120  # seconds that the browser may say nothing
+# Scrolls the element `e` into view; its box, once it has stood still for three frames with nothing before it, since
+# what is drawn as it comes into view moves what is below.
+PLACE = """
+    e.scrollIntoView({block: 'center', behavior: 'instant'});
+    let last = '', still = 0;
+    const look = () => {
+        const b = e.getBoundingClientRect(), box = [b.left, b.top, b.width, b.height];
+        const top = document.elementFromPoint(b.left + ACROSS * b.width, b.top + b.height / 2);
+        still = String(box) === last && top && (e.contains(top) || top.contains(e)) ? still + 1 : 0;
+        last = String(box);
+        if (still >= 3) done(box); else requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+"""
 
 
 class Chromium:
@@ -41,12 +57,14 @@ class Chromium:
         os.close(to_browser)
         os.close(from_browser)
         self._number, self._buffer, self._session = 0, b"", None
+        self._loaded: set[str] = set()
         self.said: list[str] = []
         targets = self.call("Target.getTargets")["targetInfos"]
         page = next(one["targetId"] for one in targets if one["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +96,7 @@ class Chromium:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._read], [], [], PATIENCE)[0], f"the browser has said nothing for {PATIENCE} s"
             block = os.read(self._read, 1 << 20)
             assert block, "the browser is gone"
             self._buffer += block
@@ -95,6 +114,8 @@ class Chromium:
                 self.said.append(str(about["args"]))
             case "Log.entryAdded" if about["entry"]["level"] in ("error", "warning"):
                 self.said.append(str(about["entry"]))
+            case "Page.lifecycleEvent" if about["name"] == "load":
+                self._loaded.add(about["loaderId"])
             case "Page.javascriptDialogOpening":
                 self.said.append(f"dialog: {about['message']}")
             case "Network.requestWillBeSent" if not about["request"]["url"].startswith(("file:", "data:", "blob:")):
@@ -108,9 +129,9 @@ class Chromium:
         wanted = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
         features = [{"name": name, "value": value} for name, value in wanted.items()]
         self.call("Emulation.setEmulatedMedia", features=features)
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        while self._next().get("method") != "Page.loadEventFired":
-            pass
+        loader = self.call("Page.navigate", url=path.resolve().as_uri())["loaderId"]
+        while loader not in self._loaded:
+            self._next()
 
     def js(self, expression: str) -> Any:
         """The value of an expression in the page."""
@@ -120,13 +141,8 @@ class Chromium:
 
     def place(self, selector: str, across: float = 0.5) -> tuple[float, float]:
         """Scroll an element into view and say where it is: at `across` of its width, in the middle of its height."""
-        # Two frames later the page has heard of the scrolling.
-        box = self.js(
-            f"new Promise(done => {{ const e = document.querySelector({json.dumps(selector)}); "
-            "e.scrollIntoView({block: 'center', behavior: 'instant'}); "
-            "const box = () => { const b = e.getBoundingClientRect(); done([b.left, b.top, b.width, b.height]); }; "
-            "requestAnimationFrame(() => requestAnimationFrame(box)); })"
-        )
+        element = f"const e = document.querySelector({json.dumps(selector)});"
+        box = self.js(f"new Promise(done => {{ {element} {PLACE.replace('ACROSS', str(across))} }})")
         return box[0] + across * box[2], box[1] + box[3] / 2
 
     def mouse(self, kind: str, x: float, y: float, clicks: int = 0) -> None:

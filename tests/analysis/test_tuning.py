@@ -61,6 +61,7 @@ def test_a_diverged_run_has_lost_and_a_missing_one_leaves_the_variant_open() -> 
     assert [one.at_edge for one in found[:2]] == [False, True]
     assert found[0].losses["0.004"] == pytest.approx(2.0) and math.isinf(found[1].losses["0.004"])
     assert [line[-1].text for line in tuning.picks_table(found, KEY).groups[0]] == ["", "edge", "not finished"]
+    assert len(tuning.picks_table(found, KEY).notes) == 1 and not tuning.picks_table(found[:1], KEY).notes
     with pytest.raises(UserError, match="1 of 3 variants are not tuned yet: C"):
         tuning.comparing_file({}, found, KEY, (1,))
 

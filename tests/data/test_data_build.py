@@ -1,6 +1,7 @@
 """From a pool's file to a card: deterministic, resumable, offline."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from davinci.data.build import Request, build
 from davinci.data.cards import measured_level, read_card
 from davinci.data.operations import depths_of, read_chain
 from davinci.data.pool_files import find_pool
+from davinci.data.verify import verify
 from davinci.errors import UserError
 from davinci.store import Store, file_digest
 
@@ -50,6 +52,22 @@ def test_second_build_does_nothing_and_calls_no_pip(built, monkeypatch):
     build(file, store, lines.append)
     assert len(lines) == 1 and "is there" in lines[0]
     assert before == _files(store.pool("small"))
+
+
+def test_what_was_damaged_is_made_again(built, tmp_path):
+    store, file = Store(tmp_path), built[1]
+    shutil.copytree(built[0].root, tmp_path, dirs_exist_ok=True)
+    folder = store.pool("small")
+    whole = _digests(store)
+    cut, flipped = folder / "speeches@L2" / "train.bin", folder / "sums@L5" / "heldout.jsonl"
+    cut.write_bytes(cut.read_bytes()[:-2])
+    flipped.write_bytes(b"[" + flipped.read_bytes()[1:])
+    before, lines = _files(folder), []
+    build(file, store, lines.append, Request(workers=1))
+    assert [line.partition(": ")[0] for line in lines if "made again" in line] == [str(cut), str(flipped)]
+    written = {path.parent.name for path, inode in _files(folder).items() if before.get(path) != inode}
+    assert written - {"small"} == {"speeches@L2", "sums@L5"}
+    assert _digests(store) == whole and verify("small", store, str) == []
 
 
 def test_card_counts_what_the_files_hold(built):

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davinci.data import documents, passes
+from davinci.data import long_texts, passes
 from davinci.data.documents import Document, size_of, sound
 from davinci.data.l1_normalisation import unicode
+from davinci.data.l2_rules import ngrams
 from davinci.data.l2_rules.deduplication import hash_of
+from davinci.data.l2_rules.minhash import signature
+from davinci.data.l3_model_filter import typical
 from davinci.data.operations import Places, read_chain
 from davinci.data.tally import Tally
 
@@ -57,5 +60,44 @@ def test_pieces_give_what_the_whole_gives(text, monkeypatch):
         return size_of(sound(Document("a", "a", text)).text), hash_of(text), sound(Document("a", "a", text)).text
 
     whole = said()
-    monkeypatch.setattr(documents, "_PIECE", 3)
-    assert said() == whole and "".join(documents.pieces(text)) == text
+    monkeypatch.setattr(long_texts, "LONG", 3)
+    assert said() == whole and "".join(long_texts.pieces(text)) == text
+
+
+RULES = [
+    {"gopher_quality": {"min_words": 4, "max_words": 60, "min_stop_words": 1}},
+    {"gopher_repetition": {"max_duplicate_lines": 0.6, "max_duplicate_paragraphs": 0.6}},
+    {"gopher_repetition": {"max_top_ngram": {}, "max_duplicate_line_characters": 1, "max_duplicate_ngrams": {2: 0.2}}},
+    {"fineweb_quality": {"max_duplicate_line_characters": 0.3}},
+    {"c4_quality": {"min_sentences": 2}},
+    {"length": {"min_words": 10, "max_words": 40}},
+    "prose_paragraphs",
+    {"plain_rules": {"kind": "prose"}},
+    {"plain_rules": {"kind": "technical"}},
+    {"plain_rules": {"kind": "python"}},
+]
+SIGNS = ["\n", "\n\n", "\r\n", "\u2028", "\u0301e ", "- one… ", "12,5 ", "{ ", "# "]
+SENTENCE = "And that is what we have to say of it, with all the words that it takes. "
+TEXTS = st.lists(st.sampled_from(["the cat ", "of mice. ", "of mice. ", "Σας ", SENTENCE, *SIGNS]), max_size=60).map(
+    "".join
+)
+
+
+@given(TEXTS, st.integers(1, 40))
+def test_a_long_text_is_judged_as_any_is(text, at_once):
+    """Words, lines and n-grams of stretches are those of the whole."""
+    steps = read_chain([{"jsonl": {"paths": ["a"]}}, *RULES], "here")[1:]
+
+    def said():
+        tally = Tally()
+        left = [[one.text for one in step.apply(Document("a", "a", text), tally)] for step in steps]
+        hashes = signature(text, 3, 8)
+        words, counts = typical._count(text)
+        order = words.argsort()
+        return left, tally.to_json(), hashes is None or hashes.tolist(), words[order].tolist(), counts[order].tolist()
+
+    whole = said()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_texts, "LONG", at_once)
+        patch.setattr(ngrams, "_AT_ONCE", at_once)
+        assert said() == whole

@@ -263,9 +263,11 @@ def test_warc(tmp_path, packed):
     assert found[1].origin == {**about, "url": "http://www.example.org/1", "bytes": 1, "charset": "iso-8859-1"}
     assert tally.counted == {"responses without success": 1, "responses of other types": 1}
     whole = path.read_bytes()
-    path.write_bytes(whole[: -20 if packed else -6])
-    with pytest.raises(UserError, match=r"cut short \(its last record is not whole\)"):
-        read(tmp_path, "warc", paths="*.warc*")
+    last = len(whole) - whole.rindex(b"\x1f\x8b" if packed else b"WARC/1.0")
+    for cut in range(6, last, 31):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(UserError, match="no WARC file, damaged, or cut short"):
+            read(tmp_path, "warc", paths="*.warc*")
     path.write_bytes(b"something else entirely\n")
     with pytest.raises(UserError, match="no WARC file, damaged, or cut short"):
         read(tmp_path, "warc", paths="*.warc*")

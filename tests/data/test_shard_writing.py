@@ -12,6 +12,7 @@ from tokenizer_files import write_bytes_tokenizer
 
 from davinci.commands import data_verify
 from davinci.config import parse
+from davinci.data import checksums
 from davinci.data.cards import VariantCard
 from davinci.data.document_files import write_documents
 from davinci.data.documents import Document
@@ -179,6 +180,18 @@ def test_verify_names_a_flipped_bit(pool, name, capsys):
     assert data_verify.run(argparse.Namespace(pool="p"), pool) == 1
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(f"{path}: SHA-256 ") and said[-1].endswith("1 wrong")
+
+
+def test_a_flipped_bit_is_found_where_a_shard_is_opened(pool, monkeypatch):
+    folder = pool.pool("p") / "s@L1"
+    card = _card(read_variant(folder, "k"))
+    path = folder / card.extents[1].file
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    Shard(folder, "heldout", card)
+    with pytest.raises(UserError, match=r"train.00001.bin: SHA-256 \w+ where \w+ was written.*; build the pool again"):
+        Shard(folder, "train", card)
+    monkeypatch.setattr(checksums, "SOON", 100)  # more takes too long, and is for `data verify`
+    Shard(folder, "train", card)
 
 
 def test_a_truncated_shard_is_found_cheaply_and_by_checksum(pool):

@@ -1,5 +1,6 @@
 """Tokens that other programs wrote: every format gives the documents that were written, read in place or copied."""
 
+import functools
 import importlib
 import json
 import struct
@@ -158,13 +159,11 @@ def test_hugging_face_rows(tmp_path):
 
 @pytest.mark.slow
 def test_formats_by_their_own_libraries(tmp_path):
-    litdata, streaming = pytest.importorskip("litdata"), pytest.importorskip("streaming")
+    streaming = pytest.importorskip("streaming")
     with streaming.MDSWriter(out=str(tmp_path / "mds"), columns={"tokens": "ndarray:int32"}, size_limit=500) as out:
         for one in DOCUMENTS:
             out.write({"tokens": np.array(one, dtype=np.int32)})
     assert made({"mds": {"path": "mds"}}, tmp_path)[1] == expected(closed(DOCUMENTS))
-    litdata.optimize(_row, DOCUMENTS, str(tmp_path / "lit"), chunk_bytes=2000, num_workers=1)
-    assert made({"litdata": {"path": "lit"}}, tmp_path)[1] == expected(closed(DOCUMENTS))
     megatron_core = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     builder = megatron_core.IndexedDatasetBuilder(str(tmp_path / "real.bin"), dtype=np.int32)
     for one in closed(DOCUMENTS):
@@ -172,6 +171,26 @@ def test_formats_by_their_own_libraries(tmp_path):
     builder.finalize(str(tmp_path / "real.idx"))
     _, splits, found = made({"megatron": {"prefix": "real"}}, tmp_path)
     assert splits == expected(closed(DOCUMENTS)) and isinstance(found, InPlace)
+
+
+@pytest.mark.slow
+def test_litdata_rows(tmp_path):
+    litdata = pytest.importorskip("litdata")
+    litdata.optimize(_row, DOCUMENTS, str(tmp_path / "lit"), chunk_bytes=2000, num_workers=1)
+    assert made({"litdata": {"path": "lit"}}, tmp_path)[1] == expected(closed(DOCUMENTS))
+    for kind in (np.int32, np.uint16):
+        row, tokens = functools.partial(_tensor, kind), litdata.TokensLoader(block_size=16)
+        folder = tmp_path / kind.__name__
+        litdata.optimize(row, DOCUMENTS, str(folder), chunk_size=400, num_workers=1, item_loader=tokens)
+        assert made({"litdata": {"path": kind.__name__}}, tmp_path)[1] == expected(closed(DOCUMENTS))
+    (chunk, *_) = sorted((tmp_path / "int32").glob("*.bin"))
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    with pytest.raises(UserError, match="is damaged, or cut short"):
+        made({"litdata": {"path": "int32"}}, tmp_path)
+
+
+def _tensor(kind, document):
+    return importlib.import_module("torch").from_numpy(np.array(document, dtype=kind))
 
 
 def _row(document):

@@ -231,7 +231,8 @@ def test_the_gradient_is_that_of_the_whole_batchs_mean(four: Gang) -> None:
 
 
 def leaves(ranks: Ranks, who: int, words: str | None) -> str:
-    """One rank leaves, with words or without; what the others are told."""
+    """One rank leaves, with words or without, when all have joined; what the others are told."""
+    ranks.barrier()
     if ranks.rank == who:
         if words is not None:
             ranks.leave(words)

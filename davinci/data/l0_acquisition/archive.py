@@ -50,7 +50,7 @@ class ArchiveReader(Reader):
         found = {}
         for pin in self._pins(places):
             archive, file = self._archive(pin, places), self.packages[pin.name]
-            text = dict(archive.members(lambda name, file=file: name == file)).get(file)  # type: ignore[misc]
+            text = archive.member(file)
             if text is None:
                 raise UserError(f"{archive.path}: has no licence file {file}; its text cannot be used")
             found[pin.name] = {"file": file, "sha256": hashlib.sha256(text).hexdigest()}

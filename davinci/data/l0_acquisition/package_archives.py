@@ -10,7 +10,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,22 +57,31 @@ class Archive:
         """
         return sorted((name, content) for name, content in _contents(self).items() if wanted(name))
 
+    def member(self, name: str) -> bytes | None:
+        """The content of one file, without reading on behind it; None where there is no such file."""
+        return next((content for _, content in _walk(self, name.__eq__)), None)
+
 
 @functools.lru_cache(maxsize=2)
 def _contents(archive: Archive) -> dict[str, bytes]:
-    """All regular files of an archive by name; one too large to be text is left out."""
+    return dict(_walk(archive, lambda name: True))
+
+
+def _walk(archive: Archive, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """The regular files whose name is `wanted`, as they stand in the archive; one too large to be text is left out."""
     if archive.pin.kind == "wheel":
         with zipfile.ZipFile(archive.path) as wheel:
-            files = [info for info in wheel.infolist() if not info.is_dir() and info.file_size <= _MEMBER_LIMIT]
-            return {info.filename: wheel.read(info) for info in files}
-    contents: dict[str, bytes] = {}
+            for info in wheel.infolist():
+                if not info.is_dir() and info.file_size <= _MEMBER_LIMIT and wanted(info.filename):
+                    yield info.filename, wheel.read(info)
+        return
     with tarfile.open(archive.path, "r:gz") as source:
         for member in source:
-            if member.isreg() and member.size <= _MEMBER_LIMIT:
+            name = member.name.partition("/")[2]
+            if member.isreg() and member.size <= _MEMBER_LIMIT and wanted(name):
                 file = source.extractfile(member)
                 assert file is not None  # a regular file always opens
-                contents[member.name.partition("/")[2]] = file.read()
-    return contents
+                yield name, file.read()
 
 
 def read_pins(path: Path) -> list[Pin]:

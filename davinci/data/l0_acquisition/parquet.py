@@ -57,7 +57,7 @@ class Parquet(RowReader):
         (one,) = part["files"]
         number = part["row"]
         try:
-            with pq.ParquetFile(one["path"]) as file:
+            with pq.ParquetFile(one["path"], page_checksum_verification=True) as file:
                 for group in range(part["first"], part["end"]):
                     for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=self.fields):
                         for row in batch.to_pylist():

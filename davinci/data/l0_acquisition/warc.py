@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from davinci.config import Positive
 from davinci.data.documents import Document
@@ -50,21 +52,24 @@ class Warc(Reader):
             yield from self._read(one["path"], one["name"], tally)
 
     def _read(self, path: str, name: str, tally: Tally) -> Iterator[Document]:
-        import zlib
-
         from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
 
         try:
             with open(path, "rb") as file:  # noqa: PTH123
-                records = ArchiveIterator(file)
+                records, last = ArchiveIterator(file), 0
                 for record in records:
                     yield from self._response(record, name, tally)
                     while record.raw_stream.read(_BLOCK):
                         pass
-                    if getattr(record.raw_stream, "limit", 0) > 0:  # warcio takes the file's end for the record's
+                    # warcio takes the file's end for the record's, or for that of its header.
+                    sized = record.rec_headers.get_header("Content-Length") is not None
+                    if not sized or getattr(record.raw_stream, "limit", 0) > 0:
                         raise EOFError("its last record is not whole")
-        except (OSError, EOFError, zlib.error, ArchiveLoadFailed) as error:
+                    last = records.get_record_offset()
+                # Nor does it miss one whose beginning is cut.
+                if records.offset < os.fstat(file.fileno()).st_size or not _is_whole(file, last):
+                    raise EOFError("its last record is not whole")
+        except Exception as error:  # warcio raises what its parser stumbles over
             raise UserError(
                 f"{path}: no WARC file, damaged, or cut short ({' '.join(str(error).split())[:200]})"
             ) from None
@@ -99,3 +104,18 @@ class Warc(Reader):
             yield document
         else:
             tally.count("empty responses")
+
+
+def _is_whole(file: BinaryIO, offset: int) -> bool:
+    """Whether what is packed in a file from `offset` on goes to its end."""
+    file.seek(offset)
+    member = None
+    while block := file.read(_BLOCK):
+        while block:
+            if member is None or member.eof:
+                if not block.startswith(b"\x1f"):
+                    return True  # not packed, or something else behind it
+                member = zlib.decompressobj(31)
+            member.decompress(block)
+            block = member.unused_data
+    return member is None or member.eof

@@ -16,6 +16,7 @@ from davinci.config.base import NotNegative, Positive
 from davinci.data.documents import Document
 from davinci.data.l2_rules.document_rule import DocumentRule
 from davinci.data.l2_rules.words import sentences_in
+from davinci.data.long_texts import NEWLINE, stretches
 from davinci.data.operations import DocumentOperation, operation
 from davinci.data.tally import Tally
 
@@ -47,23 +48,27 @@ class C4Quality(DocumentOperation):
     """A line with one of these goes (published code)."""
 
     def apply(self, document: Document, tally: Tally) -> Iterable[Document]:
-        kept: list[str] = []
+        left: list[str] = []
         sentences = 0
-        for line in document.text.splitlines():
-            line, reason = self._line(line.strip())
-            if reason is None:
-                kept.append(line)
-                if sentences < self.min_sentences:
-                    sentences += sentences_in(line, self.min_sentences - sentences)
-            elif reason in ("lorem ipsum", "curly bracket"):
-                tally.drop(document, reason)
-                return
-            else:
-                tally.count(f"lines: {reason}")
+        for stretch in stretches(document.text, NEWLINE):
+            kept: list[str] = []
+            for line in stretch.splitlines():
+                line, reason = self._line(line.strip())
+                if reason is None:
+                    kept.append(line)
+                    if sentences < self.min_sentences:
+                        sentences += sentences_in(line, self.min_sentences - sentences)
+                elif reason in ("lorem ipsum", "curly bracket"):
+                    tally.drop(document, reason)
+                    return
+                else:
+                    tally.count(f"lines: {reason}")
+            if kept:
+                left.append("\n".join(kept))
         if sentences < self.min_sentences:
             tally.drop(document, "too few sentences")
             return
-        text = "\n".join(kept).strip()
+        text = "\n".join(left).strip()
         yield document if text == document.text else replace(document, text=text)
 
     def _line(self, line: str) -> tuple[str, str | None]:

@@ -14,6 +14,7 @@ from davinci.config.base import Positive
 from davinci.data.contamination import Items, N, items_digest, read_items
 from davinci.data.documents import Document
 from davinci.data.operations import Places, StreamOperation, operation
+from davinci.data.ordered import together
 from davinci.data.tally import Tally
 
 _BATCH = 1 << 22  # characters of documents looked through at once
@@ -42,15 +43,8 @@ class Decontaminated(StreamOperation):
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
         items = _items(self._path(places), self.n, self.share)
-        batch: list[Document] = []
-        size = 0
-        for one in documents:
-            batch.append(one)
-            size += len(one.text)
-            if size >= _BATCH:
-                yield from _clean(batch, items, tally)
-                batch, size = [], 0
-        yield from _clean(batch, items, tally)
+        for batch in together(documents, lambda one: len(one.text), _BATCH):
+            yield from _clean(batch, items, tally)
 
     def _path(self, places: Places) -> Path:
         written = places.archives.parent / "items" / f"{self.suite}.jsonl"

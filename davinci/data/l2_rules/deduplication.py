@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.config import Level
-from davinci.data.documents import Document, pieces
+from davinci.data.documents import Document
+from davinci.data.long_texts import pieces
 from davinci.data.operations import Corpus, CorpusOperation, Places
 from davinci.data.tally import Tally
 

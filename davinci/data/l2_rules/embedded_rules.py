@@ -7,17 +7,19 @@ the embedded pool's texts.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import ClassVar, Literal
 
 from davinci.config import Level
 from davinci.data.documents import Document
+from davinci.data.l2_rules.gopher import duplicates
+from davinci.data.long_texts import NEWLINE, parts, stretches
 from davinci.data.operations import DocumentOperation, operation
 from davinci.data.tally import Tally
 
 _WORD = re.compile(r"[^\W\d_]+")
+_BLANK_LINE = re.compile(r"\n\n")
 _SYMBOL = re.compile(r"[^\w\s.,;:!?'\"“”‘’()—–-]")
 
 
@@ -50,7 +52,7 @@ class PlainRules(DocumentOperation):
 
 def prose_paragraphs(text: str) -> tuple[str, int]:
     """Keep the paragraphs that are sentences; return the text and how many went (headings, code, lists of names)."""
-    paragraphs = text.strip("\n").split("\n\n")
+    paragraphs = parts(text.strip("\n"), _BLANK_LINE)
     kept = [one for one in paragraphs if _is_prose(one)]
     return "\n\n".join(kept) + "\n", len(paragraphs) - len(kept)
 
@@ -66,34 +68,32 @@ def _is_prose(paragraph: str) -> bool:
 
 def prose(text: str) -> str | None:
     """English prose: long enough, mostly words, not the same lines again and again."""
-    words = _WORD.findall(text)
-    if len(words) < 50:
+    words, characters = _words(text)
+    if words < 50:
         return "too short"
-    if len(_SYMBOL.findall(text)) > 0.03 * len(text):
+    if _symbols(text) > 0.03 * len(text):
         return "too many symbols"
-    if not 3 <= sum(map(len, words)) / len(words) <= 10:
+    if not 3 <= characters / words <= 10:
         return "odd word length"
     return _repetition(text)
 
 
 def technical(text: str) -> str | None:
     """Mathematical and technical text: has something to say; symbols are welcome, walls of them are not."""
-    words = _WORD.findall(text)
-    if len(words) < 20:
+    if _words(text)[0] < 20:
         return "too short"
-    if len(_SYMBOL.findall(text)) > 0.3 * len(text):
+    if _symbols(text) > 0.3 * len(text):
         return "too many symbols"
-    if text.count("\n") and max(map(len, text.split("\n"))) > 5000:
+    if text.count("\n") and max(map(len, parts(text, NEWLINE))) > 5000:
         return "overlong line"
     return _repetition(text)
 
 
 def python_code(text: str) -> str | None:
     """Program text a person wrote: not a stub, not a data table."""
-    lines = text.split("\n")
     if len(text) < 200:
         return "too short"
-    if max(map(len, lines)) > 1000:
+    if max(map(len, parts(text, NEWLINE))) > 1000:
         return "overlong line"
     if sum(map(str.isdigit, text)) > 0.2 * len(text):
         return "too many digits"
@@ -103,9 +103,22 @@ def python_code(text: str) -> str | None:
 
 
 def _repetition(text: str) -> str | None:
-    lines = [line.strip() for line in text.split("\n") if len(line.strip()) > 20]
-    repeated = sum(len(line) * (count - 1) for line, count in Counter(lines).items())
-    return "repeated lines" if repeated > 0.3 * max(1, sum(map(len, lines))) else None
+    found = duplicates(one for one in map(str.strip, parts(text, NEWLINE)) if len(one) > 20)
+    return "repeated lines" if found.again_characters > 0.3 * max(1, found.characters) else None
+
+
+def _words(text: str) -> tuple[int, int]:
+    """How many words a text has, and their characters."""
+    count = characters = 0
+    for stretch in stretches(text):
+        words = _WORD.findall(stretch)
+        count += len(words)
+        characters += sum(map(len, words))
+    return count, characters
+
+
+def _symbols(text: str) -> int:
+    return sum(len(_SYMBOL.findall(stretch)) for stretch in stretches(text))
 
 
 _RULES: dict[str, Callable[[str], str | None]] = {"prose": prose, "technical": technical, "python": python_code}

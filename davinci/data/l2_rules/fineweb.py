@@ -6,7 +6,8 @@ from davinci.config.base import NotNegative, NotNegativeFloat
 from davinci.data.documents import Document
 from davinci.data.l2_rules.document_rule import DocumentRule, Share
 from davinci.data.l2_rules.gopher import duplicates
-from davinci.data.l2_rules.words import TERMINATORS, words_of
+from davinci.data.l2_rules.words import TERMINATORS, words_in
+from davinci.data.long_texts import NEWLINE, parts
 from davinci.data.operations import operation
 
 
@@ -23,16 +24,17 @@ class FineWebQuality(DocumentRule):
 
     def reason(self, document: Document) -> str | None:
         text = document.text
-        lines = [line for line in text.split("\n") if line and not line.isspace()]
-        if not lines:
+        lines = parts(text, NEWLINE, str.strip)
+        count = len(lines)
+        if not count:
             return "empty"
-        if sum(TERMINATORS.match(line[-1]) is not None for line in lines) / len(lines) < self.min_punctuated_lines:
+        if sum(TERMINATORS.match(line[-1]) is not None for line in lines) / count < self.min_punctuated_lines:
             return "too few lines end in punctuation"
-        if sum(len(line) <= self.short_line for line in lines) / len(lines) > self.max_short_lines:
+        if sum(len(line) <= self.short_line for line in lines) / count > self.max_short_lines:
             return "too many short lines"
         characters = len(text) - text.count("\n")
-        if duplicates(lines)[1] / characters > self.max_duplicate_line_characters:
+        if duplicates(lines).again_characters / characters > self.max_duplicate_line_characters:
             return "characters in duplicate lines"
-        if text.count("\n") / len(words_of(text)) > self.max_line_breaks_per_word:
+        if text.count("\n") / sum(map(len, words_in(text))) > self.max_line_breaks_per_word:
             return "too many line breaks"
         return None

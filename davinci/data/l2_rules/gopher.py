@@ -9,7 +9,8 @@ goes on behind each one found.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import regex
@@ -19,7 +20,8 @@ from davinci.config.base import NotNegative, NotNegativeFloat, Positive
 from davinci.data.documents import Document
 from davinci.data.l2_rules.document_rule import DocumentRule, Share
 from davinci.data.l2_rules.ngrams import WordGrams
-from davinci.data.l2_rules.words import SIGNS, words_of
+from davinci.data.l2_rules.words import SIGNS, words_in
+from davinci.data.long_texts import NEWLINE, parts, stretches
 from davinci.data.operations import operation
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -59,34 +61,50 @@ class GopherQuality(DocumentRule):
 
     def reason(self, document: Document) -> str | None:
         text = document.text
-        words = words_of(text)
-        kinds = np.fromiter(map(_kinds.__getitem__, words), np.uint8, len(words))
-        real = (kinds & 1).astype(bool)
-        count = int(real.sum())
-        if count < self.min_words or not words:
+        number = count = letters = characters = 0
+        for words in words_in(text):
+            kinds = np.fromiter(map(_kinds.__getitem__, words), np.uint8, len(words))
+            real = (kinds & 1).astype(bool)
+            number += len(words)
+            count += int(real.sum())
+            characters += int(np.fromiter(map(len, words), np.int64, len(words))[real].sum())
+            letters += int((kinds >= 2).sum())
+            if count > max(self.min_words, self.max_words):
+                return "too many words"
+        if count < self.min_words or not number:
             return "too few words"
         if count > self.max_words:
             return "too many words"
         if count:
-            mean = float(np.fromiter(map(len, words), np.int64, len(words))[real].mean())
+            mean = characters / count
             if mean < self.min_mean_word_length:
                 return "words too short"
             if mean > self.max_mean_word_length:
                 return "words too long"
-        if text.count("#") / len(words) > self.max_symbols_per_word:
+        if text.count("#") / number > self.max_symbols_per_word:
             return "too many hash signs"
-        if (text.count("...") + text.count("…")) / len(words) > self.max_symbols_per_word:
+        if (text.count("...") + text.count("…")) / number > self.max_symbols_per_word:
             return "too many ellipses"
-        lines = text.splitlines()
-        if sum(line.lstrip().startswith(("•", "-")) for line in lines) / len(lines) > self.max_bullet_lines:
+        lines = bullets = ellipses = 0
+        for some in map(str.splitlines, stretches(text, NEWLINE)):
+            lines += len(some)
+            bullets += sum(line.lstrip().startswith(("•", "-")) for line in some)
+            ellipses += sum(line.rstrip().endswith(("...", "…")) for line in some)
+        if bullets / lines > self.max_bullet_lines:
             return "too many bullet lines"
-        if sum(line.rstrip().endswith(("...", "…")) for line in lines) / len(lines) > self.max_ellipsis_lines:
+        if ellipses / lines > self.max_ellipsis_lines:
             return "too many lines end in an ellipsis"
-        if int((kinds >= 2).sum()) / len(words) < self.min_alphabetic_words:
+        if letters / number < self.min_alphabetic_words:
             return "too few words with letters"
-        if self.min_stop_words and len(set(self.stop_words).intersection(words)) < self.min_stop_words:
-            return "too few stop words"
-        return None
+        return None if self._has_stop_words(text) else "too few stop words"
+
+    def _has_stop_words(self, text: str) -> bool:
+        found: set[str] = set()
+        for words in words_in(text) if self.min_stop_words else ():
+            found |= set(self.stop_words).intersection(words)
+            if len(found) >= self.min_stop_words:
+                break
+        return len(found) >= self.min_stop_words
 
 
 @operation("gopher_repetition")
@@ -106,20 +124,17 @@ class GopherRepetition(DocumentRule):
         text = document.text
         if not text:
             return "empty"
-        paragraphs = _PARAGRAPH.split(text.strip())
-        number, characters = duplicates(paragraphs)
-        if number / len(paragraphs) > self.max_duplicate_paragraphs:
+        found = duplicates(parts(text.strip(), _PARAGRAPH))
+        if found.again / found.parts > self.max_duplicate_paragraphs:
             return "duplicate paragraphs"
-        if characters / len(text) > self.max_duplicate_paragraph_characters:
+        if found.again_characters / len(text) > self.max_duplicate_paragraph_characters:
             return "characters in duplicate paragraphs"
-        lines = _LINE.split(text)
-        number, characters = duplicates(lines)
-        if number / len(lines) > self.max_duplicate_lines:
+        found = duplicates(parts(text, _LINE))
+        if found.again / found.parts > self.max_duplicate_lines:
             return "duplicate lines"
-        if characters / len(text) > self.max_duplicate_line_characters:
+        if found.again_characters / len(text) > self.max_duplicate_line_characters:
             return "characters in duplicate lines"
-        words = words_of(text)
-        grams = WordGrams(words)
+        grams = WordGrams(words_in(text))
         for n, share in sorted(self.max_top_ngram.items()):
             if grams.commonest_exceeds(n, share, len(text)):
                 return f"commonest {n}-gram"
@@ -127,13 +142,28 @@ class GopherRepetition(DocumentRule):
         # A longer n-gram that stood before covers words that shorter ones which stood before cover too.
         if limits and grams.covered(limits[0][0]) / len(text) > min(share for _, share in limits):
             for n, share in limits:
-                if grams.repeated(n) / len(text) > share:
+                if grams.repeated_exceed(n, share, len(text)):
                     return f"duplicate {n}-grams"
         return None
 
 
-def duplicates(parts: Sequence[str]) -> tuple[int, int]:
-    """How many parts of a text stood in it before, and their characters."""
-    if len(parts) == len(seen := set(parts)):
-        return 0, 0
-    return len(parts) - len(seen), sum(map(len, parts)) - sum(map(len, seen))
+class Duplicates(NamedTuple):
+    """How many parts a text has, and how many of them stood in it before; the characters of both."""
+
+    parts: int
+    characters: int
+    again: int
+    again_characters: int
+
+
+def duplicates(parts: Iterable[str]) -> Duplicates:
+    """Of the parts in a list; of others, which may be very many, by a hash of 64 bits each."""
+    if isinstance(parts, list):
+        seen = set(parts)
+        characters, different = sum(map(len, parts)), sum(map(len, seen))
+        return Duplicates(len(parts), characters, len(parts) - len(seen), characters - different)
+    found = np.fromiter(((hash(one), len(one)) for one in parts), np.dtype([("hash", np.int64), ("size", np.int64)]))
+    sizes = found["size"]
+    first = np.unique(found["hash"], return_index=True)[1]
+    characters, different = int(sizes.sum()), int(sizes[first].sum())
+    return Duplicates(len(found), characters, len(found) - len(first), characters - different)

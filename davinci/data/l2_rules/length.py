@@ -5,7 +5,7 @@ from __future__ import annotations
 from davinci.config.base import NotNegative
 from davinci.data.documents import Document
 from davinci.data.l2_rules.document_rule import DocumentRule
-from davinci.data.l2_rules.words import words_of
+from davinci.data.l2_rules.words import words_in
 from davinci.data.operations import operation
 
 
@@ -24,7 +24,7 @@ class Length(DocumentRule):
         if self.max_characters is not None and len(document.text) > self.max_characters:
             return "too many characters"
         if self.min_words or self.max_words is not None:
-            words = len(words_of(document.text))
+            words = sum(map(len, words_in(document.text)))
             if words < self.min_words:
                 return "too few words"
             if self.max_words is not None and words > self.max_words:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import regex
 import xxhash
 
 from davinci.data.l2_rules.words import SIGNS, words_of
+from davinci.data.long_texts import stretches
 
 Integers = npt.NDArray[np.uint64]
 
@@ -29,23 +31,31 @@ _MARK = regex.compile(r"\p{Mn}+")
 
 def signature(text: str, n: int, hashes: int) -> Integers | None:
     """The least hash of the text's n-grams of words under each hash function, uint64[hashes]; None without n-grams."""
-    words = words_of(simplified(text))
-    if len(words) < n:
-        return None
-    grams = map(" ".join, zip(*(words[first:] for first in range(n)), strict=False))
-    hashed = np.fromiter(map(xxhash.xxh64_intdigest, map(str.encode, grams)), np.uint64, len(words) - n + 1)
     factors, terms = _functions(hashes)
-    least = np.full(hashes, _PRIME)
-    for begin in range(0, len(hashed), _BLOCK):
-        values = hashed[begin : begin + _BLOCK, None] * factors
-        values += terms
-        # Modulo 2**61 - 1; of equals the least is the same whether the prime itself counts as 0 or not, but for 0.
-        high = values >> _BITS
-        values &= _PRIME
-        values += high
-        values[values >= _PRIME] -= _PRIME
-        np.minimum(least, values.min(axis=0), out=least)
+    least = None
+    for hashed in _grams(text, n):
+        least = np.full(hashes, _PRIME) if least is None else least
+        for begin in range(0, len(hashed), _BLOCK):
+            values = hashed[begin : begin + _BLOCK, None] * factors
+            values += terms
+            # Modulo 2**61 - 1; of equals the least is the same whether the prime itself counts as 0 or not, but for 0.
+            high = values >> _BITS
+            values &= _PRIME
+            values += high
+            values[values >= _PRIME] -= _PRIME
+            np.minimum(least, values.min(axis=0), out=least)
     return least
+
+
+def _grams(text: str, n: int) -> Iterator[Integers]:
+    """Hashes of a text's n-grams of words, some at a time where it is long."""
+    words: list[str] = []
+    for stretch in stretches(text):
+        words += words_of(simplified(stretch))
+        if len(words) >= n:
+            grams = map(" ".join, zip(*(words[first:] for first in range(n)), strict=False))
+            yield np.fromiter(map(xxhash.xxh64_intdigest, map(str.encode, grams)), np.uint64, len(words) - n + 1)
+            del words[: len(words) - n + 1]  # those of n-grams that go on
 
 
 def simplified(text: str) -> str:

@@ -9,9 +9,12 @@ remembered, since most pieces have been seen before. docs/data_operations.md say
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from itertools import chain
 
 import regex
+
+from davinci.data.long_texts import LONG, stretches
 
 _REMEMBERED = 1 << 18  # pieces; then memory is given back and they are worked out anew
 _LONGEST_REMEMBERED = 40
@@ -113,10 +116,21 @@ class _Pieces(dict[str, tuple[str, ...]]):
 _pieces = _Pieces()
 
 
-@functools.lru_cache(maxsize=1)  # the rules of a chain count the words of one text one after another
+def words_in(text: str) -> Iterator[list[str]]:
+    """The words of a text, in order, some at a time where it is long; punctuation marks are words too."""
+    return map(words_of, stretches(text))
+
+
 def words_of(text: str) -> list[str]:
-    """The words of a text, in order; punctuation marks are words too."""
+    """All of them at once: some sixty bytes each, for the time being."""
+    return _remembered(text) if len(text) <= 2 * LONG else _words(text)
+
+
+def _words(text: str) -> list[str]:
     return list(chain.from_iterable(map(_pieces.__getitem__, text.split())))
+
+
+_remembered = functools.lru_cache(maxsize=1)(_words)  # the rules of a chain count the words of one text, one by one
 
 
 def sentences_in(line: str, enough: int) -> int:

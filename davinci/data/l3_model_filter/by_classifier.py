@@ -13,6 +13,7 @@ from davinci.config.base import Frozen
 from davinci.data.documents import Document
 from davinci.data.l3_model_filter import classifier_model
 from davinci.data.operations import Places, StreamOperation, operation
+from davinci.data.ordered import together
 from davinci.data.tally import Tally
 from davinci.errors import UserError
 
@@ -63,15 +64,8 @@ class ByClassifier(StreamOperation):
         return self.model_copy(update={"model": str(folder)})
 
     def run(self, documents: Iterator[Document], tally: Tally, places: Places) -> Iterator[Document]:
-        batch: list[Document] = []
-        size = 0
-        for one in documents:
-            batch.append(one)
-            size += len(one.text)
-            if len(batch) >= _BATCH or size >= _BATCH_CHARACTERS:
-                yield from self._judge(batch, tally)
-                batch, size = [], 0
-        yield from self._judge(batch, tally)
+        for batch in together(documents, lambda one: len(one.text), _BATCH_CHARACTERS, _BATCH):
+            yield from self._judge(batch, tally)
 
     def _judge(self, batch: list[Document], tally: Tally) -> Iterator[Document]:
         classifier = classifier_model.load(Path(self.model))

@@ -29,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from davinci.config import Level
-from davinci.data.documents import Document
+from davinci.data.documents import Document, size_of
+from davinci.data.long_texts import stretches
 from davinci.data.operations import Corpus, CorpusOperation, Places, operation
 from davinci.data.tally import Tally
 from davinci.errors import UserError
@@ -120,7 +121,7 @@ def judge(documents: Iterator[Document], heldout_fraction: float, own: int, path
         if not one.is_heldout(heldout_fraction):
             words, counts = _count(one.text)
             taken, margin = _judge(weights[half(one)][:, words] @ counts, own, int(counts.sum()))
-            for column, value in zip(found, (one.id, taken, margin, len(one.text.encode())), strict=True):
+            for column, value in zip(found, (one.id, taken, margin, size_of(one.text)), strict=True):
                 column.append(value)  # type: ignore[attr-defined]
     return found
 
@@ -158,7 +159,9 @@ def half(document: Document) -> int:
 
 def _count(text: str) -> tuple[Integers, Integers]:
     """The hashed words of a text and how often each stands in it."""
-    found = Counter(_WORD.findall(text.lower()))
+    found: Counter[str] = Counter()
+    for stretch in stretches(text):
+        found.update(_WORD.findall(stretch.lower()))
     words = [zlib.crc32(word.encode()) % BUCKETS for word in found]
     return np.array(words, dtype=np.int64), np.array(list(found.values()), dtype=np.int64)
 

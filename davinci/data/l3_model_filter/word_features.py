@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from davinci.data.ordered import together
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -35,25 +37,12 @@ def features(texts: Sequence[str]) -> csr_array:
     """
     from scipy.sparse import csr_array
 
-    parts = [_counted(some) for some in _together([text[:LONGEST] for text in texts])]
+    parts = [_counted(some) for some in together([text[:LONGEST] for text in texts], len, _AT_ONCE)]
     counts, columns, sizes = (np.concatenate(one) for one in zip((_NONE, _NONE, _NONE), *parts, strict=True))
     rows = np.repeat(np.arange(len(texts)), sizes)
     values = counts / np.sqrt(np.bincount(rows, counts * counts, len(texts)))[rows]
     ends = np.concatenate(([0], np.cumsum(sizes)))
     return csr_array((values, columns, ends), shape=(len(texts), FEATURES))
-
-
-def _together(texts: Sequence[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    size = 0
-    for text in texts:
-        some.append(text)
-        size += len(text)
-        if size >= _AT_ONCE:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
 
 
 _NONE: Integers = np.zeros(0, dtype=np.int64)

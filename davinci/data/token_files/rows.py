@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -65,18 +67,40 @@ class HuggingFace(Rows):
 
 
 class LitData(Rows):
-    """A folder that LitData's `optimize` wrote, a row a sample."""
+    """A folder that LitData's `optimize` wrote, a row a sample, for its own loader of samples or for `TokensLoader`."""
 
     def _rows(self, root: Path, where: str) -> Callable[[], Iterator[Array]]:
         litdata = _library("litdata", "litdata", where)
         folder = existing(root / self.path, f"{where}.path", "folder")
-        _index(folder, where)
+        index = _index(folder, where)
+        if index["config"].get("item_loader") == "TokensLoader":
+            return functools.partial(_token_chunks, folder, index, where)
 
         def rows() -> Iterator[Array]:
             for row in litdata.StreamingDataset(str(folder), shuffle=False, drop_last=False):
                 yield _integers(np.asarray(row), where)
 
         return rows
+
+
+def _token_chunks(folder: Path, index: dict[str, Any], where: str) -> Iterator[Array]:
+    """The samples that `TokensLoader` would read as one stream: a chunk says how many it holds and where each begins
+    (uint32, all bytes from the file's beginning), then come their tokens."""
+    config = index["config"]
+    if config.get("compression") or config.get("encryption"):
+        raise UserError(f"{where}.path: {folder} has compressed or encrypted chunks; optimize it without")
+    kind, _, number = config["data_format"][0].partition(":")
+    constants = importlib.import_module("litdata.constants")
+    known = constants._TORCH_DTYPES_MAPPING if kind.endswith("tensor") else constants._NUMPY_DTYPES_MAPPING
+    dtype = np.dtype(str(known[int(number)]).removeprefix("torch."))
+    for chunk in index["chunks"]:
+        path = existing(folder / chunk["filename"], f"{where}.path")
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+        ends = content[4 : 8 + 4 * chunk["chunk_size"]].view("<u4")
+        if len(ends) != chunk["chunk_size"] + 1 or ends[-1] != len(content):
+            raise UserError(f"{where}.path: {path} is damaged, or cut short")
+        for begin, end in itertools.pairwise(ends.tolist()):
+            yield _integers(content[begin:end].view(dtype), where)
 
 
 class Mds(Rows):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from davinci.data.cards import BYTES, Extent, TokenizerCard
+from davinci.data.ordered import together
 from davinci.data.shard_files import SHARD_TOKENS, IndexWriter, SplitWriter, content_digest
 from davinci.data.token_files.given import CHUNK, Array, Documents, InPlace, mapped
 from davinci.data.tokenizer import Encoder, token_bytes
@@ -208,21 +209,13 @@ class _Writer:
                 f"has ids below {size}; they are another tokenizer's, or of another dtype"
             )
 
-    def _batches(self, given: Documents) -> Iterator[tuple[list[int], list[Array]]]:
+    def _batches(self, given: Documents) -> Iterator[tuple[range, list[Array]]]:
         """Documents with their numbers, each closed by an end of text, some millions of tokens at a time."""
-        numbers: list[int] = []
-        batch: list[Array] = []
-        size = 0
-        for number, one in enumerate(given.read()):
-            closed = one if len(one) and one[-1] == self._end else np.append(one, self._end)
-            numbers.append(number)
-            batch.append(closed.astype(np.int64))
-            size += len(closed)
-            if size >= CHUNK:
-                yield numbers, batch
-                numbers, batch, size = [], [], 0
-        if batch:
-            yield numbers, batch
+        closed = (one if len(one) and one[-1] == self._end else np.append(one, self._end) for one in given.read())
+        done = 0
+        for batch in together((one.astype(np.int64) for one in closed), len, CHUNK):
+            yield range(done, done + len(batch)), batch
+            done += len(batch)
 
     def _split(self, split: Any, dtype: np.dtype[Any]) -> SplitWriter:
         return SplitWriter(self._folder, split, dtype, self._shard_tokens)
