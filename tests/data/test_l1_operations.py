@@ -23,6 +23,21 @@ def carried(*data: bytes) -> list:
     return documents(*(one.decode("latin-1") for one in data), bytes=1)
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Tous les êtres humains naissent libres et égaux en dignité et en droits, à la fin.", "cp1252"),
+        ("The naïve café owner said “it’s fine” – and it cost £5.", "cp1252"),
+        ("Wszyscy ludzie rodzą się wolni i równi pod względem swej godności i swych praw.", "cp1250"),
+        ("Все люди рождаются свободными и равными в своём достоинстве и правах.", "koi8-r"),
+        ("모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.", "cp949"),
+    ],
+)
+def test_a_sentence_in_an_old_encoding_is_read(text: str, encoding: str) -> None:
+    (one,), _ = run_one(Encodings(), carried(text.encode(encoding)))
+    assert one.text == text
+
+
 def test_a_source_may_mix_encodings_and_none_of_them_stops_it() -> None:
     given = [
         RUSSIAN.encode("utf-8"),
