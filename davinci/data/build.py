@@ -16,7 +16,7 @@ from typing import Any
 
 from davinci.config import Level, Licence, parse
 from davinci.data.cards import TokenizerCard, measured_level, read_card
-from davinci.data.checksums import RECORD, changed, recorded
+from davinci.data.checksums import RECORD, changed
 from davinci.data.documents import Document
 from davinci.data.keys import digest
 from davinci.data.making import Making
@@ -99,7 +99,7 @@ class _Build:
     def _forget_damaged(self) -> None:
         """What is no longer what was written counts as not written."""
         for one in self._variants.values():
-            lines = [*changed(one.folder, recorded(one.folder))]
+            lines = [*changed(one.folder)]
             for line in lines:
                 self._report.line(f"{line}; made again")
             if lines:

@@ -28,10 +28,10 @@ def wrong(path: Path, digest: str) -> Iterator[str]:
         yield f"{path}: SHA-256 {found[:12]} where {digest[:12]} was written; its {path.stat().st_size:,} bytes changed"
 
 
-def changed(folder: Path, files: Collection[str]) -> Iterator[str]:
-    """What is wrong with those of a variant's files, a line each; of more than `SOON` together only ``data verify``
-    knows."""
-    known = {folder / file: digest for file, digest in recorded(folder).items() if file in files}
+def changed(folder: Path, files: Collection[str] | None = None) -> Iterator[str]:
+    """What is wrong with those of a variant's files, or with all, a line each; of more than `SOON` together only
+    ``data verify`` knows."""
+    known = {folder / file: digest for file, digest in recorded(folder).items() if files is None or file in files}
     if sum(path.stat().st_size for path in known if path.is_file()) <= SOON:
         for path, digest in known.items():
             yield from wrong(path, digest)
