@@ -11,6 +11,7 @@ from typing import Any
 from davinci.config import Model, parse
 from davinci.errors import UserError, nearest
 from davinci.model.export import hf_config
+from davinci.model.hf_classes import EPS, TAKEN, TURNED, variants
 from davinci.model.layouts import LAYOUTS, Layout, of_class
 
 # What config.json may say otherwise: it changes nothing that is computed from the weights.
@@ -18,12 +19,16 @@ _FREE = frozenset({
     "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "torch_dtype", "attention_dropout",
     "hidden_dropout", "residual_dropout", "router_aux_loss_coef", "router_jitter_noise", "output_router_logits",
     "rope_theta", "rope_parameters", "partial_rotary_factor", "head_dim", "max_window_layers", "first_k_dense_replace",
-    "intermediate_size", "rms_norm_eps", "sliding_window", "experts_implementation",
+    "intermediate_size", "rms_norm_eps", "sliding_window", "experts_implementation", "layer_types",
+    "num_mtp_layers", "position_embedding_type", "num_experts_per_tok",
 })  # fmt: skip
 # What it may say beside what an export says: read elsewhere in this module, or what is written about a model, its
 # training and its texts. Whatever else is there, and is not null, false, 0 or empty, is refused.
-_READ = frozenset({"rope_scaling", "layer_types", "model_type", "scoring_func", "topk_method", "moe_layer_freq",
-                   "qk_head_dim", "no_rope_layer_interval"})  # fmt: skip
+_READ = frozenset({
+    "rope_scaling", "model_type", "mamba_chunk_size", "time_step_limit", "scoring_func", "topk_method",
+    "moe_layer_freq", "qk_head_dim", "no_rope_layer_interval",
+})  # fmt: skip
+_MAY_BE_NULL = frozenset({"num_key_value_heads", "head_dim", "q_lora_rank", "sliding_window"})
 _SAID = frozenset({
     "_attn_implementation", "_attn_implementation_autoset", "_model_name_or_path", "_name_or_path",
     "attn_implementation", "aux_loss_alpha", "bad_words_ids", "chunk_size_feed_forward", "classifier_dropout",
@@ -35,31 +40,6 @@ _SAID = frozenset({
     "seq_aux", "task_specific_params", "temperature", "tokenizer_class", "top_k", "top_p", "torchscript",
     "transformers.js_config", "transformers_version", "typical_p", "unk_token_id",
 })  # fmt: skip
-# What a class takes where its config.json does not say, if that is not what is taken here (transformers 5).
-_TAKEN: dict[str, dict[str, Any]] = {
-    "qwen2": {"num_key_value_heads": 32},
-    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
-    "seed_oss": {"num_key_value_heads": 8, "head_dim": 128},
-    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
-    "smollm3": {"num_key_value_heads": 4, "tie_word_embeddings": True, "no_rope_layers": "3 of 4 turned"},
-    "stablelm": {"num_key_value_heads": 32},
-    "mixtral": {"num_key_value_heads": 8, "rope_theta": 1e6},
-    "deepseek_v3": {
-        "num_key_value_heads": 128, "rope_interleave": True, "q_lora_rank": 1536, "kv_lora_rank": 512,
-        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "first_k_dense_replace": 3,
-        "n_routed_experts": 256, "num_experts_per_tok": 8, "n_shared_experts": 1, "moe_intermediate_size": 2048,
-        "n_group": 8, "topk_group": 4, "norm_topk_prob": True, "routed_scaling_factor": 2.5,
-    },
-}  # fmt: skip
-
-# Where a class's config.json has the eps of its norms, and what holds where it does not say.
-_EPS = {
-    "stablelm": ("layer_norm_eps", 1e-5),
-    "nemotron": ("norm_eps", 1e-5),
-    "olmo": ("eps", 1e-5),
-    "mixtral": ("rms_norm_eps", 1e-5),
-    "arcee": ("rms_norm_eps", 1e-5),
-}
 
 
 def described(config: Any, name: str, where: Path) -> tuple[Layout, Model]:
@@ -83,20 +63,28 @@ def _layout(config: Any, where: Path) -> Layout:
     if not isinstance(said, list) or len(said) != 1 or said[0] not in known:
         name = str(said[0]) if isinstance(said, list) and said else "none"
         raise UserError(f"{where}: architectures: {name} is not read here{nearest(name, known)}")
+    # Of DeepSeek-V3 and Granite; others have one form.
     layers, dense = config.get("num_hidden_layers"), config.get("first_k_dense_replace", 3)
-    is_sparse = type(layers) is int and type(dense) is int and dense < layers  # of DeepSeek-V3; others have one form
-    return of_class(said[0], is_sparse)
+    is_sparse = type(layers) is int and type(dense) is int and dense < layers
+    return of_class(said[0], bool(config.get("num_local_experts", 8)) if "Granite" in said[0] else is_sparse)
 
 
 def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Model:
     kind = layout.model_type
-    config = _TAKEN.get(kind, {}) | said
+    config = TAKEN.get(kind, {}) | said
     rope = _rope(config, where)
     layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
     lacking = [key for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
                                "vocab_size") if type(config.get(key)) is not int]  # fmt: skip
     if lacking or not layers or not heads:
         raise UserError(f"{where}: {(lacking or ['num_attention_heads'])[0]}: a whole number is needed")
+    if config.get("moe_layer_end_index") == -1:  # Ernie 4.5's word for the last
+        config["moe_layer_end_index"] = layers - 1
+    if kind == "qwen3_moe" and "num_local_experts" in config:  # transformers 5's name
+        config["num_experts"] = config.pop("num_local_experts")
+    for key, taken in TAKEN.get(kind, {}).items():
+        if type(taken) is int and type(config[key]) is not int and not (config[key] is None and key in _MAY_BE_NULL):
+            raise UserError(f"{where}: {key}: {_shown(config[key])}: a whole number is needed")
     gated = kind not in ("arcee", "nemotron")
     acts = (
         {"silu": "swiglu", "gelu_pytorch_tanh": "geglu"} if gated else {"relu2": "relu2", "gelu_pytorch_tanh": "gelu"}
@@ -104,7 +92,7 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
     act = config.get("hidden_act", "silu" if gated else "relu2")
     if act not in acts:
         raise UserError(f"{where}: hidden_act: {act} is not computed here in {layout.architecture}{nearest(act, acts)}")
-    eps_key, eps = _EPS.get(kind, ("rms_norm_eps", 1e-6))
+    eps_key, eps = EPS.get(kind, ("rms_norm_eps", 1e-6))
     values: dict[str, Any] = {
         "name": name, "layers": layers, "hidden_size": config["hidden_size"], "attention_heads": heads,
         "kv_heads": config.get("num_key_value_heads") or heads,
@@ -113,33 +101,10 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
         "max_position_embeddings": config.get("max_position_embeddings", 2048),
         "rope_theta": float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
         "norm_eps": config.get(eps_key, eps), "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
-        "qkv_bias": kind in ("qwen2", "seed_oss") or bool(kind == "stablelm" and config.get("use_qkv_bias")),
-        "initializer_range": config.get("initializer_range", 0.02), "precision": "float32", "mlp": {"kind": acts[act]},
-        "positions": _positions(rope, config, layout, where),
+        "qkv_bias": False, "initializer_range": config.get("initializer_range", 0.02), "precision": "float32",
+        "mlp": {"kind": acts[act]}, "positions": _positions(rope, config, layout, where),
     }  # fmt: skip
-    if kind == "qwen3":
-        values["qk_norm"] = {"kind": "rms"}
-    if kind in ("mistral", "mixtral") or config.get("use_sliding_window"):
-        values["window"] = {"tokens": config.get("sliding_window")}
-    if kind in ("nemotron", "stablelm"):
-        values["norm"] = {"kind": "layernorm"}
-    if kind == "olmo":
-        values["norm"] = {"kind": "nonparametric"}
-    if kind == "deepseek_v3":
-        values["head_dim"] = config["v_head_dim"]
-        ranks = {"kv_rank": config["kv_lora_rank"], "query_rank": config["q_lora_rank"]}
-        values["attention"] = {"kind": "latent", "rope_dim": config["qk_rope_head_dim"], **ranks}
-    if kind == "mixtral":
-        width, chosen = config["intermediate_size"], config.get("num_experts_per_tok", 2)
-        experts = {"count": config.get("num_local_experts", 8), "chosen": chosen, "width": width}
-        values |= {"mlp_intermediate_size": width * chosen, "experts": experts}
-    elif "experts" in layout.has:
-        values["experts"] = {
-            "count": config["n_routed_experts"], "chosen": config["num_experts_per_tok"],
-            "shared": config["n_shared_experts"], "width": config["moe_intermediate_size"],
-            "renormalise": config["norm_topk_prob"], "scores": "sigmoid",
-            "balance": 1e-4, "bias_rate": 1e-3,  # with which DeepSeek-V3 was trained (arXiv 2412.19437, section 4.2)
-        }  # fmt: skip
+    values |= variants(kind, config, "experts" in layout.has)
     model = parse(Model, values, lambda key: str(where))
     _require_computed(config, hf_config(model, model.vocab_size, layout, 0), layout, model, where)
     return model
@@ -164,7 +129,7 @@ def _positions(rope: Mapping[str, Any], config: Mapping[str, Any], layout: Layou
         raise UserError(
             f"{where}: rope_type: {turned} is not computed here in {layout.architecture}; {accepted} accepted"
         )
-    default = {"nemotron": 0.5, "stablelm": 0.25, "smollm3": 0.0}.get(layout.model_type, 1.0)
+    default = TURNED.get(layout.model_type, 1.0)
     share = default if default == 0 else rope.get("partial_rotary_factor", config.get("partial_rotary_factor", default))
     if default == 1 and share != 1:
         raise UserError(
@@ -193,18 +158,21 @@ def _require_computed(config: dict[str, Any], ours: dict[str, Any], layout: Layo
             "narrow vectors have 1e-6; 1e-06 is accepted"
         )
     fixed = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1, "qk_head_dim": model.key_dim}
+    limits = config.get("time_step_limit")
+    if limits is not None and limits not in ([0, math.inf], [0, {"__float__": "Infinity"}]):
+        raise UserError(f"{where}: time_step_limit: {_shown(limits)} is not computed here; null is accepted")
     for key, only in fixed.items():
         if config.get(key, only) != only:
             raise UserError(f"{where}: {key}: {config[key]} is not computed here; {only} is accepted")
-    eps_key, _ = _EPS.get(layout.model_type, ("rms_norm_eps", 0))
-    known = ours.keys() | _FREE | _READ | _SAID | _TAKEN.get(layout.model_type, {}).keys() | {eps_key}
+    eps_key, _ = EPS.get(layout.model_type, ("rms_norm_eps", 0))
+    known = ours.keys() | _FREE | _READ | _SAID | TAKEN.get(layout.model_type, {}).keys() | {eps_key}
     for key in sorted(config.keys() - known):
         if config[key]:
             raise UserError(
                 f"{where}: {key}: {_shown(config[key])} is nothing that is computed here; take it out if no output of "
                 "the model depends on it"
             )
-    kinds = set(config.get("layer_types") or ())
+    kinds = set(() if model.is_recurrent else config.get("layer_types") or ())
     wanted = "full_attention" if model.window.tokens is None else "sliding_attention"
     if kinds - {wanted} or (config.get("use_sliding_window") and config.get("max_window_layers", 0)):
         raise UserError(f"{where}: layer_types: {wanted} in every layer is accepted, not windows in some")

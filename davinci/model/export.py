@@ -44,11 +44,10 @@ def export(
     plain = {name: one.detach().contiguous() for name, one in layout.weights(weights, model).items()}
     save_file(plain, folder / "model.safetensors", {"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
-    write_json(folder / "config.json", hf_config(model, vocab_size, layout, end_of_text))
-    write_json(
-        folder / "generation_config.json",
-        {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text, "do_sample": False},
-    )
+    config = hf_config(model, vocab_size, layout, end_of_text)
+    write_json(folder / "config.json", config)
+    kept = ("bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
+    write_json(folder / "generation_config.json", {**{key: config[key] for key in kept}, "do_sample": False})
     tokenizer.save(str(folder / "tokenizer.json"))
     end = tokenizer.id_to_token(end_of_text)
     write_json(

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from davinci.config import Model
 from davinci.errors import UserError
+from davinci.model import layout_weights
+from davinci.model.layout_weights import Weights
 
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh", "relu2": "relu2", "gelu": "gelu_pytorch_tanh"}
-Weights = dict[str, Tensor]
-
-
-def _as_they_are(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    return dict(weights)
 
 
 @dataclass(frozen=True)
@@ -35,22 +32,28 @@ class Layout:
 
     Attributes:
         model_type, architecture: as ``config.json`` has them.
-        has: variants that it can express beside Qwen2's plain block without biases, by the names of `_variants`.
+        needs: variants without which this form of the class is not meant, beside Qwen2's plain block without biases, by
+            the names of `_variants`.
+        may: others that it can express.
         settings: what its configuration says beside the shape.
         weights: a decoder's weights by this class's names.
         decoders: the way back: this class's weights by a decoder's names.
         splits_as_qwen2: transformers gives it Qwen2's own splitting of text, whatever tokenizer.json says.
-        needs: variants without which this form of the class is not meant, beside those of `_REQUIRED`.
     """
 
     model_type: str
     architecture: str
-    has: frozenset[str]
+    needs: AbstractSet[str]
+    may: AbstractSet[str]
     settings: Callable[[Model], dict[str, Any]] = lambda model: {}
-    weights: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=_as_they_are)
-    decoders: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=_as_they_are)
+    weights: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=layout_weights.as_they_are)
+    decoders: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=layout_weights.as_they_are)
     splits_as_qwen2: bool = False
-    needs: frozenset[str] = frozenset()
+
+    @property
+    def has(self) -> AbstractSet[str]:
+        """Every variant that it can express."""
+        return self.needs | self.may
 
 
 def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
@@ -61,7 +64,7 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
     """
     wanted = _variants(model)
     is_qwen2s = splits_as_qwen2(tokenizer)
-    fitting = [one for one in LAYOUTS if one.needs | _REQUIRED.get(one.model_type, frozenset()) <= wanted <= one.has]
+    fitting = [one for one in LAYOUTS if one.needs <= wanted <= one.has]
     possible = [one for one in LAYOUTS if is_qwen2s or not one.splits_as_qwen2]
     if found := next((one for one in fitting if one in possible), None):
         return found
@@ -108,6 +111,8 @@ def _variants(model: Model) -> frozenset[str]:
         "a perceptron without gate": model.mlp.kind in ("relu2", "gelu"),
         "experts": model.experts.count > 0,
         "shared experts": model.experts.count > 0 and model.experts.shared > 0,
+        "GeGLU beside state-space mixers": "ssm" in model.layer_mixers
+        and model.mlp.kind == "geglu",  # whose SiLU is it
         "weights of experts that do not sum to 1": model.experts.count > 0 and not model.experts.renormalise,
         "sigmoid scores of experts": model.experts.count > 0 and model.experts.scores == "sigmoid",
         "a bias of experts": model.experts.count > 0 and model.experts.bias_rate > 0,
@@ -147,14 +152,50 @@ def _latent(model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _latent_experts(model: Model) -> dict[str, Any]:
+def _sigmoid_experts(model: Model) -> dict[str, Any]:
     """One group of experts, whose weights are multiplied by 1."""
     experts = model.experts
-    return _latent(model) | {
+    return {
         "first_k_dense_replace": 0, "n_routed_experts": experts.count, "num_experts_per_tok": experts.chosen,
         "n_shared_experts": experts.shared, "moe_intermediate_size": model.expert_width, "n_group": 1, "topk_group": 1,
         "norm_topk_prob": experts.renormalise, "routed_scaling_factor": 1.0, **_experts_of_any_width(model),
     }  # fmt: skip
+
+
+def _softmax_experts(model: Model) -> dict[str, Any]:
+    """Of Ernie 4.5, in every layer."""
+    experts = model.experts
+    return {
+        "use_bias": False, "moe_layer_start_index": 0, "moe_layer_interval": 1, "moe_layer_end_index": model.layers - 1,
+        "moe_num_experts": experts.count, "moe_k": experts.chosen, "moe_num_shared_experts": experts.shared,
+        "moe_intermediate_size": model.expert_width, "moe_norm_min": 1e-12, **_balanced(model),
+    }  # fmt: skip
+
+
+def _granite(model: Model) -> dict[str, Any]:
+    """Nothing is multiplied; layers of experts have a shared one, others nothing else."""
+    mixers, experts = model.mixers, model.experts
+    kinds = {"ssm": "linear_attention", "attention": "full_attention"}
+    return {
+        "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0, "attention_bias": False,
+        "attention_multiplier": model.head_dim**-0.5, "position_embedding_type": "rope" if model.rotary_dim else "nope",
+        "layer_types": [kinds[mixer] for mixer in model.layer_mixers],
+        "mamba_n_heads": model.state_heads, "mamba_d_head": model.head_dim, "mamba_expand": mixers.expand,
+        "mamba_d_state": mixers.state, "mamba_d_conv": mixers.convolution, "mamba_n_groups": 1,
+        "mamba_conv_bias": True, "mamba_proj_bias": False,
+        # transformers 5 asks a cache how long it is, which one of states alone does not know.
+        "use_cache": "attention" in model.layer_mixers,
+        "num_local_experts": experts.count, "num_experts_per_tok": experts.chosen if experts.count else 0,
+        "intermediate_size": model.expert_width if experts.count else model.mlp_intermediate_size,
+        "shared_intermediate_size": experts.shared * model.expert_width or model.mlp_intermediate_size,
+        **_balanced(model),
+    }  # fmt: skip
+
+
+def _balanced(model: Model) -> dict[str, Any]:
+    """How experts were balanced, and how they are multiplied."""
+    balance = {"router_aux_loss_coef": model.experts.balance, "output_router_logits": False}
+    return balance | _experts_of_any_width(model)
 
 
 def _experts_of_any_width(model: Model) -> dict[str, Any]:
@@ -163,151 +204,68 @@ def _experts_of_any_width(model: Model) -> dict[str, Any]:
     return {} if is_whole else {"experts_implementation": "eager"}
 
 
-def _one_by_one(weights: Mapping[str, Tensor], place: str, gate: str, up: str, down: str) -> Weights:
-    """Experts each under a name of their own, as their files have them, in the block's `place`; all else unchanged."""
-    found: Weights = {}
-    for name, one in weights.items():
-        block, _, part = name.partition(".mlp.")
-        if part == "gate_up_proj":
-            for number, both in enumerate(one):
-                for matrix, half in zip((gate, up), both.chunk(2), strict=True):
-                    found[f"{block}.{place}.experts.{number}.{matrix}.weight"] = half.contiguous()
-        elif part == "down_proj":
-            for number, matrix_down in enumerate(one):
-                found[f"{block}.{place}.experts.{number}.{down}.weight"] = matrix_down.contiguous()
-        else:
-            found[name] = one
-    return found
-
-
-def _deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """DeepseekV3's files have a bias of the router, which is 0 where none was kept."""
-    found = _one_by_one(weights, "mlp", "gate_proj", "up_proj", "down_proj")
-    for name, one in weights.items():
-        if name.endswith(".mlp.gate.weight"):
-            bias = name.removesuffix("weight") + "e_score_correction_bias"
-            found.setdefault(bias, one.new_zeros(len(one)))
-    return found
-
-
-def _of_deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    return _stacked(weights, model, "mlp", "gate_proj", "up_proj", "down_proj")
-
-
-def _nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """Nemotron's norms keep their gain less 1."""
-    is_gain = ("norm.weight", "layernorm.weight")
-    return {name: one - 1 if name.endswith(is_gain) else one for name, one in weights.items()}
-
-
-def _of_nemotron(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    is_gain = ("norm.weight", "layernorm.weight")
-    return {name: one + 1 if name.endswith(is_gain) else one for name, one in weights.items()}
-
-
-def _mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """In Mixtral's files w1 is the gate, w3 what it is multiplied with, w2 the output."""
-    found = _one_by_one(weights, "block_sparse_moe", "w1", "w3", "w2")
-    return {name.replace(".mlp.", ".block_sparse_moe."): one for name, one in found.items()}
-
-
-def _of_mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    found = _stacked(weights, model, "block_sparse_moe", "w1", "w3", "w2")
-    return {name.replace(".block_sparse_moe.", ".mlp."): one for name, one in found.items()}
-
-
-def _stacked(weights: Mapping[str, Tensor], model: Model, place: str, gate: str, up: str, down: str) -> Weights:
-    """The way back from `_one_by_one`."""
-    found = {name: one for name, one in weights.items() if f".{place}.experts." not in name}
-    for layer in range(model.layers):
-        block = f"model.layers.{layer}"
-
-        def each(part: str, block: str = block) -> list[Tensor]:
-            names = (f"{block}.{place}.experts.{one}.{part}.weight" for one in range(model.experts.count))
-            return [weights[name] for name in names]
-
-        both = [torch.cat(pair) for pair in zip(each(gate), each(up), strict=True)]
-        found[f"{block}.mlp.gate_up_proj"], found[f"{block}.mlp.down_proj"] = torch.stack(both), torch.stack(each(down))
-    return found
-
-
 _FREE_HEADS = "heads other than hidden_size / attention_heads wide"
-# Variants without which a class is not meant.
-_REQUIRED = {
-    "qwen2": frozenset({"biases"}),
-    "seed_oss": frozenset({"biases"}),
-    "deepseek_v3": frozenset({"latent attention"}),
-    "mistral": frozenset({"a window"}),
-    "qwen3": frozenset({"QK-norm"}),
-    "smollm3": frozenset({"no positions"}),
-    "arcee": frozenset({"a perceptron without gate"}),
-    "nemotron": frozenset({"layernorm", "a perceptron without gate"}),
-    "stablelm": frozenset({"layernorm"}),
-    "olmo": frozenset({"nonparametric"}),
-    "mixtral": frozenset({"experts"}),
-}
+_ANY_EXPERTS = {"a bias of experts", "weights of experts that do not sum to 1"}
 LAYOUTS = (
-    Layout("llama", "LlamaForCausalLM", frozenset({_FREE_HEADS, "RoPE scaling"}), _no_biases),
+    Layout("llama", "LlamaForCausalLM", set(), {_FREE_HEADS, "RoPE scaling"}, _no_biases),
     Layout(
         "qwen2",
         "Qwen2ForCausalLM",
-        frozenset({_FREE_HEADS, "biases", "a window", "RoPE scaling"}),
+        {"biases"},
+        {_FREE_HEADS, "a window", "RoPE scaling"},
         _qwen_window,
         splits_as_qwen2=True,
     ),
     Layout(
         "seed_oss",
         "SeedOssForCausalLM",
-        frozenset({_FREE_HEADS, "biases", "RoPE scaling"}),
+        {"biases"},
+        {_FREE_HEADS, "RoPE scaling"},
         lambda model: {
             "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
         },
     ),
+    Layout("deepseek_v3", "DeepseekV3ForCausalLM", {"latent attention"}, {_FREE_HEADS}, _latent),
     Layout(
         "deepseek_v3",
         "DeepseekV3ForCausalLM",
-        frozenset({_FREE_HEADS, "latent attention"}),
-        _latent,
+        {"latent attention", "experts", "shared experts", "sigmoid scores of experts"},
+        {_FREE_HEADS, *_ANY_EXPERTS},
+        lambda model: _latent(model) | _sigmoid_experts(model),
+        layout_weights.deepseek,
+        layout_weights.of_deepseek,
     ),
-    Layout(
-        "deepseek_v3",
-        "DeepseekV3ForCausalLM",
-        frozenset({
-            _FREE_HEADS, "latent attention", "experts", "shared experts", "sigmoid scores of experts",
-            "a bias of experts", "weights of experts that do not sum to 1",
-        }),
-        _latent_experts,
-        _deepseek,
-        _of_deepseek,
-        needs=frozenset({"shared experts", "sigmoid scores of experts"}),
-    ),
-    Layout("mistral", "MistralForCausalLM", frozenset({_FREE_HEADS, "a window", "RoPE scaling"}), _window),
+    Layout("mistral", "MistralForCausalLM", {"a window"}, {_FREE_HEADS, "RoPE scaling"}, _window),
     Layout(
         "qwen3",
         "Qwen3ForCausalLM",
-        frozenset({_FREE_HEADS, "QK-norm", "a window", "RoPE scaling"}),
+        {"QK-norm"},
+        {_FREE_HEADS, "a window", "RoPE scaling"},
         _qwen_window,
         splits_as_qwen2=True,
     ),
     Layout(
         "smollm3",
         "SmolLM3ForCausalLM",
-        frozenset({_FREE_HEADS, "no positions"}),
+        {"no positions"},
+        {_FREE_HEADS},
         lambda model: {**_no_biases(model), "no_rope_layers": [0] * model.layers, "use_sliding_window": False},
     ),
-    Layout("arcee", "ArceeForCausalLM", frozenset({_FREE_HEADS, "a perceptron without gate"}), _no_biases),
+    Layout("arcee", "ArceeForCausalLM", {"a perceptron without gate"}, {_FREE_HEADS}, _no_biases),
     Layout(
         "nemotron",
         "NemotronForCausalLM",
-        frozenset({_FREE_HEADS, "layernorm", "a perceptron without gate", "partial RoPE"}),
+        {"layernorm", "a perceptron without gate"},
+        {_FREE_HEADS, "partial RoPE"},
         lambda model: {**_no_biases(model), **_partial_rope(model), "norm_eps": model.norm_eps},
-        _nemotron,
-        _of_nemotron,
+        layout_weights.nemotron,
+        layout_weights.of_nemotron,
     ),
     Layout(
         "stablelm",
         "StableLmForCausalLM",
-        frozenset({"layernorm", "biases", "partial RoPE"}),
+        {"layernorm"},
+        {"biases", "partial RoPE"},
         lambda model: {
             **_partial_rope(model), "layer_norm_eps": model.norm_eps, "use_qkv_bias": model.qkv_bias,
             "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
@@ -316,20 +274,84 @@ LAYOUTS = (
     Layout(
         "olmo",
         "OlmoForCausalLM",
-        frozenset({_FREE_HEADS, "nonparametric"}),
+        {"nonparametric"},
+        {_FREE_HEADS},
         lambda model: {"attention_bias": False, "clip_qkv": None},
+    ),
+    Layout(
+        "glm4",
+        "Glm4ForCausalLM",
+        {"sandwich-norm"},
+        {_FREE_HEADS, "biases", "partial RoPE"},
+        lambda model: {**_partial_rope(model), "attention_bias": model.qkv_bias},
+        layout_weights.glm4,
+        layout_weights.of_glm4,
     ),
     Layout(
         "mixtral",
         "MixtralForCausalLM",
-        frozenset({_FREE_HEADS, "experts", "a window"}),
+        {"experts"},
+        {_FREE_HEADS, "a window"},
         lambda model: {
             **_window(model), "num_local_experts": model.experts.count, "num_experts_per_tok": model.experts.chosen,
-            "intermediate_size": model.expert_width, "router_aux_loss_coef": model.experts.balance,
-            "output_router_logits": False, "router_jitter_noise": 0.0, **_experts_of_any_width(model),
+            "intermediate_size": model.expert_width, "router_jitter_noise": 0.0, **_balanced(model),
         },
-        _mixtral,
-        _of_mixtral,
+        layout_weights.mixtral,
+        layout_weights.of_mixtral,
+    ),
+    Layout(
+        "qwen3_moe",
+        "Qwen3MoeForCausalLM",
+        {"experts", "QK-norm"},
+        {_FREE_HEADS, "a window", "RoPE scaling", "weights of experts that do not sum to 1"},
+        lambda model: {
+            **_qwen_window(model), "attention_bias": False, "num_experts": model.experts.count,
+            "num_experts_per_tok": model.experts.chosen, "moe_intermediate_size": model.expert_width,
+            "norm_topk_prob": model.experts.renormalise, "decoder_sparse_step": 1, "mlp_only_layers": [],
+            **_balanced(model),
+        },
+        layout_weights.qwen3_moe,
+        layout_weights.of_deepseek,
+        splits_as_qwen2=True,
+    ),
+    Layout(
+        "ernie4_5_moe",
+        "Ernie4_5_MoeForCausalLM",
+        {"experts"},
+        {_FREE_HEADS, "shared experts", "a bias of experts"},
+        _softmax_experts,
+        layout_weights.ernie,
+        layout_weights.of_ernie,
+    ),
+    Layout(
+        "glm4_moe",
+        "Glm4MoeForCausalLM",
+        {"experts", "shared experts", "sigmoid scores of experts"},
+        {_FREE_HEADS, "biases", "QK-norm", "partial RoPE", *_ANY_EXPERTS},
+        lambda model: {
+            **_sigmoid_experts(model), **_partial_rope(model), "attention_bias": model.qkv_bias,
+            "use_qk_norm": model.qk_norm.kind == "rms", "num_mtp_layers": 0,
+        },
+        layout_weights.deepseek,
+        layout_weights.of_deepseek,
+    ),
+    Layout(
+        "granitemoehybrid",
+        "GraniteMoeHybridForCausalLM",
+        {"state-space mixers"},
+        {"no positions"},
+        _granite,
+        layout_weights.granite,
+        layout_weights.of_granite,
+    ),
+    Layout(
+        "granitemoehybrid",
+        "GraniteMoeHybridForCausalLM",
+        {"state-space mixers", "experts", "shared experts"},
+        {"no positions"},
+        _granite,
+        layout_weights.granite,
+        layout_weights.of_granite,
     ),
 )  # fmt: skip
 

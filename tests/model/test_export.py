@@ -15,8 +15,10 @@ from davinci.config.parsing import parse
 from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.export import export
+from davinci.model.generate import generate
 from davinci.model.importing import read_folder
 from davinci.model.layouts import QWEN2_SPLIT
+from davinci.model.reader import Reader
 
 TEXTS = [
     "for part in parts:\n    if part in 12:\n        x = 345\n",
@@ -149,6 +151,70 @@ CASES = {
     ),
     "RoPE scaling": (shape(qkv_bias=False, positions={"scaling": SCALING}), tokenizer(), "LlamaForCausalLM"),
     "RoPE scaling, biases": (shape(positions={"scaling": SCALING}), tokenizer(), "SeedOssForCausalLM"),
+    "sandwich": (shape(placement={"kind": "sandwich"}, tie_embeddings=False), tokenizer(), "Glm4ForCausalLM"),
+    "sandwich, partial RoPE, GeGLU, wide heads": (
+        shape(
+            placement={"kind": "sandwich"},
+            positions={"rotary": 0.5},
+            mlp={"kind": "geglu"},
+            head_dim=12,
+            qkv_bias=False,
+        ),
+        tokenizer(),
+        "Glm4ForCausalLM",
+    ),
+    "muP, sandwich": (shape(parametrisation=MUP, placement={"kind": "sandwich"}), tokenizer(), "Glm4ForCausalLM"),
+    "QK-norm, experts": (
+        shape(qkv_bias=False, qk_norm={"kind": "rms"}, experts={"count": 4, "renormalise": False}),
+        tokenizer(of_qwen2=True),
+        "Qwen3MoeForCausalLM",
+    ),
+    "experts, one shared": (
+        shape(qkv_bias=False, experts={"count": 5, "chosen": 3, "shared": 2, "width": 9}),
+        tokenizer(),
+        "Ernie4_5_MoeForCausalLM",
+    ),
+    "experts, a bias": (
+        shape(qkv_bias=False, head_dim=12, experts={"count": 4, "bias_rate": 0.1}),
+        tokenizer(),
+        "Ernie4_5_MoeForCausalLM",
+    ),
+    "experts with sigmoid scores, biases, QK-norm": (
+        shape(
+            qk_norm={"kind": "rms"},
+            positions={"rotary": 0.5},
+            experts={"count": 4, "shared": 1, "scores": "sigmoid", "bias_rate": 0.1},
+        ),
+        tokenizer(),
+        "Glm4MoeForCausalLM",
+    ),
+    "state-space": (
+        shape(qkv_bias=False, hidden_size=32, mixers={"pattern": ["ssm"], "state": 6, "convolution": 3}),
+        tokenizer(),
+        "GraniteMoeHybridForCausalLM",
+    ),
+    "state-space and attention": (
+        shape(
+            qkv_bias=False,
+            layers=5,
+            hidden_size=32,
+            mixers={"pattern": ["ssm", "ssm", "attention"], "expand": 1},
+            tie_embeddings=False,
+        ),
+        tokenizer(),
+        "GraniteMoeHybridForCausalLM",
+    ),
+    "state-space and attention, NoPE, experts": (
+        shape(
+            qkv_bias=False,
+            hidden_size=32,
+            mixers={"pattern": ["attention", "ssm"], "state": 5},
+            positions={"rotary": 0.0},
+            experts={"count": 4, "shared": 1, "width": 16},
+        ),
+        tokenizer(),
+        "GraniteMoeHybridForCausalLM",
+    ),
     "wide heads": (shape(head_dim=12, qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
 }
 
@@ -201,6 +267,27 @@ def test_what_is_exported_is_read_back(model: Model, spoken: Tokenizer, architec
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixers": {"pattern": ["ssm"], "state": 5}},
+        {"mixers": {"pattern": ["ssm", "attention"]}},
+        {"placement": {"kind": "sandwich"}},
+        {"experts": {"count": 4, "shared": 1}},
+    ],
+    ids=str,
+)
+def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    decoder = Decoder(shape(qkv_bias=False, hidden_size=32, initializer_range=0.5, **changes), 300).eval()
+    decoder.initialise(5)
+    export(tmp_path, decoder.state_dict(), decoder.config, 300, tokenizer())
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    prompt = list(range(1, 9))
+    found = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, eos_token_id=None)[0, 8:].tolist()
+    assert found == generate(Reader(decoder), [prompt], 12)[0] and len(set(found)) > 2
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"placement": {"kind": "post"}}, "SeedOssForCausalLM comes nearest and lacks post-norm"),
@@ -211,8 +298,12 @@ def test_what_is_exported_is_read_back(model: Model, spoken: Tokenizer, architec
         ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "Qwen3ForCausalLM computes the same, but transformers"),
         ({"mixers": {"pattern": ["ssm", "linear"]}}, "lacks linear attention, state-space mixers"),
         (
-            {"experts": {"count": 4, "bias_rate": 0.1}, "qkv_bias": False},
-            "MixtralForCausalLM comes nearest and lacks a bias",
+            {"experts": {"count": 4, "scores": "sigmoid"}, "qkv_bias": False},
+            "MixtralForCausalLM comes nearest and lacks sigmoid scores of experts",
+        ),
+        (
+            {"mixers": {"pattern": ["ssm"]}, "mlp": {"kind": "geglu"}, "hidden_size": 32, "qkv_bias": False},
+            "GraniteMoeHybridForCausalLM comes nearest and lacks GeGLU beside state-space mixers",
         ),
         ({"mlp": {"kind": "kan"}}, "lacks a KAN perceptron"),
         ({"attention": {"kind": "latent"}}, "lacks latent attention with an eps other than 1e-6"),

@@ -26,6 +26,20 @@ DEEPSEEK: dict[str, Any] = {
     "n_shared_experts": 1, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1,
     "routed_scaling_factor": 1.0, "first_k_dense_replace": 0, "rope_interleave": False,
 }  # fmt: skip
+ERNIE: dict[str, Any] = {
+    "moe_num_experts": 5, "moe_k": 2, "moe_num_shared_experts": 2, "moe_intermediate_size": 16,
+    "moe_layer_start_index": 0, "pad_token_id": 0,
+}  # fmt: skip
+GLM: dict[str, Any] = {
+    "n_routed_experts": 5, "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 16,
+    "first_k_dense_replace": 0, "num_mtp_layers": 0, "head_dim": 8,
+}  # fmt: skip
+GRANITE: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "num_local_experts": 0, "shared_intermediate_size": 40, "mamba_n_heads": 8, "mamba_d_state": 6,
+    "attention_multiplier": 8**-0.5, "position_embedding_type": "rope",
+}  # fmt: skip
 CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     "Llama": ("LlamaConfig", {"tie_word_embeddings": True}, torch.float32),
     "Llama, untied, bf16": ("LlamaConfig", {"tie_word_embeddings": False}, torch.bfloat16),
@@ -54,6 +68,35 @@ CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     ),
     "DeepSeek-V3": ("DeepseekV3Config", DEEPSEEK, torch.bfloat16),
     "DeepSeek-V3, weights as they are": ("DeepseekV3Config", DEEPSEEK | {"norm_topk_prob": False}, torch.float32),
+    "Qwen3-MoE": (
+        "Qwen3MoeConfig",
+        {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8},
+        torch.bfloat16,
+    ),
+    "Ernie 4.5": ("Ernie4_5_MoeConfig", ERNIE, torch.bfloat16),
+    "Ernie 4.5, none shared": (
+        "Ernie4_5_MoeConfig",
+        ERNIE | {"moe_num_shared_experts": 0, "tie_word_embeddings": False},
+        torch.float32,
+    ),
+    "GLM-4.5": ("Glm4MoeConfig", GLM | {"use_qk_norm": True, "attention_bias": True}, torch.bfloat16),
+    "GLM-4": ("Glm4Config", {"head_dim": 12, "pad_token_id": 0}, torch.bfloat16),
+    "GLM-4, all turned": (
+        "Glm4Config",
+        {
+            "head_dim": 8,
+            "pad_token_id": 0,
+            "attention_bias": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e3, "partial_rotary_factor": 1.0},
+        },
+        torch.float32,
+    ),
+    "Granite 4": ("GraniteMoeHybridConfig", GRANITE, torch.bfloat16),
+    "Granite 4, experts": (
+        "GraniteMoeHybridConfig",
+        GRANITE | {"num_local_experts": 5, "intermediate_size": 16, "shared_intermediate_size": 32},
+        torch.float32,
+    ),
     "StableLM": ("StableLmConfig", {"hidden_size": 32, "use_qkv_bias": True}, torch.float32),
 }
 
@@ -63,9 +106,9 @@ def saved(folder: Path, name: str, changes: dict[str, Any], dtype: torch.dtype, 
     torch.manual_seed(3)
     config = getattr(transformers, name)(**(SIZE | changes))
     model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
-    for name, bias in model.named_buffers():
+    for name, bias in (*model.named_buffers(), *model.named_parameters()):
         if name.endswith("e_score_correction_bias"):
-            bias.copy_(torch.linspace(-0.3, 0.3, len(bias)))
+            bias.data.copy_(torch.linspace(-0.3, 0.3, bias.shape[-1]))
     model.save_pretrained(folder, **how)
     # Read back in float32: a cast of the model would round its rotary frequencies too.
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -185,6 +228,34 @@ def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], m
     file = tmp_path / "config.json"
     said = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
+    with pytest.raises(UserError) as error:
+        read_folder(tmp_path, "mine")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "changes", "message"),
+    [
+        ("GraniteMoeHybridConfig", GRANITE, {"residual_multiplier": 0.22}, "residual_multiplier: 0.22 is not computed"),
+        ("GraniteMoeHybridConfig", GRANITE, {"time_step_limit": [0.0, 0.5]}, "time_step_limit: [0.0, 0.5] is not"),
+        ("GraniteMoeHybridConfig", GRANITE, {"mamba_n_groups": 2}, "mamba_n_groups: 2 is not computed here"),
+        ("GraniteMoeHybridConfig", GRANITE, {"mamba_n_heads": 4}, "mamba_n_heads: 4 is not computed here"),
+        ("GraniteMoeHybridConfig", GRANITE, {"mamba_expand": "two"}, "mamba_expand: two: a whole number is needed"),
+        ("GraniteMoeHybridConfig", GRANITE, {"layer_types": ["conv"] * 3}, "conv"),
+        ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_start_index": 1}, "moe_layer_start_index: 1 is not computed here"),
+        ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_end_index": 0}, "moe_layer_end_index: 0 is not computed here"),
+        ("Ernie4_5_MoeConfig", ERNIE, {"use_bias": True}, "use_bias: True is not computed here"),
+        ("Glm4MoeConfig", GLM, {"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here"),
+        ("Glm4MoeConfig", GLM, {"n_group": 4}, "n_group: 4 is not computed here in Glm4MoeForCausalLM"),
+        ("Glm4Config", {"head_dim": 8, "pad_token_id": 0}, {"hidden_act": "relu"}, "hidden_act: relu is not computed"),
+    ],
+    ids=str,
+)
+def test_what_of_others_is_not_computed_is_one_line(
+    name: str, sizes: dict[str, Any], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    saved(tmp_path, name, sizes, torch.float32)
+    _config(tmp_path, **changes)
     with pytest.raises(UserError) as error:
         read_folder(tmp_path, "mine")
     assert message in str(error.value) and "\n" not in str(error.value)
