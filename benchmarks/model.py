@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from _memory import peak
 from _table import Row, finish
+from _variants import VARIANTS
 from rich.console import Console
 from rich.table import Table
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -50,27 +51,6 @@ from davinci.training.step import Objective
 VOCAB = 2048
 LENGTH, ROWS = 256, 4
 AS_FAST = 0.97  # what cannot be told from 1
-VARIANTS: dict[str, dict[str, Any]] = {
-    "as Qwen2": {"qkv_bias": True},
-    "GQA": {},
-    "MHA": {"attention": {"kind": "multi_head"}},
-    "MQA": {"attention": {"kind": "multi_query"}},
-    "MLA": {"attention": {"kind": "latent"}, "norm_eps": 1e-6},  # transformers' latent norms have no other
-    "QK-norm": {"qk_norm": {"kind": "rms"}},
-    "window of 64": {"window": {"tokens": 64}},
-    "NoPE": {"positions": {"rotary": 0.0}},
-    "LayerNorm, half RoPE": {"norm": {"kind": "layernorm"}, "positions": {"rotary": 0.5}},
-    "nonparametric": {"norm": {"kind": "nonparametric"}},
-    "post-norm": {"placement": {"kind": "post"}},
-    "sandwich": {"placement": {"kind": "sandwich"}},
-    "GeGLU": {"mlp": {"kind": "geglu"}},
-    "ReLU squared": {"mlp": {"kind": "relu2"}},
-    "two of eight experts": {"experts": {"count": 8}},
-    "KAN": {"mlp": {"kind": "kan"}},
-    "linear attention": {"mixers": {"pattern": ["linear"]}},
-    "state-space": {"mixers": {"pattern": ["ssm"]}},
-    "CRATE": {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}},
-}
 
 
 def main() -> None:
