@@ -20,7 +20,7 @@ _FREE = frozenset({
     "hidden_dropout", "residual_dropout", "router_aux_loss_coef", "router_jitter_noise", "output_router_logits",
     "rope_theta", "rope_parameters", "partial_rotary_factor", "head_dim", "max_window_layers", "first_k_dense_replace",
     "intermediate_size", "rms_norm_eps", "sliding_window", "experts_implementation", "layer_types",
-    "num_mtp_layers", "position_embedding_type", "num_experts_per_tok",
+    "num_nextn_predict_layers", "position_embedding_type", "num_experts_per_tok",
 })  # fmt: skip
 # What it may say beside what an export says: read elsewhere in this module, or what is written about a model, its
 # training and its texts. Whatever else is there, and is not null, false, 0 or empty, is refused.
@@ -34,7 +34,7 @@ _SAID = frozenset({
     "attn_implementation", "aux_loss_alpha", "bad_words_ids", "chunk_size_feed_forward", "classifier_dropout",
     "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype", "early_stopping", "embd_pdrop",
     "ep_size", "finetuning_task", "id2label", "is_llama_config", "label2id", "length_penalty", "max_length",
-    "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_nextn_predict_layers",
+    "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
     "num_return_sequences", "output_attentions", "output_hidden_states", "prefix", "pretraining_tp",
     "problem_type", "repetition_penalty", "resid_pdrop", "return_dict", "return_dict_in_generate", "sep_token_id",
     "seq_aux", "task_specific_params", "temperature", "tokenizer_class", "top_k", "top_p", "torchscript",

@@ -175,11 +175,10 @@ def _softmax_experts(model: Model) -> dict[str, Any]:
 def _granite(model: Model) -> dict[str, Any]:
     """Nothing is multiplied; layers of experts have a shared one, others nothing else."""
     mixers, experts = model.mixers, model.experts
-    kinds = {"ssm": "linear_attention", "attention": "full_attention"}
     return {
         "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0, "attention_bias": False,
         "attention_multiplier": model.head_dim**-0.5, "position_embedding_type": "rope" if model.rotary_dim else "nope",
-        "layer_types": [kinds[mixer] for mixer in model.layer_mixers],
+        "layer_types": ["mamba" if mixer == "ssm" else mixer for mixer in model.layer_mixers],
         "mamba_n_heads": model.state_heads, "mamba_d_head": model.head_dim, "mamba_expand": mixers.expand,
         "mamba_d_state": mixers.state, "mamba_d_conv": mixers.convolution, "mamba_n_groups": 1,
         "mamba_conv_bias": True, "mamba_proj_bias": False,
@@ -330,7 +329,7 @@ LAYOUTS = (
         {_FREE_HEADS, "biases", "QK-norm", "partial RoPE", *_ANY_EXPERTS},
         lambda model: {
             **_sigmoid_experts(model), **_partial_rope(model), "attention_bias": model.qkv_bias,
-            "use_qk_norm": model.qk_norm.kind == "rms", "num_mtp_layers": 0,
+            "use_qk_norm": model.qk_norm.kind == "rms", "num_nextn_predict_layers": 0,
         },
         layout_weights.deepseek,
         layout_weights.of_deepseek,
