@@ -67,7 +67,7 @@ def _as_it_came(name: str, folder: Path, as_json: bool, store: Store) -> int:
     """An imported model: the same tensors, and the small files that came with them."""
     from safetensors.torch import load_file, save_file
 
-    from davinci.model.importing import originals
+    from davinci.model.importing import originals, read_folder
 
     record, place = imported.read(store, name), store.imported(name)
     weights = load_file(place / imported.WEIGHTS)
@@ -76,6 +76,7 @@ def _as_it_came(name: str, folder: Path, as_json: bool, store: Store) -> int:
         theirs = originals(weights, record.model, record.architecture, record.dtypes)
         save_file(theirs, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "model.safetensors").chmod(0o644)
+        read_folder(temporary, name)  # which refuses what an earlier version took in and this one lays out otherwise
     if as_json:
         print_json({"imported": name, "architecture": record.architecture, "folder": str(folder)})
     else:

@@ -39,36 +39,52 @@ def as_they_are(weights: Mapping[str, Tensor], model: Model) -> Weights:
     return dict(weights)
 
 
+def latent(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """DeepSeek-V3 without experts: of queries and keys what RoPE turns comes last, neighbours together."""
+    return _latent_in_order(weights, model, side_by_side(model.latent_rope_dim, model.latent_rope_dim))
+
+
+def of_latent(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    return _latent_in_order(weights, model, side_by_side(model.latent_rope_dim, model.latent_rope_dim).argsort())
+
+
 def deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """A bias of the router is in these files too where none was kept, and is 0."""
-    found = _one_by_one(weights, "mlp", "gate_proj", "up_proj", "down_proj")
-    for name, one in weights.items():
-        if name.endswith(".mlp.gate.weight"):
-            bias = name.removesuffix("weight") + "e_score_correction_bias"
-            found.setdefault(bias, one.new_zeros(len(one)))
-    return found
+    return biased_experts(latent(weights, model), model)
 
 
 def of_deepseek(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    return _stacked(weights, model, "mlp", "gate_proj", "up_proj", "down_proj")
+    return of_latent(of_experts(weights, model), model)
 
 
-def qwen3_moe(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """Its router has no bias."""
+def biased_experts(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """As DeepSeek-V3's and GLM-4.5's; a bias of the router is there too where none was kept, and is 0."""
+    found = experts(weights, model)
+    for name, one in weights.items():
+        if name.endswith(".mlp.gate.weight"):
+            found.setdefault(name.removesuffix(".mlp.gate.weight") + _BIAS, one.new_zeros(len(one)))
+    return found
+
+
+def experts(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """As Qwen3-MoE's, whose router has no bias."""
     return _one_by_one(weights, "mlp", "gate_proj", "up_proj", "down_proj")
+
+
+def of_experts(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    return _stacked(weights, model, "mlp", "gate_proj", "up_proj", "down_proj")
 
 
 def ernie(weights: Mapping[str, Tensor], model: Model) -> Weights:
     """The router's bias is a row of its own, and 0 where none was kept."""
     found = {}
-    for name, one in deepseek(_neighbours(weights, model), model).items():
+    for name, one in biased_experts(_neighbours(weights, model), model).items():
         found[name.replace(_BIAS, _ERNIE_BIAS)] = one[None] if name.endswith(_BIAS) else one
     return found
 
 
 def of_ernie(weights: Mapping[str, Tensor], model: Model) -> Weights:
     found = {}
-    for name, one in of_deepseek(_halves(weights, model), model).items():
+    for name, one in of_experts(_halves(weights, model), model).items():
         found[name.replace(_ERNIE_BIAS, _BIAS)] = one[0] if name.endswith(_ERNIE_BIAS) else one
     return found
 
@@ -164,6 +180,17 @@ def _in_order(weights: Mapping[str, Tensor], order: Tensor) -> Weights:
     for name, one in weights.items():
         is_turned = ".self_attn.q_proj." in name or ".self_attn.k_proj." in name
         found[name] = one.unflatten(0, (-1, len(order)))[:, order].flatten(0, 1) if is_turned else one
+    return found
+
+
+def _latent_in_order(weights: Mapping[str, Tensor], model: Model, order: Tensor) -> Weights:
+    found = dict(weights)
+    for name, one in weights.items():
+        if name.endswith((".q_proj.weight", ".q_b_proj.weight")):
+            heads = one.unflatten(0, (-1, model.key_dim))
+            found[name] = torch.cat((heads[:, : model.head_dim], heads[:, model.head_dim :][:, order]), 1).flatten(0, 1)
+        elif name.endswith(".kv_a_proj_with_mqa.weight"):
+            found[name] = torch.cat((one[: -len(order)], one[-len(order) :][order]))
     return found
 
 

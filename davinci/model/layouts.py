@@ -145,7 +145,7 @@ def _partial_rope(model: Model) -> dict[str, Any]:
 
 def _latent(model: Model) -> dict[str, Any]:
     return {
-        "attention_bias": False, "rope_interleave": False, "first_k_dense_replace": model.layers,
+        "attention_bias": False, "rope_interleave": True, "first_k_dense_replace": model.layers,
         "q_lora_rank": model.attention.query_rank, "kv_lora_rank": model.latent_rank,
         "qk_nope_head_dim": model.head_dim, "qk_rope_head_dim": model.latent_rope_dim, "v_head_dim": model.head_dim,
         "head_dim": model.latent_rope_dim,
@@ -224,13 +224,25 @@ LAYOUTS = (
             "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
         },
     ),
-    Layout("deepseek_v3", "DeepseekV3ForCausalLM", {"latent attention"}, {_FREE_HEADS}, _latent),
+    Layout(
+        "deepseek_v3",
+        "DeepseekV3ForCausalLM",
+        {"latent attention"},
+        {_FREE_HEADS},
+        _latent,
+        layout_weights.latent,
+        layout_weights.of_latent,
+    ),
     Layout(
         "deepseek_v3",
         "DeepseekV3ForCausalLM",
         {"latent attention", "experts", "shared experts", "sigmoid scores of experts"},
         {_FREE_HEADS, *_ANY_EXPERTS},
-        lambda model: _latent(model) | _sigmoid_experts(model),
+        # vLLM asks for the last three; transformers 5 has no others.
+        lambda model: {
+            **_latent(model), **_sigmoid_experts(model),
+            "scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1,
+        },
         layout_weights.deepseek,
         layout_weights.of_deepseek,
     ),
@@ -309,8 +321,8 @@ LAYOUTS = (
             "norm_topk_prob": model.experts.renormalise, "decoder_sparse_step": 1, "mlp_only_layers": [],
             **_balanced(model),
         },
-        layout_weights.qwen3_moe,
-        layout_weights.of_deepseek,
+        layout_weights.experts,
+        layout_weights.of_experts,
         splits_as_qwen2=True,
     ),
     Layout(
@@ -331,8 +343,8 @@ LAYOUTS = (
             **_sigmoid_experts(model), **_partial_rope(model), "attention_bias": model.qkv_bias,
             "use_qk_norm": model.qk_norm.kind == "rms", "num_nextn_predict_layers": 0,
         },
-        layout_weights.deepseek,
-        layout_weights.of_deepseek,
+        layout_weights.biased_experts,
+        layout_weights.of_experts,
     ),
     Layout(
         "granitemoehybrid",

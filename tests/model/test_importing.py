@@ -24,7 +24,7 @@ DEEPSEEK: dict[str, Any] = {
     "num_key_value_heads": 4, "kv_lora_rank": 20, "q_lora_rank": None, "qk_nope_head_dim": 8,
     "qk_rope_head_dim": 4, "v_head_dim": 8, "n_routed_experts": 5, "num_experts_per_tok": 2,
     "n_shared_experts": 1, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1,
-    "routed_scaling_factor": 1.0, "first_k_dense_replace": 0, "rope_interleave": False,
+    "routed_scaling_factor": 1.0, "first_k_dense_replace": 0,
 }  # fmt: skip
 ERNIE: dict[str, Any] = {
     "moe_num_experts": 5, "moe_k": 2, "moe_num_shared_experts": 2, "moe_intermediate_size": 16,
@@ -214,7 +214,7 @@ def test_a_mistake_is_one_line(spoil: Any, message: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rope_interleave": None}, "rope_interleave: True is not computed here in DeepseekV3ForCausalLM; False is"),
+        ({"rope_interleave": False}, "rope_interleave: False is not computed here in DeepseekV3ForCausalLM; True is"),
         ({"routed_scaling_factor": 2.5}, "routed_scaling_factor: 2.5 is not computed here"),
         ({"n_group": 4}, "n_group: 4 is not computed here in DeepseekV3ForCausalLM; 1 is accepted"),
         ({"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here; 0, or the number of layers"),
