@@ -111,8 +111,8 @@ def _variants(model: Model) -> frozenset[str]:
         "a perceptron without gate": model.mlp.kind in ("relu2", "gelu"),
         "experts": model.experts.count > 0,
         "shared experts": model.experts.count > 0 and model.experts.shared > 0,
-        "GeGLU beside state-space mixers": "ssm" in model.layer_mixers
-        and model.mlp.kind == "geglu",  # whose SiLU is it
+        # transformers' mixers have the perceptron's activation, ours SiLU.
+        "GeGLU beside state-space mixers": "ssm" in model.layer_mixers and model.mlp.kind == "geglu",
         "weights of experts that do not sum to 1": model.experts.count > 0 and not model.experts.renormalise,
         "sigmoid scores of experts": model.experts.count > 0 and model.experts.scores == "sigmoid",
         "a bias of experts": model.experts.count > 0 and model.experts.bias_rate > 0,

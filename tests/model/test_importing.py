@@ -218,7 +218,7 @@ def test_a_mistake_is_one_line(spoil: Any, message: str, tmp_path: Path) -> None
         ({"routed_scaling_factor": 2.5}, "routed_scaling_factor: 2.5 is not computed here"),
         ({"n_group": 4}, "n_group: 4 is not computed here in DeepseekV3ForCausalLM; 1 is accepted"),
         ({"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here; 0, or the number of layers"),
-        ({"scoring_func": "softmax"}, "scoring_func: softmax is not computed here; sigmoid is accepted"),
+        ({"scoring_func": "softmax"}, "scoring_func: softmax is not computed here in DeepseekV3ForCausalLM; sigm"),
         ({"rms_norm_eps": 1e-5}, "rms_norm_eps"),
     ],
     ids=str,
