@@ -13,6 +13,7 @@ see that the script works.
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import sys
 import time
@@ -61,7 +62,12 @@ def main() -> int:
         shapes = TINY if given.cpu else SHAPES
         if given.variants:
             name, shape = next(iter(shapes.items()))
-            rows = [measured(ranks, f"{name}, {one}", shape, changes) for one, changes in VARIANTS.items()]
+            rows = []
+            for variant, changes in VARIANTS.items():
+                try:
+                    rows.append(measured(ranks, f"{name}, {variant}", shape, changes))
+                except torch.OutOfMemoryError:
+                    print(f"{name}, {variant}: does not fit into the GPU's memory")
         else:
             rows = [measured(ranks, name, shape, {"qkv_bias": True}) for name, shape in shapes.items()]
         if ranks.is_first:
@@ -75,6 +81,10 @@ def measured(
     """Of a shape with a variant: name, parameters, tokens a second of all ranks, peak memory of this one in bytes,
     MFU."""
     torch.compiler.reset()  # which compiles a block's code for eight models at most
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     layers, hidden, heads, kv_heads, mlp, length, tokens, activations = shape
     vocabulary = VOCABULARY if torch.cuda.is_available() else 512
     model = parse(
@@ -120,10 +130,7 @@ def measured(
     gpu = device()
     peak = known_peak(torch.cuda.get_device_name(gpu)) if gpu.type == "cuda" else None
     flops = train_flops_per_token(model, vocabulary, length)
-    memory = 0
-    if gpu.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(gpu)
-        torch.cuda.reset_peak_memory_stats(gpu)
+    memory = torch.cuda.max_memory_allocated(gpu) if gpu.type == "cuda" else 0
     return name, parameters(model, vocabulary), rate, memory, peak and flops * rate / (peak * ranks.world)
 
 

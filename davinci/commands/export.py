@@ -76,7 +76,13 @@ def _as_it_came(name: str, folder: Path, as_json: bool, store: Store) -> int:
         theirs = originals(weights, record.model, record.architecture, record.dtypes)
         save_file(theirs, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "model.safetensors").chmod(0o644)
-        read_folder(temporary, name)  # which refuses what an earlier version took in and this one lays out otherwise
+        try:
+            read_folder(temporary, name)
+        except UserError as error:
+            why = str(error).replace(str(temporary), "its folder")
+            raise UserError(
+                f"imported:{name}: taken in by a version that laid it out otherwise; import it again ({why})"
+            ) from None
     if as_json:
         print_json({"imported": name, "architecture": record.architecture, "folder": str(folder)})
     else:

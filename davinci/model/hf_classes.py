@@ -1,5 +1,5 @@
-"""What each class of transformers says of a model in words of its own: what it takes where its ``config.json`` does not
-say, and which variants of a decoder its settings are."""
+"""What each class of transformers says of a model in words of its own: what it takes where its ``config.json`` says
+nothing, and which variants of a decoder its settings are."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-# If that is not what is taken here (transformers 5).
+# What a class takes where its config.json does not say, if that is not what is taken here (transformers 5).
 TAKEN: dict[str, dict[str, Any]] = {
-    "qwen2": {"num_key_value_heads": 32},
-    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128, "sliding_window": 4096, "max_window_layers": 28},
     "seed_oss": {"num_key_value_heads": 8, "head_dim": 128},
     "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
     "smollm3": {"num_key_value_heads": 4, "tie_word_embeddings": True, "no_rope_layers": "3 of 4 turned"},
     "stablelm": {"num_key_value_heads": 32},
-    "mixtral": {"num_key_value_heads": 8, "rope_theta": 1e6},
+    "mixtral": {
+        "num_key_value_heads": 8, "rope_theta": 1e6, "num_local_experts": 8, "num_experts_per_tok": 2,
+        "router_aux_loss_coef": 0.001,
+    },
     "deepseek_v3": {
         "num_key_value_heads": 128, "rope_interleave": True, "q_lora_rank": 1536, "kv_lora_rank": 512,
         "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "first_k_dense_replace": 3,
@@ -25,7 +28,7 @@ TAKEN: dict[str, dict[str, Any]] = {
     },
     "qwen3_moe": {
         "num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
-        "norm_topk_prob": False,
+        "norm_topk_prob": False, "sliding_window": 4096, "router_aux_loss_coef": 0.001,
     },
     "ernie4_5_moe": {
         "num_key_value_heads": 4, "tie_word_embeddings": True, "rope_theta": 5e5, "moe_num_experts": 64, "moe_k": 6,
@@ -40,9 +43,10 @@ TAKEN: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {
         "attention_multiplier": 1.0, "mamba_n_heads": 128, "mamba_d_state": 256, "mamba_d_conv": 4, "mamba_expand": 2,
         "num_local_experts": 8, "num_experts_per_tok": 2, "shared_intermediate_size": 1024,
+        "router_aux_loss_coef": 0.001,
     },
 }  # fmt: skip
-# Where it has the eps of its norms, and what holds where it does not say.
+# Where a class has the eps of its norms, and what holds where it does not say.
 EPS = {
     "stablelm": ("layer_norm_eps", 1e-5),
     "nemotron": ("norm_eps", 1e-5),
@@ -62,7 +66,8 @@ _BIAS_RATE, _BALANCE = 1e-3, 1e-4
 
 
 def variants(kind: str, config: Config, has_experts: bool) -> dict[str, Any]:
-    """The fields of a shape that are variants, of a class and what its ``config.json`` says together with `TAKEN`."""
+    """The fields of a shape that are variants, of a class and what its ``config.json`` says together with `TAKEN`.
+    Raises KeyError of a kind of layer that has no name here."""
     found: dict[str, Any] = {}
     if kind in ("mistral", "mixtral") or config.get("use_sliding_window"):
         found["window"] = {"tokens": config.get("sliding_window")}
@@ -91,7 +96,7 @@ def _latent(config: Config) -> dict[str, Any]:
 
 def _granite(config: Config) -> dict[str, Any]:
     layers = config.get("layer_types") or ["linear_attention"] * config["num_hidden_layers"]
-    mixers = tuple(_MIXERS.get(str(one), str(one)) for one in layers)
+    mixers = tuple(_MIXERS[one] for one in layers)
     period = next(one for one in range(1, len(mixers) + 1) if (mixers[:one] * len(mixers))[: len(mixers)] == mixers)
     states = {"state": config["mamba_d_state"], "expand": config["mamba_expand"], "convolution": config["mamba_d_conv"]}
     width = config["intermediate_size" if config["num_local_experts"] else "shared_intermediate_size"]
@@ -116,9 +121,7 @@ _VARIANTS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "qwen3": lambda config: {"qk_norm": {"kind": "rms"}},
     "qwen3_moe": lambda config: {"qk_norm": {"kind": "rms"}},
     "deepseek_v3": _latent,
-    "mixtral": lambda config: {
-        "mlp_intermediate_size": config["intermediate_size"] * config.get("num_experts_per_tok", 2)
-    },
+    "mixtral": lambda config: {"mlp_intermediate_size": config["intermediate_size"] * config["num_experts_per_tok"]},
     "glm4_moe": lambda config: {
         "qkv_bias": bool(config.get("attention_bias")),
         "qk_norm": {"kind": "rms" if config.get("use_qk_norm") else "none"},
@@ -140,15 +143,17 @@ _EXPERTS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "deepseek_v3": _sigmoid_experts,
     "glm4_moe": _sigmoid_experts,
     "mixtral": lambda config: {
-        "count": config.get("num_local_experts", 8),
-        "chosen": config.get("num_experts_per_tok", 2),
+        "count": config["num_local_experts"],
+        "chosen": config["num_experts_per_tok"],
         "width": config["intermediate_size"],
+        "balance": config["router_aux_loss_coef"],
     },
     "qwen3_moe": lambda config: {
         "count": config["num_experts"],
         "chosen": config["num_experts_per_tok"],
         "width": config["moe_intermediate_size"],
         "renormalise": config["norm_topk_prob"],
+        "balance": config["router_aux_loss_coef"],
     },
     "ernie4_5_moe": lambda config: {
         "count": config["moe_num_experts"],
@@ -163,5 +168,6 @@ _EXPERTS: dict[str, Callable[[Config], dict[str, Any]]] = {
         "chosen": config["num_experts_per_tok"],
         "shared": _shared_of_granite(config),
         "width": config["intermediate_size"],
+        "balance": config["router_aux_loss_coef"],
     },
 }

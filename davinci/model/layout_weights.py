@@ -1,5 +1,5 @@
-"""A decoder's weights by the names, and in the order, of a class of transformers, and back again: a pair of functions a
-class, by its `model_type`, where they are not the decoder's own. Both ways no number is changed, but for Nemotron's."""
+"""A decoder's weights by the names, and in the order, of classes of transformers where they are not the decoder's own,
+and back again (`of_…`). Neither way a number is changed, but for Nemotron's."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Layout:
     Attributes:
         model_type, architecture: as ``config.json`` has them.
         needs: variants without which this form of the class is not meant, beside Qwen2's plain block without biases, by
-            the names of `_variants`.
+            the names of `variants_of`.
         may: others that it can express.
         settings: what its configuration says beside the shape.
         weights: a decoder's weights by this class's names.
@@ -62,7 +62,7 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
     Raises:
         UserError: there is none for this combination of variants.
     """
-    wanted = _variants(model)
+    wanted = variants_of(model)
     is_qwen2s = splits_as_qwen2(tokenizer)
     fitting = [one for one in LAYOUTS if one.needs <= wanted <= one.has]
     possible = [one for one in LAYOUTS if is_qwen2s or not one.splits_as_qwen2]
@@ -73,7 +73,8 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
             f"model {model.name}: {fitting[0].architecture} computes the same, but transformers gives it Qwen2's "
             "splitting of text, and this tokenizer splits otherwise"
         )
-    nearest = min((one for one in possible if one.needs <= wanted), key=lambda one: len(wanted - one.has))
+    # The last of those that lack as little: the more special ones come later.
+    nearest = min((one for one in reversed(possible) if one.needs <= wanted), key=lambda one: len(wanted - one.has))
     raise UserError(
         f"model {model.name}: no class of transformers has {', '.join(sorted(wanted))} together; "
         f"{nearest.architecture} comes nearest and lacks {', '.join(sorted(wanted - nearest.has))}"
@@ -88,36 +89,43 @@ def splits_as_qwen2(tokenizer: Tokenizer) -> bool:
     return (written["normalizer"] or {}).get("type") == "NFC" and patterns == [QWEN2_SPLIT]
 
 
-def _variants(model: Model) -> frozenset[str]:
+def variants_of(model: Model) -> frozenset[str]:
     """What of a model is not Qwen2's plain block without biases."""
+    experts, mixers = model.experts, set(model.layer_mixers)
+    attends, is_latent = mixers != {"ssm"}, mixers != {"ssm"} and model.is_latent
     found = {
-        "linear attention": "linear" in model.layer_mixers,
-        "state-space mixers": "ssm" in model.layer_mixers,
-        "latent attention": model.is_latent,
+        "linear attention": "linear" in mixers,
+        "state-space mixers": "ssm" in mixers,
+        "latent attention": is_latent,
         # transformers' norms of the narrow vectors have 1e-6, whatever the model's eps.
-        "latent attention with an eps other than 1e-6": model.is_latent and model.norm_eps != 1e-6,
-        "biases": model.has_biases,
-        "QK-norm": model.qk_norm.kind == "rms",
-        "a window": model.window.tokens is not None,
-        "no positions": model.rotary_dim == 0,
-        "RoPE scaling": model.positions.scaling is not None,
-        "partial RoPE": 0 < model.positions.rotary < 1,
+        "latent attention with an eps other than 1e-6": is_latent and model.norm_eps != 1e-6,
+        "biases": attends and model.has_biases,
+        "QK-norm": attends and model.qk_norm.kind == "rms",
+        "a window": attends and model.window.tokens is not None,
+        "no positions": attends and model.rotary_dim == 0,
+        "RoPE scaling": attends and model.positions.scaling is not None,
+        "partial RoPE": attends and 0 < model.positions.rotary < 1,
+        "subspace attention": attends and model.attention.kind == "subspace",
         model.norm.kind: model.norm.kind != "rmsnorm",
         "nonparametric with an eps other than 1e-5": model.norm.kind == "nonparametric" and model.norm_eps != 1e-5,
         f"{model.placement.kind}-norm": model.placement.kind != "pre",
-        "subspace attention": model.attention.kind == "subspace",
         "CRATE's sparsifying step": model.mlp.kind == "ista",
         "a KAN perceptron": model.mlp.kind == "kan",
         "a perceptron without gate": model.mlp.kind in ("relu2", "gelu"),
-        "experts": model.experts.count > 0,
-        "shared experts": model.experts.count > 0 and model.experts.shared > 0,
         # transformers' mixers have the perceptron's activation, ours SiLU.
-        "GeGLU beside state-space mixers": "ssm" in model.layer_mixers and model.mlp.kind == "geglu",
-        "weights of experts that do not sum to 1": model.experts.count > 0 and not model.experts.renormalise,
-        "sigmoid scores of experts": model.experts.count > 0 and model.experts.scores == "sigmoid",
-        "a bias of experts": model.experts.count > 0 and model.experts.bias_rate > 0,
+        "GeGLU beside state-space mixers": "ssm" in mixers and model.mlp.kind == "geglu",
         _FREE_HEADS: model.head_dim * model.attention_heads != model.hidden_size,
     }
+    if experts.count:
+        found |= {
+            "experts": True,
+            "shared experts": experts.shared > 0,
+            "weights of experts that do not sum to 1": not experts.renormalise,
+            "sigmoid scores of experts": experts.scores == "sigmoid",
+            # transformers looks at the best two of a group.
+            "sigmoid scores of one expert": experts.scores == "sigmoid" and experts.count == 1,
+            "a bias of experts": experts.bias_rate > 0,
+        }
     return frozenset(name for name, is_there in found.items() if is_there)
 
 
@@ -174,16 +182,18 @@ def _softmax_experts(model: Model) -> dict[str, Any]:
 
 def _granite(model: Model) -> dict[str, Any]:
     """Nothing is multiplied; layers of experts have a shared one, others nothing else."""
-    mixers, experts = model.mixers, model.experts
+    mixers, experts, attends = model.mixers, model.experts, "attention" in model.layer_mixers
     return {
         "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0, "attention_bias": False,
-        "attention_multiplier": model.head_dim**-0.5, "position_embedding_type": "rope" if model.rotary_dim else "nope",
+        "attention_multiplier": model.head_dim**-0.5,
+        "position_embedding_type": "rope" if attends and model.rotary_dim else "nope",
+        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
         "layer_types": ["mamba" if mixer == "ssm" else mixer for mixer in model.layer_mixers],
         "mamba_n_heads": model.state_heads, "mamba_d_head": model.head_dim, "mamba_expand": mixers.expand,
         "mamba_d_state": mixers.state, "mamba_d_conv": mixers.convolution, "mamba_n_groups": 1,
         "mamba_conv_bias": True, "mamba_proj_bias": False,
         # transformers 5 asks a cache how long it is, which one of states alone does not know.
-        "use_cache": "attention" in model.layer_mixers,
+        "use_cache": attends,
         "num_local_experts": experts.count, "num_experts_per_tok": experts.chosen if experts.count else 0,
         "intermediate_size": model.expert_width if experts.count else model.mlp_intermediate_size,
         "shared_intermediate_size": experts.shared * model.expert_width or model.mlp_intermediate_size,

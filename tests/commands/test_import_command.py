@@ -63,6 +63,19 @@ def test_in_and_out_again_unchanged(tmp_path: Path, store: Store, capsys: pytest
     assert take(store, folder) == 0  # once more: the same
 
 
+def test_what_an_earlier_version_took_in_otherwise_is_not_given_out(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert take(store, saved(tmp_path / "theirs")) == 0
+    (kept,) = store.imported("small").rglob("config.json")
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"attention_bias": True}))
+    capsys.readouterr()
+    assert run(store, "export", "imported:small", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "imported:small: taken in by a version that laid it out otherwise; import it again (its folder/" in error
+    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 def test_a_name_stands_for_one_model(tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert take(store, saved(tmp_path / "one")) == 0
     assert take(store, saved(tmp_path / "other", seed=2)) == 2

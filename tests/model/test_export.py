@@ -193,6 +193,18 @@ CASES = {
         tokenizer(),
         "GraniteMoeHybridForCausalLM",
     ),
+    "state-space, whatever attention would be": (
+        shape(
+            hidden_size=32,
+            mixers={"pattern": ["ssm"]},
+            attention={"kind": "multi_query"},
+            qk_norm={"kind": "rms"},
+            window={"tokens": 9},
+            positions={"scaling": SCALING},
+        ),
+        tokenizer(),
+        "GraniteMoeHybridForCausalLM",
+    ),
     "state-space and attention": (
         shape(
             qkv_bias=False,
@@ -293,18 +305,24 @@ def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -
         ({"placement": {"kind": "post"}}, "SeedOssForCausalLM comes nearest and lacks post-norm"),
         (
             {"experts": {"count": 4}, "norm": {"kind": "layernorm"}},
-            "SeedOssForCausalLM comes nearest and lacks experts, layernorm",
+            "Ernie4_5_MoeForCausalLM comes nearest and lacks biases, layernorm",
         ),
         ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "Qwen3ForCausalLM computes the same, but transformers"),
         ({"mixers": {"pattern": ["ssm", "linear"]}}, "lacks linear attention, state-space mixers"),
         (
             {"experts": {"count": 4, "scores": "sigmoid"}, "qkv_bias": False},
-            "MixtralForCausalLM comes nearest and lacks sigmoid scores of experts",
+            "Ernie4_5_MoeForCausalLM comes nearest and lacks sigmoid scores of experts",
         ),
         (
             {"mixers": {"pattern": ["ssm"]}, "mlp": {"kind": "geglu"}, "hidden_size": 32, "qkv_bias": False},
             "GraniteMoeHybridForCausalLM comes nearest and lacks GeGLU beside state-space mixers",
         ),
+        (
+            {"experts": {"count": 1, "chosen": 1, "shared": 1, "scores": "sigmoid"}},
+            "Glm4MoeForCausalLM comes nearest and lacks sigmoid scores of one expert",
+        ),
+        ({"mixers": {"pattern": ["ssm", "attention"]}, "hidden_size": 32}, "comes nearest and lacks biases"),
+        ({"mixers": {"pattern": ["ssm"]}, "head_dim": 4, "qkv_bias": False}, "lacks heads other than hidden_size /"),
         ({"mlp": {"kind": "kan"}}, "lacks a KAN perceptron"),
         ({"attention": {"kind": "latent"}}, "lacks latent attention with an eps other than 1e-6"),
         (

@@ -135,6 +135,19 @@ def test_in_and_out_again_unchanged(name: str, changes: dict[str, Any], dtype: t
         torch.testing.assert_close(decoder(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
 
 
+def test_a_class_knows_a_setting_by_several_names(tmp_path: Path) -> None:
+    saved(tmp_path, "Ernie4_5_MoeConfig", ERNIE | {"moe_k": 3, "router_aux_loss_coef": 0.02}, torch.float32)
+    file = tmp_path / "config.json"
+    said = json.loads(file.read_text())
+    said["num_experts_per_tok"] = said.pop("moe_k")
+    file.write_text(json.dumps(said | {"num_key_value_heads": None, "use_bias": None}))
+    with pytest.raises(UserError, match=r"k_proj.weight is \[12, 24\], config.json says \[24, 24\]"):
+        read_folder(tmp_path, "mine")
+    file.write_text(json.dumps(said))
+    experts = read_folder(tmp_path, "mine").model.experts
+    assert (experts.chosen, experts.balance) == (3, 0.02)
+
+
 def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
     saved(tmp_path, "LlamaConfig", {}, torch.float32, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
@@ -182,8 +195,30 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         lambda one: _config(one, rope_parameters=None, rope_scaling={"type": "linear", "factor": 2.0}),
         "rope_type: linear is not computed here in LlamaForCausalLM; default or llama3 is accepted",
     ),
+    "a scaling beside": (
+        lambda one: _config(one, rope_scaling={"type": "yarn", "factor": 4.0}),
+        "rope_type: yarn is not computed here in LlamaForCausalLM",
+    ),
+    "nested": (
+        lambda one: _config(one, rope_parameters={"full_attention": {"rope_theta": 1e6}}),
+        "rope_parameters.full_attention: {'rope_theta': 1000000.0} is nothing that is computed here",
+    ),
+    "part as text": (
+        lambda one: _config(one, partial_rotary_factor="half"),
+        "partial_rotary_factor: a number is needed, not 'half'",
+    ),
+    "base as text": (lambda one: _config(one, rope_theta=["1e4"]), "rope_theta: a number is needed, not ['1e4']"),
+    "no activation": (lambda one: _config(one, hidden_act=None), "hidden_act: None is not computed here"),
+    "names of one layer": (
+        lambda one: _config(one, layer_types=["full_attention"]),
+        "layer_types: a name for each of 2 layers is needed, not ['full_attention']",
+    ),
+    "classes": (lambda one: _config(one, architectures=[["x"]]), "architectures: ['x'] is not read here; known: "),
     "no mapping": (lambda one: _config(one, rope_scaling=[8]), "rope_scaling: [8] is no mapping; null is accepted"),
-    "no layers": (lambda one: _config(one, num_hidden_layers=None), "num_hidden_layers: a whole number is needed"),
+    "no layers": (
+        lambda one: _config(one, num_hidden_layers=None),
+        "num_hidden_layers: a whole number above 0 is needed, not None",
+    ),
     "half a scaling": (
         lambda one: _config(one, rope_scaling={"rope_type": "llama3", "factor": 2.0}, rope_parameters=None),
         "positions.scaling.original_max_position_embeddings: missing",
@@ -219,15 +254,14 @@ def test_a_mistake_is_one_line(spoil: Any, message: str, tmp_path: Path) -> None
         ({"n_group": 4}, "n_group: 4 is not computed here in DeepseekV3ForCausalLM; 1 is accepted"),
         ({"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here; 0, or the number of layers"),
         ({"scoring_func": "softmax"}, "scoring_func: softmax is not computed here in DeepseekV3ForCausalLM; sigm"),
-        ({"rms_norm_eps": 1e-5}, "rms_norm_eps"),
+        ({"rms_norm_eps": 1e-5}, "rms_norm_eps: 1e-05 is not computed here in DeepseekV3ForCausalLM, whose norms"),
     ],
     ids=str,
 )
 def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     saved(tmp_path, "DeepseekV3Config", DEEPSEEK, torch.float32)
     file = tmp_path / "config.json"
-    said = json.loads(file.read_text()) | changes
-    file.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(UserError) as error:
         read_folder(tmp_path, "mine")
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -240,8 +274,27 @@ def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], m
         ("GraniteMoeHybridConfig", GRANITE, {"time_step_limit": [0.0, 0.5]}, "time_step_limit: [0.0, 0.5] is not"),
         ("GraniteMoeHybridConfig", GRANITE, {"mamba_n_groups": 2}, "mamba_n_groups: 2 is not computed here"),
         ("GraniteMoeHybridConfig", GRANITE, {"mamba_n_heads": 4}, "mamba_n_heads: 4 is not computed here"),
-        ("GraniteMoeHybridConfig", GRANITE, {"mamba_expand": "two"}, "mamba_expand: two: a whole number is needed"),
-        ("GraniteMoeHybridConfig", GRANITE, {"layer_types": ["conv"] * 3}, "conv"),
+        (
+            "GraniteMoeHybridConfig",
+            GRANITE,
+            {"mamba_expand": "two"},
+            "mamba_expand: a whole number is needed, not 'two'",
+        ),
+        ("GraniteMoeHybridConfig", GRANITE, {"layer_types": ["ssm"] * 3}, "layer_types: ssm is no kind of layer that"),
+        ("GraniteMoeHybridConfig", GRANITE, {"layer_types": ["mamba"]}, "a name for each of 3 layers is needed"),
+        (
+            "GraniteMoeHybridConfig",
+            GRANITE,
+            {"hidden_act": "gelu_pytorch_tanh"},
+            "GeGLU beside state-space mixers: not computed here as GraniteMoeHybridForCausalLM does",
+        ),
+        ("MixtralConfig", {}, {"num_experts_per_tok": None}, "num_experts_per_tok: a whole number is needed, not None"),
+        (
+            "Qwen2Config",
+            {},
+            {"use_sliding_window": True, "sliding_window": 9, "layer_types": None},
+            "sliding_attention in every layer is accepted, not windows in some",
+        ),
         ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_start_index": 1}, "moe_layer_start_index: 1 is not computed here"),
         ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_end_index": 0}, "moe_layer_end_index: 0 is not computed here"),
         ("Ernie4_5_MoeConfig", ERNIE, {"use_bias": True}, "use_bias: True is not computed here"),

@@ -1,0 +1,96 @@
+"""The keys of a ``config.json``: which there are, other names of theirs, and the types that are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from davinci.errors import UserError
+from davinci.model.hf_classes import EPS, TAKEN
+
+# What config.json may say otherwise than an export does: it is read, and the shape that is made of it compared, or it
+# changes nothing that is computed from the weights.
+FREE = frozenset({
+    "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "torch_dtype", "attention_dropout",
+    "hidden_dropout", "residual_dropout", "router_aux_loss_coef", "router_jitter_noise", "output_router_logits",
+    "rope_theta", "rope_parameters", "partial_rotary_factor", "head_dim", "max_window_layers", "first_k_dense_replace",
+    "intermediate_size", "rms_norm_eps", "sliding_window", "experts_implementation", "layer_types",
+    "num_nextn_predict_layers", "position_embedding_type",
+})  # fmt: skip
+# What it may say beside what an export says: read where the shape is made, or what is written about a model, its
+# training and its texts. Whatever else is there, and is not null, false, 0 or empty, is refused.
+READ = frozenset({
+    "rope_scaling", "model_type", "mamba_chunk_size", "time_step_limit", "scoring_func", "topk_method",
+    "moe_layer_freq", "qk_head_dim", "no_rope_layer_interval",
+})  # fmt: skip
+SAID = frozenset({
+    "_attn_implementation", "_attn_implementation_autoset", "_model_name_or_path", "_name_or_path",
+    "attn_implementation", "aux_loss_alpha", "bad_words_ids", "chunk_size_feed_forward", "classifier_dropout",
+    "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype", "early_stopping", "embd_pdrop",
+    "ep_size", "finetuning_task", "id2label", "is_llama_config", "label2id", "length_penalty", "max_length",
+    "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
+    "num_return_sequences", "output_attentions", "output_hidden_states", "prefix", "pretraining_tp",
+    "problem_type", "repetition_penalty", "resid_pdrop", "return_dict", "return_dict_in_generate", "sep_token_id",
+    "seq_aux", "task_specific_params", "temperature", "tokenizer_class", "top_k", "top_p", "torchscript",
+    "transformers.js_config", "transformers_version", "typical_p", "unk_token_id",
+})  # fmt: skip
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+_WHOLE = frozenset({
+    *_SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window", "max_window_layers",
+    *(key for taken in TAKEN.values() for key, value in taken.items() if type(value) is int),
+})  # fmt: skip
+_NUMBERS = frozenset({
+    "rope_theta", "partial_rotary_factor", "initializer_range", "attention_multiplier", "router_aux_loss_coef",
+    "rms_norm_eps", *(key for key, _ in EPS.values()),
+})  # fmt: skip
+_MAY_BE_NULL = frozenset({"num_key_value_heads", "head_dim", "q_lora_rank", "sliding_window", "rope_theta"})
+# Other names by which transformers knows them (its ``attribute_map``).
+_ALIASES = {
+    "qwen3_moe": {"num_local_experts": "num_experts"},
+    "ernie4_5_moe": {"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
+    "mixtral": {"num_experts": "num_local_experts"},
+    "deepseek_v3": {"num_local_experts": "n_routed_experts"},
+    "glm4_moe": {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
+}
+
+
+def read(said: Mapping[str, Any], kind: str, has_experts: bool, where: Path) -> dict[str, Any]:
+    """What a ``config.json`` of the class `kind` says, with what the class takes where it does not, each key by one
+    name and of its type.
+
+    Raises:
+        UserError: a size is missing, or something is of another type.
+    """
+    config = {**TAKEN.get(kind, {}), **said}
+    for alias, key in _ALIASES.get(kind, {}).items():
+        if alias in config:
+            config[key] = config.pop(alias)
+    for key in _SIZES:
+        if type(config.get(key)) is not int or config[key] < 1:
+            raise UserError(f"{where}: {key}: a whole number above 0 is needed, not {shown(repr(config.get(key)))}")
+    for key, value in config.items():
+        # A class whose layers have no experts may say anything of them.
+        is_idle = not has_experts and key in TAKEN.get(kind, {}) and ("expert" in key or "moe" in key)
+        if (value is None and key in _MAY_BE_NULL) or is_idle:
+            continue
+        if key in _WHOLE and type(value) is not int:
+            raise UserError(f"{where}: {key}: a whole number is needed, not {shown(repr(value))}")
+        if key in _NUMBERS and type(value) not in (int, float):
+            raise UserError(f"{where}: {key}: a number is needed, not {shown(repr(value))}")
+    config["num_key_value_heads"] = config.get("num_key_value_heads") or config["num_attention_heads"]
+    layers = config["num_hidden_layers"]
+    if config.get("moe_layer_end_index") == -1:  # Ernie 4.5's word for the last
+        config["moe_layer_end_index"] = layers - 1
+    if config.get("mamba_d_head") == "auto":
+        config["mamba_d_head"] = config["mamba_expand"] * config["hidden_size"] // max(1, config["mamba_n_heads"])
+    kinds = config.get("layer_types")
+    if kinds is not None and not (isinstance(kinds, list) and len(kinds) == layers and {*map(type, kinds)} == {str}):
+        raise UserError(f"{where}: layer_types: a name for each of {layers} layers is needed, not {shown(repr(kinds))}")
+    return config
+
+
+def shown(value: Any) -> str:
+    """A value as messages have it, not too long."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
