@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from davinci.config import Node, Run, parse
-from davinci.planning.plan import Plan
+from davinci.planning.plan import Plan, load_plan
 from davinci.store import Store, write_json
 from davinci.tracking.records import Writer
 
@@ -371,6 +371,21 @@ def _train(store: Store, node: Node, dose: float) -> None:
                 writer.write("heldout", tokens, tokens // 512, domain=domain, **values)
     mark = {"node": node.id, "begin": node.begin, "end": node.end, "weights_digest": "ab" * 32}
     write_json(store.node(node.id) / "done.json", mark | {"attempt": 1, "train_rows": 0})
+
+
+def with_routers(store: Store, arm: str, layers: int, sweep: str = "qa_ratio") -> None:
+    """Rows of routers, which only runs of the arm have: 2 and 0.5 and the number of the layer and of the seed."""
+    found = load_plan(store, sweep)
+    for run in found.runs:
+        node = found.nodes[run.nodes[-1]]
+        with Writer(store.records(node.id), attempt=2) as writer:
+            for tokens in range(node.begin + 4096, node.end + 1, 4096) if run.arm == arm else ():
+                values = {
+                    f"router/{name}/{layer}": value + layer + run.seed
+                    for layer in range(layers)
+                    for name, value in (("load_max", 2.0), ("entropy", 0.5))
+                }
+                writer.write("train", tokens, tokens // 512, loss=4.0, **values)
 
 
 def _evaluate(

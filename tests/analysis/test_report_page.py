@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chromium import BINARY, Chromium
-from fabricated_store import QUESTION, fabricate
+from fabricated_store import QUESTION, fabricate, with_routers
 
 from analysis.__main__ import main
 from analysis.findings import study
@@ -142,6 +142,22 @@ def test_figures_answer(store: Store, browser: Chromium) -> None:
     assert browser.js(ticks) != before
     browser.click("#scores figure:nth-child(3) .tools .small")
     assert browser.js(ticks) == before and browser.said == []
+
+
+@in_browser
+def test_a_legend_names_what_its_figures_draw(tmp_path: Path, browser: Chromium) -> None:
+    made = fabricate(tmp_path, arms=TWO, seeds=(0, 1), items=8)
+    with_routers(made, "QA-70%", 2)
+    write_text(report(made), page(study(made, "qa_ratio")))
+    browser.open(report(made))
+    keys = "[...document.querySelectorAll('#{} .key')].map(e => e.textContent)"
+    assert browser.js(keys.format("routing")) == ["QA-70%"]
+    assert browser.js(keys.format("scores")) == ["QA-30%", "QA-70%", "shared by all arms"]
+    browser.click("#routing .key")
+    curves = "document.querySelectorAll('#{} path.curve').length"
+    assert browser.js(curves.format("routing")) == 0 < browser.js(curves.format("scores"))
+    browser.click("#routing .controls > .small")
+    assert browser.js(curves.format("routing")) == 4
 
 
 @in_browser

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fabricated_store import BENCHMARKS, BRANCH, POINTS, QUESTION, TRUNK, fabricate
+from fabricated_store import BENCHMARKS, BRANCH, POINTS, QUESTION, TRUNK, fabricate, with_routers
 from rich.console import Console
 
 from analysis import layout, panels, tables
@@ -161,17 +161,7 @@ def test_routers_are_drawn_layer_by_layer_where_there_are_experts(tmp_path: Path
     store = fabricate(tmp_path, arms=TWO, seeds=(0, 1), items=8)
     assert panels.routing_panels(study(store, "qa_ratio").sweep) == []
     assert 'id="routing"' not in page(study(store, "qa_ratio"))
-    plan = load_plan(store, "qa_ratio")
-    for run in plan.runs:
-        node = plan.nodes[run.nodes[-1]]
-        with records.Writer(store.records(node.id), attempt=2) as writer:
-            for tokens in range(node.begin + 4096, node.end + 1, 4096) if run.arm == "QA-30%" else ():
-                layers = {
-                    f"router/{name}/{layer}": value + layer + run.seed
-                    for layer in range(9)
-                    for name, value in (("load_max", 2.0), ("entropy", 0.5))
-                }
-                writer.write("train", tokens, tokens // 512, loss=4.0, **layers)
+    with_routers(store, "QA-30%", 9)
     found = study(store, "qa_ratio")
     drawn = panels.routing_panels(found.sweep)
     titles = [
