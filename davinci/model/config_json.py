@@ -40,8 +40,9 @@ def _layout(config: Any, where: Path) -> Layout:
     name = str(said[0]) if isinstance(said, list) and len(said) == 1 else "none"
     if name not in known:
         raise UserError(f"{where}: architectures: {name} is not read here{nearest(name, known)}")
-    # Of DeepSeek-V3 and Granite; others have one form.
-    layers, dense = config.get("num_hidden_layers"), config.get("first_k_dense_replace", 3)
+    # Of DeepSeek-V3, GLM-4.5 and Granite; others have one form.
+    taken = TAKEN.get(of_class(name, False).model_type, {}).get("first_k_dense_replace")
+    layers, dense = config.get("num_hidden_layers"), config.get("first_k_dense_replace", taken)
     is_sparse = type(layers) is int and type(dense) is int and dense < layers
     return of_class(name, bool(config.get("num_local_experts", 8)) if "Granite" in name else is_sparse)
 
@@ -67,7 +68,7 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
         "max_position_embeddings": config.get("max_position_embeddings", 2048),
         "rope_theta": float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
         "norm_eps": config.get(eps_key, eps), "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
-        "qkv_bias": False, "initializer_range": config.get("initializer_range", 0.02), "precision": "float32",
+        "initializer_range": config.get("initializer_range", 0.02), "precision": "float32",
         "mlp": {"kind": acts[act]}, "positions": _positions(rope, config, layout, where),
     }  # fmt: skip
     try:
@@ -127,10 +128,9 @@ def _require_computed(config: dict[str, Any], ours: dict[str, Any], layout: Layo
                             f"{shown(ours[key])} is accepted")  # fmt: skip
     dense = config.get("first_k_dense_replace", 0)
     if model.experts.count and dense:
-        all_dense = ", or the number of layers," if model.is_latent else ""
         raise UserError(
-            f"{where}: first_k_dense_replace: {dense} is not computed here; 0{all_dense} is accepted: experts in all "
-            f"layers{' or in none' if model.is_latent else ''}"
+            f"{where}: first_k_dense_replace: {dense} is not computed here; 0, or the number of layers, is accepted: "
+            "experts in all of them or in none"
         )
     if model.is_latent and model.norm_eps != 1e-6:
         raise UserError(

@@ -41,7 +41,7 @@ def export(
     layout = layout_of(model, tokenizer)
     weights = folded(weights, model)
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {name: one.detach().contiguous() for name, one in layout.weights(weights, model).items()}
+    plain = {name: one.detach().contiguous() for name, one in layout.theirs(weights, model).items()}
     save_file(plain, folder / "model.safetensors", {"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     config = hf_config(model, vocab_size, layout, end_of_text)

@@ -37,8 +37,10 @@ TAKEN: dict[str, dict[str, Any]] = {
     },
     "glm4_moe": {
         "num_key_value_heads": 8, "n_routed_experts": 128, "num_experts_per_tok": 8, "n_shared_experts": 1,
-        "moe_intermediate_size": 1408, "first_k_dense_replace": 1, "norm_topk_prob": True,
+        "moe_intermediate_size": 1408, "first_k_dense_replace": 1, "norm_topk_prob": True, "n_group": 1,
+        "topk_group": 1, "routed_scaling_factor": 1.0,
     },
+    "glm": {"num_key_value_heads": 2, "head_dim": 128, "attention_bias": True},
     "glm4": {"num_key_value_heads": 2, "head_dim": 128, "attention_bias": True},
     "granitemoehybrid": {
         "attention_multiplier": 1.0, "mamba_n_heads": 128, "mamba_d_state": 256, "mamba_d_conv": 4, "mamba_expand": 2,
@@ -55,10 +57,13 @@ EPS = {
     "arcee": ("rms_norm_eps", 1e-5),
     "ernie4_5_moe": ("rms_norm_eps", 1e-5),
     "glm4_moe": ("rms_norm_eps", 1e-5),
+    "glm": ("rms_norm_eps", 1.5625e-7),
     "glm4": ("rms_norm_eps", 1.5625e-7),
 }
 # The share of a head's features that it turns.
-TURNED = {"nemotron": 0.5, "stablelm": 0.25, "smollm3": 0.0, "glm4": 0.5, "glm4_moe": 0.5}
+TURNED = {"nemotron": 0.5, "stablelm": 0.25, "smollm3": 0.0, "glm": 0.5, "glm4": 0.5, "glm4_moe": 0.5}
+# Where a class says that queries, keys and values have biases, if not in attention_bias.
+_BIASED = {"stablelm": "use_qkv_bias", "ernie4_5_moe": "use_bias", "qwen2": ""}
 # Of layers, by either of its names.
 _MIXERS = {"linear_attention": "ssm", "mamba": "ssm", "full_attention": "attention", "attention": "attention"}
 # With which DeepSeek-V3 was trained (arXiv 2412.19437, section 4.2); of others' biases it is taken too.
@@ -71,15 +76,12 @@ def variants(kind: str, config: Config, has_experts: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if kind in ("mistral", "mixtral") or config.get("use_sliding_window"):
         found["window"] = {"tokens": config.get("sliding_window")}
+    found["qkv_bias"] = bool(config.get(_BIASED.get(kind, "attention_bias"), kind in ("qwen2", "seed_oss")))
     if kind in _VARIANTS:
         found |= _VARIANTS[kind](config)
     if has_experts:
         found["experts"] = _EXPERTS[kind](config)
     return found
-
-
-def _biases(config: Config) -> dict[str, Any]:
-    return {"qkv_bias": True}
 
 
 def _layernorm(config: Config) -> dict[str, Any]:
@@ -113,20 +115,18 @@ def _shared_of_granite(config: Config) -> int:
 
 
 _VARIANTS: dict[str, Callable[[Config], dict[str, Any]]] = {
-    "qwen2": _biases,
-    "seed_oss": _biases,
-    "stablelm": lambda config: _layernorm(config) | {"qkv_bias": bool(config.get("use_qkv_bias"))},
+    "smollm3": lambda config: {
+        "positions": {"rotary": float(config["no_rope_layers"] == [1] * config["num_hidden_layers"])}
+    },
+    "stablelm": _layernorm,
     "nemotron": _layernorm,
     "olmo": lambda config: {"norm": {"kind": "nonparametric"}},
     "qwen3": lambda config: {"qk_norm": {"kind": "rms"}},
     "qwen3_moe": lambda config: {"qk_norm": {"kind": "rms"}},
     "deepseek_v3": _latent,
     "mixtral": lambda config: {"mlp_intermediate_size": config["intermediate_size"] * config["num_experts_per_tok"]},
-    "glm4_moe": lambda config: {
-        "qkv_bias": bool(config.get("attention_bias")),
-        "qk_norm": {"kind": "rms" if config.get("use_qk_norm") else "none"},
-    },
-    "glm4": lambda config: {"qkv_bias": config["attention_bias"], "placement": {"kind": "sandwich"}},
+    "glm4_moe": lambda config: {"qk_norm": {"kind": "rms" if config.get("use_qk_norm") else "none"}},
+    "glm4": lambda config: {"placement": {"kind": "sandwich"}},
     "granitemoehybrid": _granite,
 }
 

@@ -49,7 +49,9 @@ class Folder:
                         found[name] = opened.get_tensor(name).float()
                         if not bool(found[name].isfinite().all()):
                             raise UserError(f"{file}: {name} holds numbers that are not finite")
-        return self.layout.decoders(found, self.model)
+                        if self.layout.is_zero(name) and bool(found[name].any()):
+                            raise UserError(f"{file}: {name} is not 0, and no such bias is computed here")
+        return self.layout.ours(found, self.model)
 
     def require_unchanged(self, weights: Mapping[str, Tensor]) -> None:
         """Raise UserError where `originals` of the weights are not the folder's tensors, bit for bit."""
@@ -72,7 +74,7 @@ class Folder:
 def originals(weights: Mapping[str, Tensor], model: Model, architecture: str, dtypes: Mapping[str, str]) -> Weights:
     """A decoder's weights by the names of a class of transformers, in `dtypes` by those names."""
     layout = of_class(architecture, model.experts.count > 0)
-    theirs = layout.weights(weights, model)
+    theirs = layout.theirs(weights, model)
     return {name: one.to(_DTYPES[dtypes[name]]).contiguous() for name, one in theirs.items()}
 
 
@@ -96,7 +98,7 @@ def read_folder(path: Path, name: str) -> Folder:
     if wrong:
         raise UserError(f"{path / _INDEX}: {wrong[0]} is not in {files[wrong[0]].name}")
     with torch.device("meta"):
-        expected = layout.weights(dict(Decoder(model, model.vocab_size).named_parameters()), model)
+        expected = layout.theirs(dict(Decoder(model, model.vocab_size).named_parameters()), model)
     superfluous = {one for one in headers if one.endswith("rotary_emb.inv_freq")}
     if model.tie_embeddings and _HEAD in headers:
         superfluous.add(_HEAD)  # the embedding once more

@@ -18,6 +18,7 @@ _GLM4_NAMES = (
     (".pre_feedforward_layernorm.", ".post_attention_layernorm."),
     (".post_feedforward_layernorm.", ".post_mlp_layernorm."),
 )
+_NORMS = ("input_layernorm", "post_attention_layernorm")
 _MIXTRAL_NAMES = ((".mlp.", ".block_sparse_moe."),)
 _GRANITE_NAMES = (
     (".mixer.", ".mamba."),
@@ -109,13 +110,39 @@ def of_mixtral(weights: Mapping[str, Tensor], model: Model) -> Weights:
     return _called(_stacked(weights, model, "block_sparse_moe", "w1", "w3", "w2"), _MIXTRAL_NAMES)
 
 
+def subspace(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """Queries, keys and values each a copy of the one projection that they are; on the way back they are three."""
+    found: Weights = {}
+    for name, one in weights.items():
+        parts = ("q_proj", "k_proj", "v_proj") if ".qkv_proj." in name else ("qkv_proj",)
+        found |= {name.replace("qkv_proj", part): one if part == "q_proj" else one.clone() for part in parts}
+    return found
+
+
+def unit_gains(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """Norms without a gain as such whose gains are 1 and biases 0."""
+    norms = [f"model.layers.{layer}.{name}" for layer in range(model.layers) for name in _NORMS] + ["model.norm"]
+    like = weights["model.embed_tokens.weight"][0]
+    gains = {f"{norm}.weight": like.new_ones(len(like)) for norm in norms}
+    return {**weights, **gains, **{f"{norm}.bias": like.new_zeros(len(like)) for norm in norms}}
+
+
+def glm(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    """The gate and what it is multiplied with are one matrix."""
+    return _gates_joined(_neighbours(weights, model))
+
+
+def of_glm(weights: Mapping[str, Tensor], model: Model) -> Weights:
+    return _gates_parted(_halves(weights, model))
+
+
 def glm4(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    """Its norms, four a block, have other names; the gate and what it is multiplied with are one matrix."""
-    return _named(_gates_joined(_neighbours(weights, model)), _GLM4_NAMES)
+    """As `glm`; its norms, four a block, have other names."""
+    return _named(glm(weights, model), _GLM4_NAMES)
 
 
 def of_glm4(weights: Mapping[str, Tensor], model: Model) -> Weights:
-    return _gates_parted(_halves(_called(weights, _GLM4_NAMES), model))
+    return of_glm(_called(weights, _GLM4_NAMES), model)
 
 
 def granite(weights: Mapping[str, Tensor], model: Model) -> Weights:

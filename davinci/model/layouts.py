@@ -36,8 +36,9 @@ class Layout:
             the names of `variants_of`.
         may: others that it can express.
         settings: what its configuration says beside the shape.
-        weights: a decoder's weights by this class's names.
-        decoders: the way back: this class's weights by a decoder's names.
+        weights: a decoder's weights by this class's names, but for `zeros`.
+        decoders: the way back.
+        zeros: linear maps that have biases where those of queries, keys and values have, and here never: theirs are 0.
         splits_as_qwen2: transformers gives it Qwen2's own splitting of text, whatever tokenizer.json says.
     """
 
@@ -48,7 +49,25 @@ class Layout:
     settings: Callable[[Model], dict[str, Any]] = lambda model: {}
     weights: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=layout_weights.as_they_are)
     decoders: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=layout_weights.as_they_are)
+    zeros: tuple[str, ...] = ()
     splits_as_qwen2: bool = False
+
+    def theirs(self, weights: Mapping[str, Tensor], model: Model) -> Weights:
+        """A decoder's weights as the class's files have them."""
+        found = self.weights(weights, model)
+        if "biases" in variants_of(model):
+            for name, one in list(found.items()):
+                if name.endswith(tuple(f"{part}.weight" for part in self.zeros)):
+                    found[name.removesuffix("weight") + "bias"] = one.new_zeros(len(one))
+        return found
+
+    def ours(self, weights: Mapping[str, Tensor], model: Model) -> Weights:
+        """The way back."""
+        return self.decoders({name: one for name, one in weights.items() if not self.is_zero(name)}, model)
+
+    def is_zero(self, name: str) -> bool:
+        """Whether a tensor of the class has to be 0 everywhere."""
+        return name.endswith(tuple(f"{part}.bias" for part in self.zeros))
 
     @property
     def has(self) -> AbstractSet[str]:
@@ -139,8 +158,33 @@ def _qwen_window(model: Model) -> dict[str, Any]:
     return {"use_sliding_window": True, "sliding_window": model.window.tokens, "max_window_layers": 0}
 
 
-def _no_biases(model: Model) -> dict[str, Any]:
-    return {"attention_bias": False, "mlp_bias": False}
+def _biases(model: Model) -> dict[str, Any]:
+    return {"attention_bias": model.has_biases, "mlp_bias": False}
+
+
+def _smollm3(model: Model) -> dict[str, Any]:
+    """Positions in all layers or in none, and so are windows."""
+    window = model.window.tokens
+    kind = "full_attention" if window is None else "sliding_attention"
+    return {
+        **_biases(model), "no_rope_layers": [int(model.rotary_dim > 0)] * model.layers,
+        "use_sliding_window": window is not None, "sliding_window": window, "layer_types": [kind] * model.layers,
+    }  # fmt: skip
+
+
+def _glm4_moe(model: Model) -> dict[str, Any]:
+    experts = _sigmoid_experts(model) if model.experts.count else {"first_k_dense_replace": model.layers}
+    return {
+        **experts, **_partial_rope(model), "attention_bias": model.has_biases,
+        "use_qk_norm": model.qk_norm.kind == "rms", "num_nextn_predict_layers": 0,
+    }  # fmt: skip
+
+
+def _stablelm(model: Model) -> dict[str, Any]:
+    return {
+        **_partial_rope(model), "layer_norm_eps": model.norm_eps, "use_qkv_bias": model.has_biases,
+        "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
+    }  # fmt: skip
 
 
 def _partial_rope(model: Model) -> dict[str, Any]:
@@ -174,9 +218,10 @@ def _softmax_experts(model: Model) -> dict[str, Any]:
     """Of Ernie 4.5, in every layer."""
     experts = model.experts
     return {
-        "use_bias": False, "moe_layer_start_index": 0, "moe_layer_interval": 1, "moe_layer_end_index": model.layers - 1,
-        "moe_num_experts": experts.count, "moe_k": experts.chosen, "moe_num_shared_experts": experts.shared,
-        "moe_intermediate_size": model.expert_width, "moe_norm_min": 1e-12, **_balanced(model),
+        "use_bias": model.has_biases, "moe_layer_start_index": 0, "moe_layer_end_index": model.layers - 1,
+        "moe_layer_interval": 1, "moe_num_experts": experts.count, "moe_k": experts.chosen,
+        "moe_num_shared_experts": experts.shared, "moe_intermediate_size": model.expert_width, "moe_norm_min": 1e-12,
+        **_balanced(model),
     }  # fmt: skip
 
 
@@ -184,7 +229,8 @@ def _granite(model: Model) -> dict[str, Any]:
     """Nothing is multiplied; layers of experts have a shared one, others nothing else."""
     mixers, experts, attends = model.mixers, model.experts, "attention" in model.layer_mixers
     return {
-        "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0, "attention_bias": False,
+        "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0,
+        "attention_bias": attends and model.has_biases,
         "attention_multiplier": model.head_dim**-0.5,
         "position_embedding_type": "rope" if attends and model.rotary_dim else "nope",
         "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
@@ -214,9 +260,18 @@ def _experts_of_any_width(model: Model) -> dict[str, Any]:
 
 
 _FREE_HEADS = "heads other than hidden_size / attention_heads wide"
+_OUTPUT = (".self_attn.o_proj",)
 _ANY_EXPERTS = {"a bias of experts", "weights of experts that do not sum to 1"}
 LAYOUTS = (
-    Layout("llama", "LlamaForCausalLM", set(), {_FREE_HEADS, "RoPE scaling"}, _no_biases),
+    Layout("llama", "LlamaForCausalLM", set(), {_FREE_HEADS, "RoPE scaling"}, _biases),
+    Layout(
+        "llama",
+        "LlamaForCausalLM",
+        {"subspace attention"},
+        {_FREE_HEADS, "RoPE scaling"},
+        _biases,
+        layout_weights.subspace,
+    ),
     Layout(
         "qwen2",
         "Qwen2ForCausalLM",
@@ -261,50 +316,72 @@ LAYOUTS = (
         "qwen3",
         "Qwen3ForCausalLM",
         {"QK-norm"},
-        {_FREE_HEADS, "a window", "RoPE scaling"},
-        _qwen_window,
+        {_FREE_HEADS, "biases", "a window", "RoPE scaling"},
+        lambda model: {**_qwen_window(model), "attention_bias": model.has_biases},
+        zeros=_OUTPUT,
         splits_as_qwen2=True,
     ),
     Layout(
         "smollm3",
         "SmolLM3ForCausalLM",
         {"no positions"},
-        {_FREE_HEADS},
-        lambda model: {**_no_biases(model), "no_rope_layers": [0] * model.layers, "use_sliding_window": False},
+        {_FREE_HEADS, "biases", "a window"},
+        _smollm3,
+        zeros=_OUTPUT,
     ),
-    Layout("arcee", "ArceeForCausalLM", {"a perceptron without gate"}, {_FREE_HEADS}, _no_biases),
+    Layout("smollm3", "SmolLM3ForCausalLM", {"a window", "biases"}, {_FREE_HEADS}, _smollm3, zeros=_OUTPUT),
+    Layout(
+        "arcee", "ArceeForCausalLM", {"a perceptron without gate"}, {_FREE_HEADS, "biases"}, _biases, zeros=_OUTPUT
+    ),
     Layout(
         "nemotron",
         "NemotronForCausalLM",
         {"layernorm", "a perceptron without gate"},
-        {_FREE_HEADS, "partial RoPE"},
-        lambda model: {**_no_biases(model), **_partial_rope(model), "norm_eps": model.norm_eps},
+        {_FREE_HEADS, "biases", "partial RoPE"},
+        lambda model: {**_biases(model), **_partial_rope(model), "norm_eps": model.norm_eps},
         layout_weights.nemotron,
         layout_weights.of_nemotron,
+        _OUTPUT,
     ),
-    Layout(
-        "stablelm",
-        "StableLmForCausalLM",
-        {"layernorm"},
-        {"biases", "partial RoPE"},
-        lambda model: {
-            **_partial_rope(model), "layer_norm_eps": model.norm_eps, "use_qkv_bias": model.qkv_bias,
-            "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
-        },
-    ),
+    Layout("stablelm", "StableLmForCausalLM", {"layernorm"}, {"biases", "partial RoPE"}, _stablelm),
     Layout(
         "olmo",
         "OlmoForCausalLM",
         {"nonparametric"},
-        {_FREE_HEADS},
-        lambda model: {"attention_bias": False, "clip_qkv": None},
+        {_FREE_HEADS, "biases"},
+        lambda model: {"attention_bias": model.has_biases, "clip_qkv": None},
+        zeros=_OUTPUT,
+    ),
+    Layout(
+        "stablelm",
+        "StableLmForCausalLM",
+        {"nonparametric"},
+        {"nonparametric with an eps other than 1e-5", "biases", "partial RoPE"},
+        _stablelm,
+        layout_weights.unit_gains,
+    ),
+    Layout(
+        "glm",
+        "GlmForCausalLM",
+        {"partial RoPE"},
+        {_FREE_HEADS, "biases"},
+        lambda model: {**_partial_rope(model), "attention_bias": model.has_biases},
+        layout_weights.glm,
+        layout_weights.of_glm,
+    ),
+    Layout(
+        "glm4_moe",
+        "Glm4MoeForCausalLM",
+        {"QK-norm"},
+        {_FREE_HEADS, "biases", "partial RoPE"},
+        _glm4_moe,
     ),
     Layout(
         "glm4",
         "Glm4ForCausalLM",
         {"sandwich-norm"},
         {_FREE_HEADS, "biases", "partial RoPE"},
-        lambda model: {**_partial_rope(model), "attention_bias": model.qkv_bias},
+        lambda model: {**_partial_rope(model), "attention_bias": model.has_biases},
         layout_weights.glm4,
         layout_weights.of_glm4,
     ),
@@ -324,35 +401,34 @@ LAYOUTS = (
         "qwen3_moe",
         "Qwen3MoeForCausalLM",
         {"experts", "QK-norm"},
-        {_FREE_HEADS, "a window", "RoPE scaling", "weights of experts that do not sum to 1"},
+        {_FREE_HEADS, "biases", "a window", "RoPE scaling", "weights of experts that do not sum to 1"},
         lambda model: {
-            **_qwen_window(model), "attention_bias": False, "num_experts": model.experts.count,
+            **_qwen_window(model), "attention_bias": model.has_biases, "num_experts": model.experts.count,
             "num_experts_per_tok": model.experts.chosen, "moe_intermediate_size": model.expert_width,
             "norm_topk_prob": model.experts.renormalise, "decoder_sparse_step": 1, "mlp_only_layers": [],
             **_balanced(model),
         },
         layout_weights.experts,
         layout_weights.of_experts,
+        _OUTPUT,
         splits_as_qwen2=True,
     ),
     Layout(
         "ernie4_5_moe",
         "Ernie4_5_MoeForCausalLM",
         {"experts"},
-        {_FREE_HEADS, "shared experts", "a bias of experts"},
+        {_FREE_HEADS, "biases", "shared experts", "a bias of experts"},
         _softmax_experts,
         layout_weights.ernie,
         layout_weights.of_ernie,
+        (*_OUTPUT, *(f".mlp.shared_experts.{part}_proj" for part in ("gate", "up", "down"))),
     ),
     Layout(
         "glm4_moe",
         "Glm4MoeForCausalLM",
         {"experts", "shared experts", "sigmoid scores of experts"},
         {_FREE_HEADS, "biases", "QK-norm", "partial RoPE", *_ANY_EXPERTS},
-        lambda model: {
-            **_sigmoid_experts(model), **_partial_rope(model), "attention_bias": model.qkv_bias,
-            "use_qk_norm": model.qk_norm.kind == "rms", "num_nextn_predict_layers": 0,
-        },
+        _glm4_moe,
         layout_weights.biased_experts,
         layout_weights.of_experts,
     ),
@@ -360,19 +436,21 @@ LAYOUTS = (
         "granitemoehybrid",
         "GraniteMoeHybridForCausalLM",
         {"state-space mixers"},
-        {"no positions"},
+        {"no positions", "biases"},
         _granite,
         layout_weights.granite,
         layout_weights.of_granite,
+        _OUTPUT,
     ),
     Layout(
         "granitemoehybrid",
         "GraniteMoeHybridForCausalLM",
         {"state-space mixers", "experts", "shared experts"},
-        {"no positions"},
+        {"no positions", "biases"},
         _granite,
         layout_weights.granite,
         layout_weights.of_granite,
+        _OUTPUT,
     ),
 )  # fmt: skip
 

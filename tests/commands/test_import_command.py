@@ -72,7 +72,9 @@ def test_what_an_earlier_version_took_in_otherwise_is_not_given_out(
     capsys.readouterr()
     assert run(store, "export", "imported:small", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "imported:small: taken in by a version that laid it out otherwise; import it again (its folder/" in error
+    assert (
+        "imported:small: taken in by a version that laid it out otherwise; import it again (its folder: tensor" in error
+    )
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 

@@ -35,6 +35,21 @@ def shape(**changes: Any) -> Model:
     return parse(Model, values | changes)
 
 
+def drawn(model: Model) -> Decoder:
+    """A decoder no weight of which is 0 or 1."""
+    decoder = Decoder(model, 300).eval()
+    decoder.initialise(5)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for one in decoder.parameters():
+            if one.ndim == 1:
+                one += 0.1 * torch.randn(one.shape, generator=generator)
+    for layer in decoder.experts:
+        if layer.bias is not None:
+            layer.bias.copy_(torch.linspace(-0.4, 0.4, len(layer.bias)))
+    return decoder
+
+
 def tokenizer(of_qwen2: bool = False) -> Tokenizer:
     made = Tokenizer(models.BPE())
     split: Any = pre_tokenizers.Digits(individual_digits=True)
@@ -115,6 +130,51 @@ CASES = {
         tokenizer(),
         "StableLmForCausalLM",
     ),
+    "LayerNorm without gain, biases, any eps": (
+        shape(norm={"kind": "nonparametric"}, norm_eps=1e-3, hidden_size=32),
+        tokenizer(),
+        "StableLmForCausalLM",
+    ),
+    "nonparametric, biases": (shape(norm={"kind": "nonparametric"}), tokenizer(), "OlmoForCausalLM"),
+    "QK-norm, biases, Qwen2's tokenizer": (
+        shape(qk_norm={"kind": "rms"}),
+        tokenizer(of_qwen2=True),
+        "Qwen3ForCausalLM",
+    ),
+    "QK-norm, biases": (shape(qk_norm={"kind": "rms"}), tokenizer(), "Glm4MoeForCausalLM"),
+    "QK-norm, half RoPE": (
+        shape(qk_norm={"kind": "rms"}, positions={"rotary": 0.5}, qkv_bias=False),
+        tokenizer(),
+        "Glm4MoeForCausalLM",
+    ),
+    "half RoPE": (shape(positions={"rotary": 0.5}, head_dim=12, qkv_bias=False), tokenizer(), "GlmForCausalLM"),
+    "half RoPE, biases": (shape(positions={"rotary": 0.5}), tokenizer(), "GlmForCausalLM"),
+    "no positions, biases": (shape(positions={"rotary": 0.0}), tokenizer(), "SmolLM3ForCausalLM"),
+    "no positions, a window": (
+        shape(positions={"rotary": 0.0}, window={"tokens": 9}, qkv_bias=False),
+        tokenizer(),
+        "SmolLM3ForCausalLM",
+    ),
+    "a window, biases": (shape(window={"tokens": 9}), tokenizer(), "SmolLM3ForCausalLM"),
+    "ReLU squared, biases": (shape(mlp={"kind": "relu2"}), tokenizer(), "ArceeForCausalLM"),
+    "LayerNorm, GELU, biases": (
+        shape(mlp={"kind": "gelu"}, norm={"kind": "layernorm"}),
+        tokenizer(),
+        "NemotronForCausalLM",
+    ),
+    "experts, biases": (shape(experts={"count": 4}), tokenizer(), "Ernie4_5_MoeForCausalLM"),
+    "experts, one shared, biases": (shape(experts={"count": 4, "shared": 1}), tokenizer(), "Ernie4_5_MoeForCausalLM"),
+    "experts, QK-norm, biases, Qwen2's tokenizer": (
+        shape(experts={"count": 4}, qk_norm={"kind": "rms"}),
+        tokenizer(of_qwen2=True),
+        "Qwen3MoeForCausalLM",
+    ),
+    "state-space and attention, biases": (
+        shape(hidden_size=32, mixers={"pattern": ["ssm", "attention"], "state": 6}),
+        tokenizer(),
+        "GraniteMoeHybridForCausalLM",
+    ),
+    "subspace attention": (shape(attention={"kind": "subspace"}), tokenizer(), "LlamaForCausalLM"),
     "nonparametric": (shape(qkv_bias=False, norm={"kind": "nonparametric"}), tokenizer(), "OlmoForCausalLM"),
     "experts": (shape(qkv_bias=False, experts={"count": 4}), tokenizer(), "MixtralForCausalLM"),
     "experts of odd widths": (
@@ -243,11 +303,7 @@ def test_layout(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Pa
 @pytest.mark.parametrize(("model", "spoken", "architecture"), CASES.values(), ids=list(CASES))
 def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    decoder = Decoder(model, 300).eval()
-    decoder.initialise(5)
-    for one in decoder.experts:
-        if one.bias is not None:
-            one.bias.copy_(torch.linspace(-0.4, 0.4, len(one.bias)))
+    decoder = drawn(model)
     export(tmp_path, decoder.state_dict(), model, 300, spoken)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     assert type(theirs).__name__ == architecture
@@ -263,11 +319,7 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
 
 @pytest.mark.parametrize(("model", "spoken", "architecture"), CASES.values(), ids=list(CASES))
 def test_what_is_exported_is_read_back(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Path) -> None:
-    decoder = Decoder(model, 300).eval()
-    decoder.initialise(5)
-    for one in decoder.experts:
-        if one.bias is not None:
-            one.bias.copy_(torch.linspace(-0.4, 0.4, len(one.bias)))
+    decoder = drawn(model)
     export(tmp_path, decoder.state_dict(), model, 300, spoken)
     found = read_folder(tmp_path, "back")
     assert found.layout.architecture == architecture
@@ -305,10 +357,13 @@ def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -
         ({"placement": {"kind": "post"}}, "SeedOssForCausalLM comes nearest and lacks post-norm"),
         (
             {"experts": {"count": 4}, "norm": {"kind": "layernorm"}},
-            "Ernie4_5_MoeForCausalLM comes nearest and lacks biases, layernorm",
+            "Ernie4_5_MoeForCausalLM comes nearest and lacks layernorm",
         ),
-        ({"qk_norm": {"kind": "rms"}, "qkv_bias": False}, "Qwen3ForCausalLM computes the same, but transformers"),
-        ({"mixers": {"pattern": ["ssm", "linear"]}}, "lacks linear attention, state-space mixers"),
+        (
+            {"qk_norm": {"kind": "rms"}, "window": {"tokens": 9}},
+            "Qwen3ForCausalLM computes the same, but transformers",
+        ),
+        ({"mixers": {"pattern": ["ssm", "linear"]}, "hidden_size": 32}, "nearest and lacks linear attention"),
         (
             {"experts": {"count": 4, "scores": "sigmoid"}, "qkv_bias": False},
             "Ernie4_5_MoeForCausalLM comes nearest and lacks sigmoid scores of experts",
@@ -321,13 +376,16 @@ def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -
             {"experts": {"count": 1, "chosen": 1, "shared": 1, "scores": "sigmoid"}},
             "Glm4MoeForCausalLM comes nearest and lacks sigmoid scores of one expert",
         ),
-        ({"mixers": {"pattern": ["ssm", "attention"]}, "hidden_size": 32}, "comes nearest and lacks biases"),
+        (
+            {"mixers": {"pattern": ["ssm", "attention"]}, "hidden_size": 32, "window": {"tokens": 9}},
+            "GraniteMoeHybridForCausalLM comes nearest and lacks a window",
+        ),
         ({"mixers": {"pattern": ["ssm"]}, "head_dim": 4, "qkv_bias": False}, "lacks heads other than hidden_size /"),
         ({"mlp": {"kind": "kan"}}, "lacks a KAN perceptron"),
         ({"attention": {"kind": "latent"}}, "lacks latent attention with an eps other than 1e-6"),
         (
             {"attention": {"kind": "subspace"}, "mlp": {"kind": "ista"}},
-            "lacks CRATE's sparsifying step, subspace attention",
+            "LlamaForCausalLM comes nearest and lacks CRATE's sparsifying step",
         ),
         (
             {"parametrisation": MUP, "norm": {"kind": "nonparametric"}, "qkv_bias": False},

@@ -97,6 +97,14 @@ CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
         GRANITE | {"num_local_experts": 5, "intermediate_size": 16, "shared_intermediate_size": 32},
         torch.float32,
     ),
+    "GLM": ("GlmConfig", {"head_dim": 12, "pad_token_id": 0}, torch.bfloat16),
+    "GLM-4.5, dense": ("Glm4MoeConfig", GLM | {"use_qk_norm": True, "first_k_dense_replace": 2}, torch.float32),
+    "SmolLM3, turned": (
+        "SmolLM3Config",
+        {"no_rope_layers": [1, 1], "attention_bias": True, "pad_token_id": 0, "tie_word_embeddings": False},
+        torch.float32,
+    ),
+    "Arcee, biases": ("ArceeConfig", {"attention_bias": True}, torch.bfloat16),
     "StableLM": ("StableLmConfig", {"hidden_size": 32, "use_qkv_bias": True}, torch.float32),
 }
 
@@ -297,7 +305,7 @@ def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], m
         ),
         ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_start_index": 1}, "moe_layer_start_index: 1 is not computed here"),
         ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_end_index": 0}, "moe_layer_end_index: 0 is not computed here"),
-        ("Ernie4_5_MoeConfig", ERNIE, {"use_bias": True}, "use_bias: True is not computed here"),
+        ("Ernie4_5_MoeConfig", ERNIE, {"use_bias": True}, "layers.0.mlp.shared_experts.down_proj.bias of Ernie4_5_Moe"),
         ("Glm4MoeConfig", GLM, {"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here"),
         ("Glm4MoeConfig", GLM, {"n_group": 4}, "n_group: 4 is not computed here in Glm4MoeForCausalLM"),
         ("Glm4Config", {"head_dim": 8, "pad_token_id": 0}, {"hidden_act": "relu"}, "hidden_act: relu is not computed"),
@@ -312,6 +320,14 @@ def test_what_of_others_is_not_computed_is_one_line(
     with pytest.raises(UserError) as error:
         read_folder(tmp_path, "mine")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_bias_that_is_not_computed_is_0(tmp_path: Path) -> None:
+    saved(tmp_path, "ArceeConfig", {"attention_bias": True}, torch.float32)
+    name = "model.layers.1.self_attn.o_proj.bias"
+    _tensors(tmp_path, name, torch.full((24,), 0.1))
+    with pytest.raises(UserError, match=name + " is not 0, and no such bias is computed here"):
+        read_folder(tmp_path, "mine").weights()
 
 
 def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
