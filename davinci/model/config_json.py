@@ -37,7 +37,7 @@ def described(config: Any, name: str, where: Path) -> tuple[Layout, Model]:
 def _layout(config: Any, where: Path) -> Layout:
     said = config.get("architectures") if isinstance(config, dict) else None
     known = {one.architecture for one in LAYOUTS}
-    name = str(said[0]) if isinstance(said, list) and len(said) == 1 else "none"
+    name = ", ".join(map(str, said)) if isinstance(said, list) and said else "none"
     if name not in known:
         raise UserError(f"{where}: architectures: {name} is not read here{nearest(name, known)}")
     # Of DeepSeek-V3, GLM-4.5 and Granite; others have one form.
@@ -58,7 +58,7 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
     act = str(config.get("hidden_act", "silu" if gated else "relu2"))
     if act not in acts:
         raise UserError(f"{where}: hidden_act: {act} is not computed here in {layout.architecture}{nearest(act, acts)}")
-    heads = config["num_attention_heads"]
+    heads, theta = config["num_attention_heads"], rope.get("rope_theta", config.get("rope_theta"))
     eps_key, eps = EPS.get(kind, ("rms_norm_eps", 1e-6))
     values: dict[str, Any] = {
         "name": name, "layers": config["num_hidden_layers"], "hidden_size": config["hidden_size"],
@@ -66,7 +66,7 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
         "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
         "mlp_intermediate_size": config["intermediate_size"], "vocab_size": config["vocab_size"],
         "max_position_embeddings": config.get("max_position_embeddings", 2048),
-        "rope_theta": float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
+        "rope_theta": 10000.0 if theta is None else float(theta),
         "norm_eps": config.get(eps_key, eps), "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
         "initializer_range": config.get("initializer_range", 0.02), "precision": "float32",
         "mlp": {"kind": acts[act]}, "positions": _positions(rope, config, layout, where),
@@ -156,8 +156,9 @@ def _require_computed(config: dict[str, Any], ours: dict[str, Any], layout: Layo
         return
     wanted = "full_attention" if model.window.tokens is None else "sliding_attention"
     kinds = config.get("layer_types")
-    # Without names, windows begin at a layer.
-    some = set(kinds) - {wanted} if kinds else config.get("use_sliding_window") and config.get("max_window_layers", 0)
+    # Without names, windows of Qwen2 and Qwen3 begin at a layer.
+    begins = layout.model_type in ("qwen2", "qwen3") and config["max_window_layers"]
+    some = set(kinds) - {wanted} if kinds else config.get("use_sliding_window") and begins
     if some:
         raise UserError(f"{where}: layer_types: {wanted} in every layer is accepted, not windows in some")
 

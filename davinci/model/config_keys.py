@@ -44,13 +44,18 @@ _NUMBERS = frozenset({
     "rope_theta", "partial_rotary_factor", "initializer_range", "attention_multiplier", "router_aux_loss_coef",
     "rms_norm_eps", *(key for key, _ in EPS.values()),
 })  # fmt: skip
+_TRUTHS = frozenset({
+    "attention_bias", "mlp_bias", "norm_topk_prob", "tie_word_embeddings", "use_bias", "use_qk_norm", "use_qkv_bias",
+    "use_sliding_window",
+})  # fmt: skip
 _MAY_BE_NULL = frozenset({"num_key_value_heads", "head_dim", "q_lora_rank", "sliding_window", "rope_theta"})
 # Other names by which transformers knows them (its ``attribute_map``).
 _ALIASES = {
     "qwen3_moe": {"num_local_experts": "num_experts"},
     "ernie4_5_moe": {"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
     "mixtral": {"num_experts": "num_local_experts"},
-    "deepseek_v3": {"num_local_experts": "n_routed_experts"},
+    "deepseek_v3": {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
+    "granitemoehybrid": {"layers_block_type": "layer_types"},
     "glm4_moe": {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
 }
 
@@ -76,6 +81,8 @@ def read(said: Mapping[str, Any], kind: str, has_experts: bool, where: Path) -> 
             continue
         if key in _WHOLE and type(value) is not int:
             raise UserError(f"{where}: {key}: a whole number is needed, not {shown(repr(value))}")
+        if key in _TRUTHS and value is not None and type(value) is not bool:
+            raise UserError(f"{where}: {key}: true or false is needed, not {shown(repr(value))}")
         if key in _NUMBERS and type(value) not in (int, float):
             raise UserError(f"{where}: {key}: a number is needed, not {shown(repr(value))}")
     config["num_key_value_heads"] = config.get("num_key_value_heads") or config["num_attention_heads"]
@@ -84,10 +91,24 @@ def read(said: Mapping[str, Any], kind: str, has_experts: bool, where: Path) -> 
         config["moe_layer_end_index"] = layers - 1
     if config.get("mamba_d_head") == "auto":
         config["mamba_d_head"] = config["mamba_expand"] * config["hidden_size"] // max(1, config["mamba_n_heads"])
+    if kind == "smollm3":
+        _of_smollm3(config)
     kinds = config.get("layer_types")
     if kinds is not None and not (isinstance(kinds, list) and len(kinds) == layers and {*map(type, kinds)} == {str}):
         raise UserError(f"{where}: layer_types: a name for each of {layers} layers is needed, not {shown(repr(kinds))}")
     return config
+
+
+def _of_smollm3(config: dict[str, Any]) -> None:
+    """Its layers without RoPE have names of no other kind: each fourth if nothing is said; they alone have windows."""
+    every, layers = config.get("no_rope_layer_interval") or 4, range(1, config["num_hidden_layers"] + 1)
+    if config.get("no_rope_layers") is None and type(every) is int:
+        config["no_rope_layers"] = [int(layer % every != 0) for layer in layers]
+    if config.get("layer_types") is None and config.get("use_sliding_window") and config.get("sliding_window"):
+        named = {0: "sliding_attention", 1: "full_attention"}
+        turned = config["no_rope_layers"]
+        if isinstance(turned, list) and {*map(str, turned)} <= {"0", "1"}:
+            config["layer_types"] = [named[int(one)] for one in turned]
 
 
 def shown(value: Any) -> str:

@@ -80,7 +80,7 @@ def hf_config(model: Model, vocab_size: int, layout: Layout, end_of_text: int) -
         "rms_norm_eps": model.norm_eps,
         "rope_theta": model.rope_theta,
         "rope_parameters": _rope(model),
-        "initializer_range": model.initializer_range,
+        "initializer_range": min(1.0, model.initializer_range),  # more is refused when it is loaded
         "tie_word_embeddings": model.tie_embeddings,
         "attention_dropout": 0.0,
         "bos_token_id": end_of_text,

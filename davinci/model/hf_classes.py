@@ -14,7 +14,7 @@ TAKEN: dict[str, dict[str, Any]] = {
     "qwen3": {"num_key_value_heads": 32, "head_dim": 128, "sliding_window": 4096, "max_window_layers": 28},
     "seed_oss": {"num_key_value_heads": 8, "head_dim": 128},
     "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
-    "smollm3": {"num_key_value_heads": 4, "tie_word_embeddings": True, "no_rope_layers": "3 of 4 turned"},
+    "smollm3": {"num_key_value_heads": 4, "tie_word_embeddings": True, "rope_theta": 2e6},
     "stablelm": {"num_key_value_heads": 32},
     "mixtral": {
         "num_key_value_heads": 8, "rope_theta": 1e6, "num_local_experts": 8, "num_experts_per_tok": 2,
@@ -102,11 +102,11 @@ def _granite(config: Config) -> dict[str, Any]:
     period = next(one for one in range(1, len(mixers) + 1) if (mixers[:one] * len(mixers))[: len(mixers)] == mixers)
     states = {"state": config["mamba_d_state"], "expand": config["mamba_expand"], "convolution": config["mamba_d_conv"]}
     width = config["intermediate_size" if config["num_local_experts"] else "shared_intermediate_size"]
-    chosen = config["num_experts_per_tok"] + _shared_of_granite(config)
+    chosen = config["num_experts_per_tok"] + _shared_of_granite(config) if config["num_local_experts"] else 1
     return {
         "mixers": {"pattern": mixers[:period], **(states if "ssm" in mixers else {})},
         "positions": {"rotary": 1.0 if config.get("position_embedding_type") == "rope" else 0.0},
-        "mlp_intermediate_size": width * (chosen if config["num_local_experts"] else 1),
+        "mlp_intermediate_size": width * chosen,
     }
 
 

@@ -59,6 +59,9 @@ class Layout:
             for name, one in list(found.items()):
                 if name.endswith(tuple(f"{part}.weight" for part in self.zeros)):
                     found[name.removesuffix("weight") + "bias"] = one.new_zeros(len(one))
+            if "lm_head" in self.zeros:  # where it is the embedding it has no weight of its own
+                embedding = found["model.embed_tokens.weight"]
+                found["lm_head.bias"] = embedding.new_zeros(len(embedding))
         return found
 
     def ours(self, weights: Mapping[str, Tensor], model: Model) -> Weights:
@@ -133,6 +136,8 @@ def variants_of(model: Model) -> frozenset[str]:
         "a perceptron without gate": model.mlp.kind in ("relu2", "gelu"),
         # transformers' mixers have the perceptron's activation, ours SiLU.
         "GeGLU beside state-space mixers": "ssm" in mixers and model.mlp.kind == "geglu",
+        # transformers tabulates angles of half a head even where none is turned.
+        "heads of an odd width without positions": model.head_dim % 2 == 1 and not (attends and model.rotary_dim),
         _FREE_HEADS: model.head_dim * model.attention_heads != model.hidden_size,
     }
     if experts.count:
@@ -421,7 +426,7 @@ LAYOUTS = (
         _softmax_experts,
         layout_weights.ernie,
         layout_weights.of_ernie,
-        (*_OUTPUT, *(f".mlp.shared_experts.{part}_proj" for part in ("gate", "up", "down"))),
+        (*_OUTPUT, "lm_head", *(f".mlp.shared_experts.{part}_proj" for part in ("gate", "up", "down"))),
     ),
     Layout(
         "glm4_moe",

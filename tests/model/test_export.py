@@ -305,8 +305,11 @@ def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, archite
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     decoder = drawn(model)
     export(tmp_path, decoder.state_dict(), model, 300, spoken)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    assert type(theirs).__name__ == architecture
+    theirs, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float32, output_loading_info=True
+    )
+    assert type(theirs.eval()).__name__ == architecture
+    assert not any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     read = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in TEXTS:
         ids = spoken.encode(text).ids
@@ -379,6 +382,10 @@ def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -
         (
             {"mixers": {"pattern": ["ssm", "attention"]}, "hidden_size": 32, "window": {"tokens": 9}},
             "GraniteMoeHybridForCausalLM comes nearest and lacks a window",
+        ),
+        (
+            {"positions": {"rotary": 0.0}, "head_dim": 5},
+            "SmolLM3ForCausalLM comes nearest and lacks heads of an odd width without positions",
         ),
         ({"mixers": {"pattern": ["ssm"]}, "head_dim": 4, "qkv_bias": False}, "lacks heads other than hidden_size /"),
         ({"mlp": {"kind": "kan"}}, "lacks a KAN perceptron"),

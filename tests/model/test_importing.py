@@ -34,6 +34,7 @@ GLM: dict[str, Any] = {
     "n_routed_experts": 5, "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 16,
     "first_k_dense_replace": 0, "num_mtp_layers": 0, "head_dim": 8,
 }  # fmt: skip
+SMOLLM: dict[str, Any] = {"no_rope_layers": [1, 1], "pad_token_id": 0, "tie_word_embeddings": False}
 GRANITE: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 3,
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
@@ -79,6 +80,7 @@ CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
         ERNIE | {"moe_num_shared_experts": 0, "tie_word_embeddings": False},
         torch.float32,
     ),
+    "Ernie 4.5, biases": ("Ernie4_5_MoeConfig", ERNIE | {"use_bias": True}, torch.float32),
     "GLM-4.5": ("Glm4MoeConfig", GLM | {"use_qk_norm": True, "attention_bias": True}, torch.bfloat16),
     "GLM-4": ("Glm4Config", {"head_dim": 12, "pad_token_id": 0}, torch.bfloat16),
     "GLM-4, all turned": (
@@ -101,7 +103,7 @@ CASES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     "GLM-4.5, dense": ("Glm4MoeConfig", GLM | {"use_qk_norm": True, "first_k_dense_replace": 2}, torch.float32),
     "SmolLM3, turned": (
         "SmolLM3Config",
-        {"no_rope_layers": [1, 1], "attention_bias": True, "pad_token_id": 0, "tie_word_embeddings": False},
+        {**SMOLLM, "attention_bias": True},
         torch.float32,
     ),
     "Arcee, biases": ("ArceeConfig", {"attention_bias": True}, torch.bfloat16),
@@ -154,6 +156,21 @@ def test_a_class_knows_a_setting_by_several_names(tmp_path: Path) -> None:
     file.write_text(json.dumps(said))
     experts = read_folder(tmp_path, "mine").model.experts
     assert (experts.chosen, experts.balance) == (3, 0.02)
+
+
+def test_a_base_that_is_not_said_is_the_class_s(tmp_path: Path) -> None:
+    theirs = saved(tmp_path, "SmolLM3Config", SMOLLM, torch.float32)
+    said = json.loads((tmp_path / "config.json").read_text())
+    assert said.pop("rope_parameters")["rope_theta"] == 2e6
+    (tmp_path / "config.json").write_text(
+        json.dumps(said | {"no_rope_layers": None})
+    )  # each fourth, of two layers none
+    found = read_folder(tmp_path, "mine")
+    decoder = Decoder(found.model, 60).eval()
+    decoder.load_state_dict(found.weights())
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
 
 
 def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
@@ -296,6 +313,20 @@ def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], m
             {"hidden_act": "gelu_pytorch_tanh"},
             "GeGLU beside state-space mixers: not computed here as GraniteMoeHybridForCausalLM does",
         ),
+        (
+            "GraniteMoeHybridConfig",
+            GRANITE,
+            {"num_experts_per_tok": "2", "mamba_n_groups": 2},
+            "mamba_n_groups: 2 is not computed here",
+        ),
+        ("SmolLM3Config", SMOLLM, {"attention_bias": "no"}, "attention_bias: true or false is needed, not 'no'"),
+        (
+            "SmolLM3Config",
+            SMOLLM,
+            {"use_sliding_window": True, "sliding_window": 9, "layer_types": None},
+            "sliding_attention in every layer is accepted, not windows in some",
+        ),
+        ("SmolLM3Config", SMOLLM, {"rope_parameters": {"rope_theta": 0}}, "rope_theta: Input should be greater than 0"),
         ("MixtralConfig", {}, {"num_experts_per_tok": None}, "num_experts_per_tok: a whole number is needed, not None"),
         (
             "Qwen2Config",
@@ -305,7 +336,7 @@ def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], m
         ),
         ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_start_index": 1}, "moe_layer_start_index: 1 is not computed here"),
         ("Ernie4_5_MoeConfig", ERNIE, {"moe_layer_end_index": 0}, "moe_layer_end_index: 0 is not computed here"),
-        ("Ernie4_5_MoeConfig", ERNIE, {"use_bias": True}, "layers.0.mlp.shared_experts.down_proj.bias of Ernie4_5_Moe"),
+        ("Ernie4_5_MoeConfig", ERNIE, {"use_bias": True}, "tensor lm_head.bias of Ernie4_5_MoeForCausalLM is missing"),
         ("Glm4MoeConfig", GLM, {"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here"),
         ("Glm4MoeConfig", GLM, {"n_group": 4}, "n_group: 4 is not computed here in Glm4MoeForCausalLM"),
         ("Glm4Config", {"head_dim": 8, "pad_token_id": 0}, {"hidden_act": "relu"}, "hidden_act: relu is not computed"),
