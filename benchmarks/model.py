@@ -56,10 +56,10 @@ AS_FAST = 0.97  # what cannot be told from 1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one size, fewer turns; under two minutes")
-    parser.add_argument("--rounds", type=int, help="turns of each side (15; --quick: 6), of writing a third")
+    parser.add_argument("--rounds", type=int, help="turns of each side (15; --quick: 5), of writing a third")
     given = parser.parse_args()
     configure(1)
-    rounds = given.rounds or (6 if given.quick else 15)
+    rounds = given.rounds or (5 if given.quick else 15)
     sizes = {"1M": 1e6} if given.quick else {"1M": 1e6, "6M": 6e6}
     rows: list[Row] = []
     besides: list[Beside] = []
@@ -69,7 +69,7 @@ def main() -> None:
             for name, changes in VARIANTS.items():
                 more, beside = raced(f"{size}, {name}", of_variant(target, changes), base, rounds, Path(folder))
                 rows, besides = [*rows, *more], [*besides, beside]
-        rows += written("20M", of_variant(2e7, {"initializer_range": 0.2}), max(1, rounds // 3), Path(folder))
+        rows += written("20M", of_variant(2e7, {"initializer_range": 0.2}), max(2, rounds // 3), Path(folder))
     show(besides)
     finish("variants of the decoder, one thread, float32", rows, "transformers")
 
