@@ -13,7 +13,9 @@ from davinci.errors import UserError, nearest
 from davinci.model.config_keys import FREE, READ, SAID, read, shown
 from davinci.model.export import hf_config
 from davinci.model.hf_classes import EPS, TAKEN, TURNED, variants
-from davinci.model.layouts import LAYOUTS, Layout, of_class, variants_of
+from davinci.model.layout import Layout, variants_of
+from davinci.model.layout_table import LAYOUTS
+from davinci.model.layouts import of_class
 
 _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _NUMBERS_OF_ROPE = frozenset({"rope_theta", "partial_rotary_factor", *_SCALING})

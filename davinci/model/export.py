@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from davinci.config import Model
-from davinci.model.layouts import Layout, hf_activation, layout_of
+from davinci.model.layout import Layout
+from davinci.model.layouts import hf_activation, layout_of
 from davinci.model.parametrisation import folded
 from davinci.store import write_json
 

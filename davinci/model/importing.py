@@ -19,8 +19,9 @@ from davinci.config import Model
 from davinci.errors import UserError, nearest
 from davinci.model.config_json import described
 from davinci.model.decoder import Decoder
+from davinci.model.layout import Layout
 from davinci.model.layout_weights import Weights
-from davinci.model.layouts import Layout, of_class
+from davinci.model.layouts import of_class
 from davinci.store import read_json
 
 CONFIG = "config.json"
