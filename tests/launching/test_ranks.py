@@ -150,7 +150,7 @@ def test_what_fails_on_one_rank_fails_the_job_with_its_words(
     two: Gang, tmp_path: Path, straight: Path, trouble: str, words: str
 ) -> None:
     path = job_in(tmp_path)
-    first, second = two.run(2, work, path, trouble)
+    first, second = two.run(2, work, path, trouble, ends=True)
     assert (first.state, second.state) == ("failed", "failed")
     assert first.error == words
     assert second.error in (words, words.removeprefix("rank 1: "))
