@@ -43,7 +43,7 @@ from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.export import export
 from davinci.model.generate import generate
-from davinci.model.layouts import QWEN2_SPLIT
+from davinci.model.layout_choice import QWEN2_SPLIT
 from davinci.model.reader import Reader
 from davinci.training.numerics import configure
 from davinci.training.step import Objective

@@ -14,8 +14,8 @@ from davinci.model.config_keys import FREE, READ, SAID, read, shown
 from davinci.model.export import hf_config
 from davinci.model.hf_classes import EPS, TAKEN, TURNED, variants
 from davinci.model.layout import Layout, variants_of
+from davinci.model.layout_choice import of_class
 from davinci.model.layout_table import LAYOUTS
-from davinci.model.layouts import of_class
 
 _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _NUMBERS_OF_ROPE = frozenset({"rope_theta", "partial_rotary_factor", *_SCALING})
@@ -73,10 +73,7 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
         "initializer_range": config.get("initializer_range", 0.02), "precision": "float32",
         "mlp": {"kind": acts[act]}, "positions": _positions(rope, config, layout, where),
     }  # fmt: skip
-    try:
-        values |= variants(kind, config, has_experts)
-    except KeyError as error:  # a kind of layer
-        raise UserError(f"{where}: layer_types: {error.args[0]} is no kind of layer that is computed here") from None
+    values |= variants(kind, config, has_experts)
     model = parse(Model, values, lambda key: str(where))
     _require_computed(config, hf_config(model, model.vocab_size, layout, 0), layout, model, where)
     if more := variants_of(model) - layout.has:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from davinci.errors import UserError
-from davinci.model.hf_classes import EPS, TAKEN
+from davinci.model.hf_classes import EPS, MIXERS, TAKEN
 
 # What config.json may say otherwise than an export does: it is read, and the shape that is made of it compared, or it
 # changes nothing that is computed from the weights.
@@ -38,7 +38,7 @@ SAID = frozenset({
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 _WHOLE = frozenset({
     *_SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window", "max_window_layers",
-    *(key for taken in TAKEN.values() for key, value in taken.items() if type(value) is int),
+    "no_rope_layer_interval", *(key for taken in TAKEN.values() for key, value in taken.items() if type(value) is int),
 })  # fmt: skip
 _NUMBERS = frozenset({
     "rope_theta", "partial_rotary_factor", "initializer_range", "attention_multiplier", "router_aux_loss_coef",
@@ -92,23 +92,26 @@ def read(said: Mapping[str, Any], kind: str, has_experts: bool, where: Path) -> 
     if config.get("mamba_d_head") == "auto":
         config["mamba_d_head"] = config["mamba_expand"] * config["hidden_size"] // max(1, config["mamba_n_heads"])
     if kind == "smollm3":
-        _of_smollm3(config)
+        _layers_of_smollm3(config, where)
     kinds = config.get("layer_types")
     if kinds is not None and not (isinstance(kinds, list) and len(kinds) == layers and {*map(type, kinds)} == {str}):
         raise UserError(f"{where}: layer_types: a name for each of {layers} layers is needed, not {shown(repr(kinds))}")
+    if kind == "granitemoehybrid" and (unknown := set(kinds or ()) - MIXERS.keys()):
+        raise UserError(f"{where}: layer_types: {min(unknown)} is no kind of layer that is computed here")
     return config
 
 
-def _of_smollm3(config: dict[str, Any]) -> None:
-    """Its layers without RoPE have names of no other kind: each fourth if nothing is said; they alone have windows."""
-    every, layers = config.get("no_rope_layer_interval") or 4, range(1, config["num_hidden_layers"] + 1)
-    if config.get("no_rope_layers") is None and type(every) is int:
-        config["no_rope_layers"] = [int(layer % every != 0) for layer in layers]
+def _layers_of_smollm3(config: dict[str, Any], where: Path) -> None:
+    """Each fourth layer has no RoPE where nothing is said, and layers without it alone have windows."""
+    every = config.get("no_rope_layer_interval") or 4
+    turned = config.get("no_rope_layers")
+    if turned is None:
+        turned = [int(layer % every != 0) for layer in range(1, config["num_hidden_layers"] + 1)]
+    if not isinstance(turned, list):
+        raise UserError(f"{where}: no_rope_layers: 0 or 1 for each layer is needed, not {shown(repr(turned))}")
+    config["no_rope_layers"] = turned
     if config.get("layer_types") is None and config.get("use_sliding_window") and config.get("sliding_window"):
-        named = {0: "sliding_attention", 1: "full_attention"}
-        turned = config["no_rope_layers"]
-        if isinstance(turned, list) and {*map(str, turned)} <= {"0", "1"}:
-            config["layer_types"] = [named[int(one)] for one in turned]
+        config["layer_types"] = ["full_attention" if one else "sliding_attention" for one in turned]
 
 
 def shown(value: Any) -> str:

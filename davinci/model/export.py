@@ -12,7 +12,7 @@ from torch import Tensor
 
 from davinci.config import Model
 from davinci.model.layout import Layout
-from davinci.model.layouts import hf_activation, layout_of
+from davinci.model.layout_choice import hf_activation, layout_of
 from davinci.model.parametrisation import folded
 from davinci.store import write_json
 

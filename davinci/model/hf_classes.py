@@ -64,15 +64,15 @@ EPS = {
 TURNED = {"nemotron": 0.5, "stablelm": 0.25, "smollm3": 0.0, "glm": 0.5, "glm4": 0.5, "glm4_moe": 0.5}
 # Where a class says that queries, keys and values have biases, if not in attention_bias.
 _BIASED = {"stablelm": "use_qkv_bias", "ernie4_5_moe": "use_bias", "qwen2": ""}
-# Of layers, by either of its names.
-_MIXERS = {"linear_attention": "ssm", "mamba": "ssm", "full_attention": "attention", "attention": "attention"}
+# Of Granite's layers, by either of its names.
+MIXERS = {"linear_attention": "ssm", "mamba": "ssm", "full_attention": "attention", "attention": "attention"}
 # With which DeepSeek-V3 was trained (arXiv 2412.19437, section 4.2); of others' biases it is taken too.
 _BIAS_RATE, _BALANCE = 1e-3, 1e-4
 
 
 def variants(kind: str, config: Config, has_experts: bool) -> dict[str, Any]:
-    """The fields of a shape that are variants, of a class and what its ``config.json`` says together with `TAKEN`.
-    Raises KeyError of a kind of layer that has no name here."""
+    """The fields of a shape that are variants, of a class and what its ``config.json`` says, as `config_keys.read`
+    gives it."""
     found: dict[str, Any] = {}
     if kind in ("mistral", "mixtral") or config.get("use_sliding_window"):
         found["window"] = {"tokens": config.get("sliding_window")}
@@ -98,7 +98,7 @@ def _latent(config: Config) -> dict[str, Any]:
 
 def _granite(config: Config) -> dict[str, Any]:
     layers = config.get("layer_types") or ["linear_attention"] * config["num_hidden_layers"]
-    mixers = tuple(_MIXERS[one] for one in layers)
+    mixers = tuple(MIXERS[one] for one in layers)
     period = next(one for one in range(1, len(mixers) + 1) if (mixers[:one] * len(mixers))[: len(mixers)] == mixers)
     states = {"state": config["mamba_d_state"], "expand": config["mamba_expand"], "convolution": config["mamba_d_conv"]}
     width = config["intermediate_size" if config["num_local_experts"] else "shared_intermediate_size"]

@@ -20,8 +20,8 @@ from davinci.errors import UserError, nearest
 from davinci.model.config_json import described
 from davinci.model.decoder import Decoder
 from davinci.model.layout import Layout
+from davinci.model.layout_choice import of_class
 from davinci.model.layout_weights import Weights
-from davinci.model.layouts import of_class
 from davinci.store import read_json
 
 CONFIG = "config.json"

@@ -18,7 +18,7 @@ from davinci.data.tokenizer import Encoder, spelled, token_bytes
 from davinci.data.tokenizer_choice import bring, card_of, key_of, size_of
 from davinci.data.tokenizer_training import train
 from davinci.errors import UserError
-from davinci.model.layouts import QWEN2_SPLIT
+from davinci.model.layout_choice import QWEN2_SPLIT
 
 ODD = [
     "It's 12345 o'clock\r\n\r\n  (really)…\t\t",

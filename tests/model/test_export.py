@@ -17,7 +17,7 @@ from davinci.model.decoder import Decoder
 from davinci.model.export import export
 from davinci.model.generate import generate
 from davinci.model.importing import read_folder
-from davinci.model.layouts import QWEN2_SPLIT
+from davinci.model.layout_choice import QWEN2_SPLIT
 from davinci.model.reader import Reader
 
 TEXTS = [

@@ -319,6 +319,7 @@ def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], m
             {"num_experts_per_tok": "2", "mamba_n_groups": 2},
             "mamba_n_groups: 2 is not computed here",
         ),
+        ("SmolLM3Config", SMOLLM, {"no_rope_layers": 5}, "no_rope_layers: 0 or 1 for each layer is needed, not 5"),
         ("SmolLM3Config", SMOLLM, {"attention_bias": "no"}, "attention_bias: true or false is needed, not 'no'"),
         (
             "SmolLM3Config",
