@@ -33,8 +33,9 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
         path = _path(first["loc"], data, first["type"] == "missing")
         key = ".".join(path) or kind.__name__
         message = first["msg"].removeprefix("Value error, ")
-        if not path and first["type"] == "value_error":  # a check across keys names its key itself
-            key, _, message = message.partition(": ")
+        is_whole = not path and first["type"] == "value_error"
+        if is_whole:  # a check across keys begins with its key itself
+            key = re.split(r"[^\w.]", message, maxsplit=1)[0]
         if first["type"] == "extra_forbidden":
             message = "unknown key" + nearest(path[-1], known_keys(kind, path[:-1]))
         elif first["type"] == "missing":
@@ -48,7 +49,7 @@ def parse(kind: type[Object], data: Mapping[str, Any], where: Callable[[str], st
         is_across = first["type"] == "value_error" and path
         place = _place(where, path, message, data) if is_across else where(key)
         prefix = f"{place}: " if place else ""
-        raise UserError(f"{prefix}{key}: {message}") from None
+        raise UserError(prefix + (message if is_whole else f"{key}: {message}")) from None
 
 
 def _encoded(data: Mapping[str, Any], where: Callable[[str], str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from davinci.config import Model, parse
 from davinci.errors import UserError, nearest
-from davinci.model.config_keys import FREE, READ, SAID, read, shown
+from davinci.model.config_keys import FREE, READ, SAID, read, shown, source
 from davinci.model.export import hf_config
 from davinci.model.hf_classes import EPS, TAKEN, TURNED, variants
 from davinci.model.layout import Layout, variants_of
@@ -74,7 +74,7 @@ def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Mode
         "mlp": {"kind": acts[act]}, "positions": _positions(rope, config, layout, where),
     }  # fmt: skip
     values |= variants(kind, config, has_experts)
-    model = parse(Model, values, lambda key: str(where))
+    model = parse(Model, values, lambda field: f"{where}{source(field, config)}")
     _require_computed(config, hf_config(model, model.vocab_size, layout, 0), layout, model, where)
     if more := variants_of(model) - layout.has:
         raise UserError(f"{where}: {', '.join(sorted(more))}: not computed here as {layout.architecture} does")

@@ -35,6 +35,7 @@ SAID = frozenset({
     "seq_aux", "task_specific_params", "temperature", "tokenizer_class", "top_k", "top_p", "torchscript",
     "transformers.js_config", "transformers_version", "typical_p", "unk_token_id",
 })  # fmt: skip
+_CHOSEN = ("num_experts_per_tok", "moe_k")
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 _WHOLE = frozenset({
     *_SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window", "max_window_layers",
@@ -59,6 +60,28 @@ _ALIASES = {
     "glm4_moe": {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
 }
 
+# Where what a field of a shape says comes from, the first of them that is there.
+_SOURCES = {
+    "layers": ("num_hidden_layers",), "attention_heads": ("num_attention_heads",), "kv_heads": ("num_key_value_heads",),
+    "mlp_intermediate_size": ("intermediate_size",), "tie_embeddings": ("tie_word_embeddings",),
+    "norm_eps": ("rms_norm_eps", *sorted({key for key, _ in EPS.values()})), "qkv_bias": ("attention_bias",),
+    "window": ("sliding_window",), "positions.rotary": ("partial_rotary_factor", "rope_parameters", "rope_scaling"),
+    "positions": ("rope_scaling", "rope_parameters"), "mixers": ("layer_types",),
+    "attention.kv_rank": ("kv_lora_rank",), "attention.query_rank": ("q_lora_rank",),
+    "attention.rope_dim": ("qk_rope_head_dim",), "rope_dim": ("qk_rope_head_dim",), "head_dim": ("v_head_dim",),
+    "experts.count": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
+    "experts.chosen": _CHOSEN, "experts.shared": ("n_shared_experts", "moe_num_shared_experts"),
+    "experts.width": ("moe_intermediate_size", "intermediate_size"), "experts.balance": ("router_aux_loss_coef",),
+    "mixers.state": ("mamba_d_state",), "mixers.expand": ("mamba_expand",), "mixers.convolution": ("mamba_d_conv",),
+}  # fmt: skip
+
+
+def source(field: str, config: Mapping[str, Any]) -> str:
+    """``: key`` of what in `config` the dotted `field` of a shape comes from, where it has another name there."""
+    while field not in _SOURCES and "." in field:
+        field = field.rpartition(".")[0]
+    return next((f": {key}" for key in _SOURCES.get(field, ()) if key in config), "")
+
 
 def read(said: Mapping[str, Any], kind: str, has_experts: bool, where: Path) -> dict[str, Any]:
     """What a ``config.json`` of the class `kind` says, with what the class takes where it does not, each key by one
@@ -81,6 +104,8 @@ def read(said: Mapping[str, Any], kind: str, has_experts: bool, where: Path) -> 
             continue
         if key in _WHOLE and type(value) is not int:
             raise UserError(f"{where}: {key}: a whole number is needed, not {shown(repr(value))}")
+        if key in _CHOSEN and value < 1:
+            raise UserError(f"{where}: {key}: a whole number above 0 is needed, not {value}")
         if key in _TRUTHS and value is not None and type(value) is not bool:
             raise UserError(f"{where}: {key}: true or false is needed, not {shown(repr(value))}")
         if key in _NUMBERS and type(value) not in (int, float):

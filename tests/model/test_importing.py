@@ -340,6 +340,15 @@ def test_what_of_deepseek_is_not_computed_is_one_line(changes: dict[str, Any], m
         ("Ernie4_5_MoeConfig", ERNIE, {"use_bias": True}, "tensor lm_head.bias of Ernie4_5_MoeForCausalLM is missing"),
         ("Glm4MoeConfig", GLM, {"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here"),
         ("Glm4MoeConfig", GLM, {"n_group": 4}, "n_group: 4 is not computed here in Glm4MoeForCausalLM"),
+        ("LlamaConfig", {}, {"num_key_value_heads": 3}, "config.json: num_key_value_heads: kv_heads 3 must divide"),
+        ("LlamaConfig", {}, {"initializer_range": -1}, "config.json: initializer_range: Input should be greater than"),
+        (
+            "MixtralConfig",
+            {},
+            {"num_experts_per_tok": 9},
+            ": num_experts_per_tok: experts.chosen 9 is more than the 8 experts there are; 1 to 8 are accepted$",
+        ),
+        ("MixtralConfig", {}, {"num_experts_per_tok": 0}, "num_experts_per_tok: a whole number above 0 is needed, not"),
         ("Glm4Config", {"head_dim": 8, "pad_token_id": 0}, {"hidden_act": "relu"}, "hidden_act: relu is not computed"),
     ],
     ids=str,
@@ -351,7 +360,7 @@ def test_what_of_others_is_not_computed_is_one_line(
     _config(tmp_path, **changes)
     with pytest.raises(UserError) as error:
         read_folder(tmp_path, "mine")
-    assert message in str(error.value) and "\n" not in str(error.value)
+    assert message in f"{error.value}$" and "\n" not in str(error.value)
 
 
 def test_a_bias_that_is_not_computed_is_0(tmp_path: Path) -> None:
