@@ -1,13 +1,14 @@
 """Mirroring finished runs to W&B in one go: ``python -m davinci sync``, the real client, a server on loopback.
 
-Usage: python benchmarks/mirror.py [RUNS]   (500; each has 20 rows, scores, a table of them and its artifacts)
+A run has 20 rows, scores, a table of them and its artifacts. It says how long a run took; the table has the most that
+was asked within any second beside what W&B allows (its documentation's "Experiments limits and performance").
 
-It says how long it took, and the most that was asked within any second beside what W&B allows (its documentation's
-"Experiments limits and performance": 2 file-stream requests a run; and of a project 500, and 80 new runs).
+Usage: python benchmarks/mirror.py [--quick] [--runs 500]
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from _table import Row, finish
 
 from davinci.store import Store
 
@@ -26,7 +29,11 @@ def main() -> None:
     from mirrored_sweep import make_many
     from wandb_server import serving
 
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="48 runs")
+    parser.add_argument("--runs", type=int, help="500; --quick: 48")
+    given = parser.parse_args()
+    count = given.runs or (48 if given.quick else 500)
     with tempfile.TemporaryDirectory() as folder, serving() as server:
         store = Store(Path(folder) / "store")
         make_many(store, count)
@@ -38,13 +45,19 @@ def main() -> None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         runs = [run for run in server.runs.values() if run.job_type == "run"]
         assert len(runs) == count and all(len(run.history) == 21 and run.exit_code == 0 for run in runs)
-        per_run = max(server.most_in_a_second(f"file_stream {name}") for _, _, name in server.runs)
-        print(f"{count} runs in {took:.0f} s: {took / count:.2f} s a run ({os.getloadavg()[0]:.1f} processes at work)")
-        print(
-            f"processor time: {(used.ru_utime + used.ru_stime) / count:.2f} s a run; {used.ru_maxrss >> 10} MB at most"
-        )
-        print(f"file-stream requests a second: {per_run} of 2 a run, {server.most_in_a_second('file_stream')} of 500")
-        print(f"new runs a second: {server.most_in_a_second('RunResumeStatus')} of 80")
+        of_a_run = max(server.most_in_a_second(f"file_stream {name}") for _, _, name in server.runs)
+        of_all, begun = server.most_in_a_second("file_stream"), server.most_in_a_second("RunResumeStatus")
+    processor = used.ru_utime + used.ru_stime
+    print(
+        f"{count} runs in {took:.0f} s: {took / count:.2f} s a run ({processor / count:.2f} s of a processor), {used.ru_maxrss >> 10} MB"
+    )
+    asked = [
+        ("requests to a run's file stream", of_a_run, 2),
+        ("requests to all file streams", of_all, 500),
+        ("new runs", begun, 80),
+    ]
+    rows = [Row(what, f"{ours}", f"{allowed} allowed", allowed / max(1, ours), 1) for what, ours, allowed in asked]
+    finish("Mirroring to W&B: the most within a second", rows, "limit")
 
 
 if __name__ == "__main__":
