@@ -48,9 +48,8 @@ def main() -> None:
         of_a_run = max(server.most_in_a_second(f"file_stream {name}") for _, _, name in server.runs)
         of_all, begun = server.most_in_a_second("file_stream"), server.most_in_a_second("RunResumeStatus")
     processor = used.ru_utime + used.ru_stime
-    print(
-        f"{count} runs in {took:.0f} s: {took / count:.2f} s a run ({processor / count:.2f} s of a processor), {used.ru_maxrss >> 10} MB"
-    )
+    a_run = f"{took / count:.2f} s a run ({processor / count:.2f} s of a processor)"
+    print(f"{count} runs in {took:.0f} s: {a_run}, {used.ru_maxrss >> 10} MB")
     asked = [
         ("requests to a run's file stream", of_a_run, 2),
         ("requests to all file streams", of_all, 500),
