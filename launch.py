@@ -12,12 +12,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
 from davinci.composition import resolvers
-from davinci.composition.errors import composition_errors, one_line
+from davinci.composition.choices import said_of
+from davinci.composition.errors import composition_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")  # type: ignore[untyped-decorator,unused-ignore]
@@ -33,13 +35,11 @@ if __name__ == "__main__":
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra's errors through, to say them on one line
     try:
         main()
-    except composition_errors as error:
-        print(f"error: command line: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except ValueError as error:
-        if not str(error).startswith("Only one of --run"):  # Hydra's word on flags that exclude each other
+    except (*composition_errors, ValueError, TypeError) as error:
+        said = said_of(error, Path(__file__).resolve().parent / "conf")
+        if said is None:
             raise
-        print(f"error: command line: {error}", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # `launch.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from davinci.errors import UserError
 
 SMALLEST, LARGEST = 500_000, 10_000_000_000
+FEWEST_TOKENS, MOST_TOKENS = 1, 1_000_000  # a parameter
 TOLERANCE = 0.08  # a shape may miss the target by so much
 _CLOSE = 0.01
 _ASPECT = 2048 / 36  # hidden size over layers
@@ -72,8 +73,8 @@ def rung(target: float, vocab_size: int) -> Rung:
     if not SMALLEST <= target <= LARGEST:
         there = [one for one in family if SMALLEST <= one.parameters <= LARGEST] or family
         raise UserError(
-            f"scale.parameters: {target:,.0f} is off the ladder; {SMALLEST:,} to {LARGEST:,} are accepted, and the "
-            f"{_told(_nearest(there, target))}"
+            f"scale.parameters: {target:{',.0f' if abs(target) < 1e15 else '.3g'}} is off the ladder; {SMALLEST:,} to {LARGEST:,} are accepted, and the "
+            f"{_told(_nearest(there, min(max(target, SMALLEST), LARGEST)))}"
         )
     close = [one for one in family if abs(one.parameters - target) <= _CLOSE * target]
     if close:
@@ -146,15 +147,17 @@ def budget(one: Rung, tokens_per_parameter: float, flops: float | None, flops_pe
         flops_per_token: of this shape (`accounting.flops.train_flops_per_token`).
 
     Raises:
-        UserError: less than one token a parameter.
+        UserError: less than one token a parameter, or more than a million.
     """
-    tokens = one.parameters * tokens_per_parameter if flops is None else flops / flops_per_token
-    if tokens < one.parameters:
+    given = tokens_per_parameter if flops is None else flops / flops_per_token / one.parameters
+    if not FEWEST_TOKENS <= given <= MOST_TOKENS:
         key = "tokens_per_parameter" if flops is None else "flops"
+        each = flops_per_token * one.parameters
         raise UserError(
-            f"scale.{key}: {one.parameters:,} parameters get {tokens:,.0f} tokens; at least one a parameter is needed, "
-            f"{flops_per_token * one.parameters:.3g} FLOPs"
+            f"scale.{key}: {one.parameters:,} parameters get {given:.3g} tokens each; {FEWEST_TOKENS:,} to "
+            f"{MOST_TOKENS:,} are accepted, which are {FEWEST_TOKENS * each:.3g} to {MOST_TOKENS * each:.3g} FLOPs"
         )
+    tokens = one.parameters * tokens_per_parameter if flops is None else flops / flops_per_token
     compute = 6 * one.parameters * tokens
     peak = 0.3118 * compute**-0.1250
     return Budget(round(tokens), round(0.2920 * compute**0.3271), peak, _FINAL_RATE * peak)

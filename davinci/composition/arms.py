@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from davinci.composition.grammar import package_of, parse_overrides, written
+from davinci.composition.grammar import MOST_VALUES, package_of, parse_overrides, written
 from davinci.composition.sweep_file import SweepFile
 from davinci.errors import nearest
 
@@ -51,13 +52,16 @@ def settings(
         where: the file, or the command line, for errors.
 
     Raises:
-        ValueError: if two combinations have the same label.
+        ValueError: if two combinations have the same label, or there are more than `MOST_VALUES`.
         UserError: for a key that is none.
     """
     every = [*axes, *extra]
     keys = [key for axis in every for key in axis.keys]
     packages = dict(zip(keys, packages_of(keys, where), strict=True))
     short = _short_names(packages)
+    count = math.prod([len(arms) or 1, *(len(axis.rows) for axis in every)])
+    if count > MOST_VALUES:
+        raise ValueError(f"arms: all combinations are {count:,}; at most {MOST_VALUES:,} are accepted")
     found = []
     for arm, rows in product(arms or {"": ()}, product(*(axis.rows for axis in every))):
         lines = [(f"arms.{arm}", text) for text in (arms[arm] if arm else ())]

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from hydra.core.override_parser.types import Override, OverrideType
 
+from davinci.composition.choices import require_choice
 from davinci.composition.conf import Chosen, Composed, Conf
 from davinci.composition.errors import composition_errors, one_line
 from davinci.composition.grammar import package_of, parse_overrides
@@ -83,7 +84,7 @@ class Composer:
             self._heeded.add(key)
 
     def parse(self, line: Line) -> Override:
-        """The parsed line; a mistake in its grammar is a UserError that names its place."""
+        """The parsed line; a mistake in its grammar, or in its choice of a group, is a UserError that names its place."""
         return self._parse(line)
 
     def is_group(self, key: str) -> bool:
@@ -92,7 +93,9 @@ class Composer:
 
     def _parse(self, line: Line) -> Override:
         if line.text not in self._parsed:
-            (self._parsed[line.text],) = parse_overrides([line.text], line.where)
+            (override,) = parse_overrides([line.text], line.where)
+            require_choice(self._conf, override, line.where)
+            self._parsed[line.text] = override
         return self._parsed[line.text]
 
     def _data(self, lines: Sequence[Line], values: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from davinci.composition import resolvers
 from davinci.composition.defaults import CONFIG_NAME, DefaultsLists
-from davinci.composition.errors import composition_errors
+from davinci.composition.errors import CannotBeSet, composition_errors
 
 # Keys of conf/config.yaml that steer the launcher and are no part of a run.
 STEERING = ("plan_only", "probe", "audit", "max_epochs", "hydra")
@@ -72,6 +72,8 @@ class Conf:
         """
         try:
             composed = self._merged(overrides)
+        except CannotBeSet:
+            raise
         except composition_errors:
             composed = None  # Hydra says it in its own words
         if composed is not None:
@@ -126,9 +128,16 @@ class Conf:
             return None
         config = OmegaConf.create(chosen.data)
         OmegaConf.set_struct(config, True)
-        values = [override for override in overrides if not self._chooses(override)]
-        self._loader._apply_overrides_to_config(values, config)
+        for override in overrides:
+            if not self._chooses(override):
+                self._set(override, config)
         return Composed(config, chosen.files)
+
+    def _set(self, override: Override, config: DictConfig) -> None:
+        try:
+            self._loader._apply_overrides_to_config([override], config)
+        except (ValueError, TypeError):
+            raise CannotBeSet(f"{override.key_or_group}: unknown key; what is above it has no keys") from None
 
     def _fragment(self, default: Any) -> dict[str, Any] | None:
         """One file of the defaults list as plain data at its package; None if it takes more than merging."""

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from davinci.composition.choices import require_choice
 from davinci.composition.compose import origin_of, template_of, to_run
 from davinci.composition.conf import STEERING, Conf, run_part
 from davinci.composition.errors import composition_errors, one_line
@@ -65,6 +66,8 @@ def run_single(config: DictConfig) -> NoReturn:
         overrides = list(HydraConfig.get().overrides.task)
         lines = [(one, COMMAND_LINE) for one in parse_overrides(overrides, COMMAND_LINE)]
         conf = Conf(GlobalHydra.instance().config_loader(), list(HydraConfig.get().overrides.hydra))
+        for override, where in lines:
+            require_choice(conf, override, where)
         require_heeded(conf, lines)
         composed = run_part(config, HydraConfig.get().runtime.choices)
         data = template_of(composed).with_values({"sweep": "single"})

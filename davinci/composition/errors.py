@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigIndexError,
+    ConfigKeyError,
+    ConfigTypeError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from davinci.config import Run
 from davinci.config.parsing import known_keys
 from davinci.errors import nearest
+
+
+class CannotBeSet(HydraException):
+    """An override of a part of what has no parts, on which Hydra fails with whatever Python says."""
+
 
 composition_errors = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 
@@ -25,7 +37,13 @@ def one_line(error: Exception) -> str:
         if key in known_keys(Run, (cause.full_key or key).split(".")[:-1]):
             return f"{cause.full_key}: nothing that is composed here sets it; add it with a plus: +{cause.full_key}=…"
         known = [str(name) for name in cause.parent_node]
-        return f"{cause.full_key or key}: unknown key" + nearest(key, known)
+        named = nearest(key, known) if known else "; what is above it has no keys"
+        return f"{cause.full_key or key}: unknown key{named}"
+    if isinstance(cause, ConfigTypeError) and str(cause).startswith("Cannot merge"):
+        accepted = "a list, not a mapping" if isinstance(cause.parent_node, ListConfig) else "a mapping, not a list"
+        return f"{cause.full_key}: {accepted}, is accepted"
+    if isinstance(cause, ConfigIndexError) and isinstance(cause.parent_node, ListConfig):
+        return f"{cause.full_key}: no such item; the list has {len(cause.parent_node)}, counted from 0"
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key}: left unset (???); give it a value"
     if isinstance(cause, OmegaConfBaseException) and "Recursive interpolation" in str(cause):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -11,6 +12,8 @@ from hydra.core.override_parser.types import Override, Sweep
 
 from davinci.composition.errors import composition_errors, one_line
 from davinci.errors import UserError
+
+MOST_VALUES = 10_000  # of a key, and arms of a sweep
 
 
 def parse_overrides(lines: Sequence[str], where: str, loader: ConfigLoader | None = None) -> list[Override]:
@@ -35,7 +38,8 @@ def swept_values(override: Override, where: str) -> list[str]:
     axis must be the same each time the sweep is planned.
 
     Raises:
-        UserError: for a sweep that names no values (an interval, an empty range, a glob that matches nothing).
+        UserError: for a sweep that names no values (an interval, an empty range, a glob that matches nothing), or more than
+            `MOST_VALUES`.
     """
     if not override.is_discrete_sweep():
         kind = override.value_type.name if override.value_type else "none"
@@ -45,9 +49,11 @@ def swept_values(override: Override, where: str) -> list[str]:
     if isinstance(override._value, Sweep) and hasattr(override._value, "shuffle"):
         override._value.shuffle = False
     try:
-        values = [str(value) for value in override.sweep_string_iterator()]
-    except composition_errors as error:
+        values = [str(value) for value in islice(override.sweep_string_iterator(), MOST_VALUES + 1)]
+    except (*composition_errors, ValueError) as error:
         raise UserError(f"{where}: {override.input_line}: {one_line(error)}") from None
+    if len(values) > MOST_VALUES:
+        raise UserError(f"{where}: {override.input_line}: at most {MOST_VALUES:,} values are accepted")
     if not values:
         raise UserError(f"{where}: {override.input_line}: matches no value")
     return values

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from davinci.composition.grammar import parse_overrides, swept_values
+from davinci.composition.grammar import MOST_VALUES, parse_overrides, swept_values
 from davinci.config import Frozen, NotNegative, PositiveFloat, Run, parse
 from davinci.errors import UserError, nearest
 from davinci.planning.heldout_metrics import heldout_metrics
@@ -90,7 +90,9 @@ class SweepFile(Frozen):
             values = swept_values(override, "seeds") if override.is_sweep_override() else [seeds]
             return tuple(int(value) for value in values)
         except (UserError, ValueError):
-            raise ValueError(f"{seeds!r} is no range; a list or range(3) is accepted, in quotes") from None
+            raise ValueError(
+                f"{seeds!r} is no range of up to {MOST_VALUES:,} seeds; a list or range(3) is accepted, in quotes"
+            ) from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from davinci.config.adaptive import Adapt, Until
-from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat
+from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat, Tokens
 from davinci.config.learning_rate import LearningRate
 from davinci.config.pool import Depth, Mixture
 from davinci.schedules import Piece, StepGrid
@@ -68,7 +68,7 @@ class Stage(Frozen):
     its mixture as it trains (docs/adaptive.md).
     """
 
-    tokens: Positive
+    tokens: Tokens
     depth: Depth = Depth()
     sequence_length: Positive
     attention: Literal["packed", "documents"] = "packed"

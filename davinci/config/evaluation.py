@@ -61,7 +61,7 @@ class EvaluationPoint(Frozen):
     tokens: Positive | None = None
     every_tokens: Positive | None = None
     weights: Literal["trained", "average"] = "trained"
-    average_of: Positive = 1
+    average_of: Annotated[int, Field(gt=0, le=1000)] = 1
     spacing_tokens: Positive | None = None
 
     @model_validator(mode="after")

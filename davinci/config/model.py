@@ -7,7 +7,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat
+from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat, Tokens, Words
+
+# Far above the largest public models: some 130 layers, 18,432 wide.
+MOST_LAYERS, WIDEST = 1_000, 1_000_000
+
+Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
+Width = Annotated[int, Field(gt=0, le=WIDEST)]
 
 
 class Attention(Frozen):
@@ -22,9 +28,9 @@ class Attention(Frozen):
     """
 
     kind: Literal["grouped", "multi_head", "multi_query", "latent", "subspace"] = "grouped"
-    kv_rank: Positive | None = None
-    rope_dim: Positive | None = None
-    query_rank: Positive | None = None
+    kv_rank: Width | None = None
+    rope_dim: Width | None = None
+    query_rank: Width | None = None
 
 
 Mixer = Literal["attention", "linear", "ssm"]
@@ -40,9 +46,9 @@ class Mixers(Frozen):
     """
 
     pattern: Annotated[tuple[Mixer, ...], Field(min_length=1)] = ("attention",)
-    state: Positive = 128
-    expand: Positive = 2
-    convolution: Positive = 4
+    state: Width = 128
+    expand: Width = 2
+    convolution: Width = 4
 
 
 class QKNorm(Frozen):
@@ -104,7 +110,7 @@ class Mlp(Frozen):
     stands in the place of the residual stream, and its one matrix, of hidden size by itself, knows no width."""
 
     kind: Literal["swiglu", "geglu", "relu2", "gelu", "kan", "ista"] = "swiglu"
-    centres: Annotated[int, Field(ge=2)] = 8
+    centres: Annotated[int, Field(ge=2, le=WIDEST)] = 8
 
     @property
     def is_gated(self) -> bool:
@@ -144,10 +150,10 @@ class Experts(Frozen):
             bias.
     """
 
-    count: NotNegative = 0
-    chosen: Positive = 2
-    shared: NotNegative = 0
-    width: Positive | None = None
+    count: Annotated[int, Field(ge=0, le=WIDEST)] = 0
+    chosen: Width = 2
+    shared: Annotated[int, Field(ge=0, le=WIDEST)] = 0
+    width: Width | None = None
     renormalise: bool = True
     balance: NotNegativeFloat = 0.01
     scores: Literal["softmax", "sigmoid"] = "softmax"
@@ -183,14 +189,14 @@ class Model(Frozen):
     initialised at random where none are `pretrained`."""
 
     name: str
-    layers: Positive
-    hidden_size: Positive
-    attention_heads: Positive
-    kv_heads: Positive
-    head_dim: Positive
-    mlp_intermediate_size: Positive
-    vocab_size: Positive
-    max_position_embeddings: Positive
+    layers: Layers
+    hidden_size: Width
+    attention_heads: Width
+    kv_heads: Width
+    head_dim: Width
+    mlp_intermediate_size: Width
+    vocab_size: Words
+    max_position_embeddings: Tokens
     rope_theta: PositiveFloat
     norm_eps: PositiveFloat
     qkv_bias: bool

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat
+from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat, Words
 
 Level = Literal["L0", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9"]
 PROPORTION_TOLERANCE = 1e-9
@@ -73,7 +73,7 @@ class Pool(Frozen):
 
     name: str
     tokenizer: str
-    vocab_size: Positive
+    vocab_size: Words
     max_epochs: PositiveFloat | None = None
     sources: Annotated[dict[str, Source], Field(min_length=1)]
 

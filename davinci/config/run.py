@@ -6,13 +6,16 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat
+from davinci.config.base import Frozen, NotNegative, Positive, PositiveFloat, Rate, Tokens
 from davinci.config.curriculum import Curriculum
 from davinci.config.evaluation import Evaluation
 from davinci.config.model import Model, Optimizer
 from davinci.config.placement import Cluster, Tracking
 from davinci.config.pool import Depth, Mixture, Pool
 from davinci.errors import nearest
+
+# How often a run may be looked at: each time is an item of a list.
+MOST_MOMENTS = 100_000
 
 
 class Scale(Frozen):
@@ -24,11 +27,11 @@ class Scale(Frozen):
     """
 
     name: str
-    tokens_per_trillion: Positive
-    sequences_per_1024: Positive
-    sequence_length: Positive
-    peak_lr: PositiveFloat
-    final_lr: PositiveFloat
+    tokens_per_trillion: Tokens
+    sequences_per_1024: Tokens
+    sequence_length: Tokens
+    peak_lr: Rate
+    final_lr: Rate
     parameters: PositiveFloat | None = None
     tokens_per_parameter: PositiveFloat | None = None
     flops: PositiveFloat | None = None
@@ -120,6 +123,19 @@ class Run(Frozen):
                     raise ValueError(
                         f"{where}.{key}.{what}s: pool {self.pool.name} has no {what} {name!r}" + nearest(name, known)
                     )
+
+    @model_validator(mode="after")
+    def _moments_can_be_listed(self) -> Self:
+        tokens = sum(stage.tokens for stage in self.curriculum.stages.values())
+        every = {f"at.{index}": point.every_tokens for index, point in enumerate(self.evaluation.at)}
+        every["probes"] = self.evaluation.probes.every_tokens if self.evaluation.probes else None
+        for name, interval in every.items():
+            if interval is not None and tokens > MOST_MOMENTS * interval:
+                raise ValueError(
+                    f"evaluation.{name}.every_tokens: {interval} is {tokens // interval:,} times in the curriculum's "
+                    f"{tokens:,} tokens; {-(-tokens // MOST_MOMENTS)} or more is accepted"
+                )
+        return self
 
     @model_validator(mode="after")
     def _local_runs_take_one_gpu(self) -> Self:

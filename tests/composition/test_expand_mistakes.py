@@ -27,6 +27,10 @@ BAD_FILES = {
     SWEEP.replace("[3, 5]", "[]"): "seeds: ",
     SWEEP.replace("[3, 5]", "[3, 3]"): "repeat",
     SWEEP.replace("[3, 5]", "range(0)"): "seeds: 'range(0)' is no range",
+    SWEEP.replace("[3, 5]", "range(1000000000)"): "seeds: 'range(1000000000)' is no range of up to 10,000 seeds",
+    SWEEP.replace(
+        "[depth=l2]", "[model/norm=null]"
+    ): "arms.filtered: model/norm=null: model/norm takes one of its choi",
     SWEEP.replace("[3, 5]", "many"): "seeds: 'many' is no range",
     SWEEP.replace("[3, 5]", "[-1]"): "seeds.0: ",
     SWEEP.replace("[depth=l2]", "[depth=l1]"): "arms: 'raw' and 'filtered' are equal; a comparison of equal arms",
@@ -128,6 +132,10 @@ BAD_ARGUMENTS = {
     "audit=warn,strict": "audit takes one value",
     "cluster.gpus=1,2": "arms: 'gpus=1' and 'gpus=2' are equal",
     "depth=l1,l9": "command line: conf/depth has no 'l9'; nearest: l5, l4, l3",
+    "model=null,tiny": "command line: model=null: model takes one of its choices: 20m, 3b, 60m, 6m, ladder, tiny",
+    "model/nrm=rmsnorm,layernorm": "command line: model/nrm=rmsnorm: no group model/nrm; nearest: model/norm",
+    "seed=range(1000000000)": "command line: seed=range(1000000000): at most 10,000 values are accepted",
+    "model.layers=range(1,9,0)": "command line: model.layers=range(1,9,0): range() arg 3 must not be zero",
     "depht=l1,l2": "command line: depht: unknown key; nearest: depth",
     "depth=[": "command line: depth=[",
     "seeds_from=s3": "command line: seeds_from: the curriculum has no stage 's3'",
@@ -158,6 +166,35 @@ BAD_OVERRIDES = {
     "model.kv_heads=3": "kv_heads 3 must divide",
     "curriculum.stages.s1_1.sequence_length=100000": "exceeds model.max_position_embeddings",
     "model=tinny": "conf/model has no 'tinny'; nearest: tiny",
+    "model=null": "model=null: model takes one of its choices: 20m, 3b, 60m, 6m, ladder, tiny",
+    "model=3": "model=3: model takes one of its choices: ",
+    "+model=[1]": "+model=[1]: model takes one of its choices: ",
+    "model/attention=null": "model/attention=null: model/attention takes one of its choices: gqa, mha, mla, mqa, subsp",
+    "mixture@curriculum.stages.s2_2.mixture=null": "mixture takes one of its choices: qa30, qa40, ",
+    "model/norm=[rmsnorm,layernorm]": "model/norm takes one of its choices: layernorm, nonparametric, rmsnorm",
+    "model/atention=mha": "model/atention=mha: no group model/atention; nearest: model/attention",
+    "model/nonsense=x": "no group model/nonsense; below model/ there are: attention, experts, mixers, mlp, norm, ",
+    "modle/norm=x": "no group modle/norm; nearest: model",
+    "model.mixers.pattern={a:1}": "model.mixers.pattern: a list, not a mapping, is accepted",
+    "model.mixers=[1]": "model.mixers: a mapping, not a list, is accepted",
+    "model.mixers.pattern.x=1": "model.mixers.pattern.x: unknown key; what is above it has no keys",
+    "model.mixers.pattern.5=ssm": "model.mixers.pattern[5]: no such item; the list has 1, counted from 0",
+    "model.layers.x=1": "model.layers.x: unknown key; what is above it has no keys",
+    "model.layers=100000000000": "model.layers: Input should be less than or equal to 1000 (got 100000000000)",
+    "model.hidden_size=1000000000000": "model.hidden_size: Input should be less than or equal to 1000000 ",
+    "model.experts.count=1000000000000": "model.experts.count: Input should be less than or equal to 1000000 ",
+    "+model.mixers.state=1000000000000": "model.mixers.state: Input should be less than or equal to 1000000 ",
+    "model.vocab_size=1000000000000": "model.vocab_size: Input should be less than or equal to 10000000 ",
+    "curriculum.stages.s2_2.tokens=100000000000000000": "tokens: Input should be less than or equal to 1000000000000000",
+    "evaluation.probes.every_tokens=1": "evaluation.probes.every_tokens: 1 is 2,441,408 times in the curriculum's ",
+    "evaluation.at=[{every_tokens:2}]": "evaluation.at.0.every_tokens: 2 is 1,220,704 times in the curriculum's ",
+    "evaluation.at=[{stage:s2_2,average_of:100000000000,spacing_tokens:128}]": "evaluation.at.0.average_of: Input sho",
+    "scale.tokens_per_trillion=nan": "scale.tokens_per_trillion: a number from 1 to 1,000,000,000,000,000 is accepted",
+    "scale.tokens_per_trillion=abc": "scale.tokens_per_trillion: a number from 1 to 1,000,000,000,000,000 is accepted",
+    "scale.sequences_per_1024=inf": "scale.sequences_per_1024: a number from 1 to 1,000,000,000,000,000 is accepted",
+    "scale.sequence_length=0": "scale.sequence_length: Input should be greater than 0",
+    "scale.peak_lr=1e40": "scale.peak_lr: Input should be less than or equal to 100",
+    "checkpoint_every_tokens='${tokens:abc}'": "${tokens:abc}: a number is accepted",
     "mixture@curriculum.stages.s2_2.mixture=qa71": "conf/mixture has no 'qa71'; nearest: qa70",
     "modle=tiny": "modle: unknown key; nearest: model",
     "seed='${seeed}'": "seeed",
@@ -175,6 +212,40 @@ def test_a_wrong_override_is_one_clear_line(conf, override):
     assert BAD_OVERRIDES[override] in str(error.value)
     assert str(error.value).startswith("here: ")
     assert "\n" not in str(error.value)
+
+
+FLOPS = "20,064,256 parameters get {} tokens each; 1 to 1,000,000 are accepted, which are 2.75e+15 to 2.75e+21 FLOPs"
+BAD_DIALS = {
+    "parameters": {
+        "inf": "scale.parameters: inf is off the ladder; 500,000 to 10,000,000,000 are accepted, and the nearest shape has "
+        "9,99",
+        "1e300": "scale.parameters: 1e+300 is off the ladder; ",
+        "0": "scale.parameters: 0 is off the ladder; ",
+        **{text: "a number from 500,000 to 10,000,000,000 is accepted (got " for text in ("nan", "true", "abc", "[1]")},
+    },
+    "tokens_per_parameter": {
+        text: "scale.tokens_per_parameter: a number from 1 to 1,000,000 is accepted (got "
+        for text in ("1e30", "nan", "inf", "abc", "0", "-1", "true", "null")
+    },
+    "flops": {
+        "1e40": "scale.flops: " + FLOPS.format("3.64e+24"),
+        "inf": "scale.flops: " + FLOPS.format("inf"),
+        "1": "scale.flops: " + FLOPS.format("3.64e-16"),
+        "1" + "0" * 400: "scale.flops: a number of FLOPs above 0, or null, is accepted",
+        **{
+            text: "scale.flops: a number of FLOPs above 0, or null, is accepted (got "
+            for text in ("nan", "abc", "0", "-1", "true", "[1]")
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in BAD_DIALS.items() for text in texts])
+def test_a_wrong_dial_of_the_ladder_is_one_clear_line(conf, key, text):
+    with pytest.raises(UserError) as error:
+        run_of(conf, "scale=ladder", f"scale.{key}={text}")
+    assert BAD_DIALS[key][text] in str(error.value)
+    assert str(error.value).startswith("here: ") and "\n" not in str(error.value)
 
 
 def test_a_mistake_is_blamed_on_the_line_that_makes_it(conf):

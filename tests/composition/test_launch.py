@@ -21,6 +21,16 @@ def one_error(done, message):
     [
         (["modle=tiny"], "error: command line: modle: unknown key; nearest: model"),
         (["model=tinny"], "error: command line: conf/model has no 'tinny'; nearest: tiny"),
+        (["model=null"], "error: command line: model=null: model takes one of its choices: 20m, 3b, 60m, 6m, ladder, "),
+        (
+            ["model/norm=[rmsnorm,layernorm]"],
+            "error: command line: model/norm=[rmsnorm,layernorm]: model/norm takes one",
+        ),
+        (
+            ["model/atention=mha"],
+            "error: command line: model/atention=mha: no group model/atention; nearest: model/att",
+        ),
+        (["-m", "model.mixers.pattern.x=1"], "error: command line: model.mixers.pattern.x: unknown key; what is above"),
         (["audit=off"], "error: command line: audit: Input should be 'strict' or 'warn' (got \"off\")"),
         (["plan_only=yes"], "error: command line: plan_only: Input should be a valid boolean"),
         (["max_epochs=0", "plan_only=true"], "error: command line: max_epochs: Input should be greater than 0"),
