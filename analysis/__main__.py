@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from analysis.commands import compare, emergence, export, figure, ledger, report, table, tune
 from analysis.commands.common import STATUS, Commands
 from analysis.pack import opened
+from davinci.command_line import Parser
 from davinci.errors import UserError
 
 COMMANDS = {
@@ -27,7 +27,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis",
         description="Tables, figures and reports from records. `COMMAND --help` has examples.",
         epilog=STATUS,
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for module in COMMANDS.values():
         module.add(commands)
     options, rest = parser.parse_known_args(arguments)
-    if rest and (any(text.startswith("-") for text in rest) or not hasattr(options, "sweeps")):
+    if rest and not hasattr(options, "sweeps"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # argparse takes names in one place only; those behind an option are names too
         options.sweeps += rest

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from davinci.command_line import Parser
 from davinci.errors import UserError
 from davinci.store import Store
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Commands:
     """Adds commands to a parser, each with the options that all have."""
 
-    def __init__(self, parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    def __init__(self, parsers: argparse._SubParsersAction[Parser]) -> None:
         self._parsers = parsers
 
     def add(
@@ -82,8 +83,8 @@ class _Commands:
         return parser
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m davinci",
         description="Commands on a store. To launch a sweep: python launch.py -m sweep=NAME",
         epilog=EXAMPLES,

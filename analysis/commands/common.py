@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from davinci.command_line import Parser
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,7 @@ STATUS = "exit status: 0 success, 2 a mistake (one line says which), 130 stopped
 class Commands:
     """Adds commands to a parser, each with the option that all have."""
 
-    def __init__(self, parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    def __init__(self, parsers: argparse._SubParsersAction[Parser]) -> None:
         self._parsers = parsers
 
     def add(self, name: str, short: str, about: str, examples: str) -> argparse.ArgumentParser:

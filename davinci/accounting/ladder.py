@@ -72,8 +72,9 @@ def rung(target: float, vocab_size: int) -> Rung:
     family = _family(vocab_size)
     if not SMALLEST <= target <= LARGEST:
         there = [one for one in family if SMALLEST <= one.parameters <= LARGEST] or family
+        asked = f"{target:,.0f}" if abs(target) < 1e15 else f"{target:.3g}"
         raise UserError(
-            f"scale.parameters: {target:{',.0f' if abs(target) < 1e15 else '.3g'}} is off the ladder; {SMALLEST:,} to {LARGEST:,} are accepted, and the "
+            f"scale.parameters: {asked} is off the ladder; {SMALLEST:,} to {LARGEST:,} are accepted, and the "
             f"{_told(_nearest(there, min(max(target, SMALLEST), LARGEST)))}"
         )
     close = [one for one in family if abs(one.parameters - target) <= _CLOSE * target]

@@ -84,7 +84,7 @@ class Composer:
             self._heeded.add(key)
 
     def parse(self, line: Line) -> Override:
-        """The parsed line; a mistake in its grammar, or in its choice of a group, is a UserError that names its place."""
+        """The parsed line; a mistake in its grammar, or its choice of a group, is a UserError that names its place."""
         return self._parse(line)
 
     def is_group(self, key: str) -> bool:

@@ -38,8 +38,8 @@ def swept_values(override: Override, where: str) -> list[str]:
     axis must be the same each time the sweep is planned.
 
     Raises:
-        UserError: for a sweep that names no values (an interval, an empty range, a glob that matches nothing), or more than
-            `MOST_VALUES`.
+        UserError: for a sweep that names no values (an interval, an empty range, a glob that matches nothing), or
+            more than `MOST_VALUES`.
     """
     if not override.is_discrete_sweep():
         kind = override.value_type.name if override.value_type else "none"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from davinci.config.base import Frozen, NotNegative, NotNegativeFloat, Positive, PositiveFloat, Tokens, Words
+from davinci.config.base import Frozen, NotNegativeFloat, Positive, PositiveFloat, Tokens, Words
 
 # Far above the largest public models: some 130 layers, 18,432 wide.
 MOST_LAYERS, WIDEST = 1_000, 1_000_000

@@ -28,9 +28,7 @@ BAD_FILES = {
     SWEEP.replace("[3, 5]", "[3, 3]"): "repeat",
     SWEEP.replace("[3, 5]", "range(0)"): "seeds: 'range(0)' is no range",
     SWEEP.replace("[3, 5]", "range(1000000000)"): "seeds: 'range(1000000000)' is no range of up to 10,000 seeds",
-    SWEEP.replace(
-        "[depth=l2]", "[model/norm=null]"
-    ): "arms.filtered: model/norm=null: model/norm takes one of its choi",
+    SWEEP.replace("[depth=l2]", "[model/norm=null]"): "arms.filtered: model/norm=null: model/norm takes one of its",
     SWEEP.replace("[3, 5]", "many"): "seeds: 'many' is no range",
     SWEEP.replace("[3, 5]", "[-1]"): "seeds.0: ",
     SWEEP.replace("[depth=l2]", "[depth=l1]"): "arms: 'raw' and 'filtered' are equal; a comparison of equal arms",
@@ -185,7 +183,7 @@ BAD_OVERRIDES = {
     "model.experts.count=1000000000000": "model.experts.count: Input should be less than or equal to 1000000 ",
     "+model.mixers.state=1000000000000": "model.mixers.state: Input should be less than or equal to 1000000 ",
     "model.vocab_size=1000000000000": "model.vocab_size: Input should be less than or equal to 10000000 ",
-    "curriculum.stages.s2_2.tokens=100000000000000000": "tokens: Input should be less than or equal to 1000000000000000",
+    "curriculum.stages.s2_2.tokens=100000000000000000": "Input should be less than or equal to 1000000000000000",
     "evaluation.probes.every_tokens=1": "evaluation.probes.every_tokens: 1 is 2,441,408 times in the curriculum's ",
     "evaluation.at=[{every_tokens:2}]": "evaluation.at.0.every_tokens: 2 is 1,220,704 times in the curriculum's ",
     "evaluation.at=[{stage:s2_2,average_of:100000000000,spacing_tokens:128}]": "evaluation.at.0.average_of: Input sho",
@@ -217,25 +215,24 @@ def test_a_wrong_override_is_one_clear_line(conf, override):
 FLOPS = "20,064,256 parameters get {} tokens each; 1 to 1,000,000 are accepted, which are 2.75e+15 to 2.75e+21 FLOPs"
 BAD_DIALS = {
     "parameters": {
-        "inf": "scale.parameters: inf is off the ladder; 500,000 to 10,000,000,000 are accepted, and the nearest shape has "
-        "9,99",
+        "inf": "scale.parameters: inf is off the ladder; 500,000 to 10,000,000,000 are accepted, and the nearest sh",
         "1e300": "scale.parameters: 1e+300 is off the ladder; ",
         "0": "scale.parameters: 0 is off the ladder; ",
-        **{text: "a number from 500,000 to 10,000,000,000 is accepted (got " for text in ("nan", "true", "abc", "[1]")},
+        **dict.fromkeys(("nan", "true", "abc", "[1]"), "a number from 500,000 to 10,000,000,000 is accepted (got "),
     },
-    "tokens_per_parameter": {
-        text: "scale.tokens_per_parameter: a number from 1 to 1,000,000 is accepted (got "
-        for text in ("1e30", "nan", "inf", "abc", "0", "-1", "true", "null")
-    },
+    "tokens_per_parameter": dict.fromkeys(
+        ("1e30", "nan", "inf", "abc", "0", "-1", "true", "null"),
+        "scale.tokens_per_parameter: a number from 1 to 1,000,000 is accepted (got ",
+    ),
     "flops": {
         "1e40": "scale.flops: " + FLOPS.format("3.64e+24"),
         "inf": "scale.flops: " + FLOPS.format("inf"),
         "1": "scale.flops: " + FLOPS.format("3.64e-16"),
         "1" + "0" * 400: "scale.flops: a number of FLOPs above 0, or null, is accepted",
-        **{
-            text: "scale.flops: a number of FLOPs above 0, or null, is accepted (got "
-            for text in ("nan", "abc", "0", "-1", "true", "[1]")
-        },
+        **dict.fromkeys(
+            ("nan", "abc", "0", "-1", "true", "[1]"),
+            "scale.flops: a number of FLOPs above 0, or null, is accepted (got ",
+        ),
     },
 }
 

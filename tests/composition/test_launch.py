@@ -24,11 +24,11 @@ def one_error(done, message):
         (["model=null"], "error: command line: model=null: model takes one of its choices: 20m, 3b, 60m, 6m, ladder, "),
         (
             ["model/norm=[rmsnorm,layernorm]"],
-            "error: command line: model/norm=[rmsnorm,layernorm]: model/norm takes one",
+            "error: command line: model/norm=[rmsnorm,layernorm]: model/norm takes",
         ),
         (
             ["model/atention=mha"],
-            "error: command line: model/atention=mha: no group model/atention; nearest: model/att",
+            "error: command line: model/atention=mha: no group model/atention; nearest: model/",
         ),
         (["-m", "model.mixers.pattern.x=1"], "error: command line: model.mixers.pattern.x: unknown key; what is above"),
         (["audit=off"], "error: command line: audit: Input should be 'strict' or 'warn' (got \"off\")"),
