@@ -14,6 +14,7 @@ from analysis.samples import OVERALL, Column
 from analysis.tables import EQUIVALENT, NOISE, percent
 from analysis.units import unit
 from davinci.planning.identity import human_tokens
+from davinci.planning.likeness import FACTOR
 
 DELTA_LABEL = 12  # letters of a baseline's label that a line of the table has room for
 
@@ -73,7 +74,8 @@ def _intervals(sweep: Sweep, comparison: Comparison) -> list[str]:
         sources = comparison.borrowed.sources
         more = f" and {len(sources) - 3} more sweeps" if len(sources) > 3 else ""
         text.append(
-            f"One seed: the noise between seeds is that of {', '.join(sources[:3])}{more}, of the same scale and suite."
+            f"One seed: the noise between seeds is that of {', '.join(sources[:3])}{more}, of the same scale, suite "
+            f"and kind of layers, within a factor {FACTOR} in parameters and tokens."
         )
     if any("seeds" not in score.covers for score in scores):
         known = "the intervals speak of items only, not of training noise" if asked else "nothing is known of its noise"

@@ -1,9 +1,9 @@
 """Seed noise for a sweep of one seed: what its own A/A arms and the store's other sweeps say of the same columns.
 
-Only arms of the sweep's scale and suite count. Each sweep gives its pooled s2 and w (`analysis.statistics`) for scores
-and for paired differences, with their effective degrees of freedom, and the sweeps are pooled by those. Arms of equal
-config (A/A) are further seeds of one cell. Where no sweep has a pair of arms with two seeds, a difference is given
-twice the noise of a score, which is what it has when nothing pairs.
+Only arms of the sweep's suite that are like its own count (`davinci.planning.likeness`). Each sweep gives its pooled s2
+and w (`analysis.statistics`) for scores and for paired differences, with their effective degrees of freedom, and the
+sweeps are pooled by those. Arms of equal config (A/A) are further seeds of one cell. Where no sweep has a pair of arms
+with two seeds, a difference is given twice the noise of a score, which is what it has when nothing pairs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from analysis.repeats import repeats
 from analysis.samples import Column, Grid
 from analysis.statistics import Noise, Sample, pooled
 from davinci.errors import UserError
+from davinci.planning.likeness import Likeness
 from davinci.planning.plan import Plan, load_plan
 
 # Degrees of freedom beyond which no more sweeps are read: the standard deviation is then known to 10%.
@@ -103,7 +104,7 @@ def _with_repeats(cells: Mapping[Key, Sample], repeats: Mapping[str, str]) -> di
 def borrow(grid: Grid, columns: Sequence[Column]) -> Borrowed | None:
     """The noise of `columns` in the sweep's own A/A arms, then in the store's other sweeps, the newest first.
 
-    None where nothing of the same scale and suite has a second seed. A sweep that cannot be read is passed over:
+    None where nothing of the same suite that is like it has a second seed. A sweep that cannot be read is passed over:
     whoever needs it is told.
     """
     plan, store = grid.sweep.plan, grid.sweep.store
@@ -134,7 +135,9 @@ def borrow(grid: Grid, columns: Sequence[Column]) -> Borrowed | None:
 
 
 def _arms(other: Plan, plan: Plan) -> list[str]:
-    """Arms of `other` that have the scale and the suite of `plan`'s baseline arm."""
-    config = next(arm.config for arm in plan.arms if arm.is_baseline)
-    wanted = config.scale.name, config.evaluation.key
-    return [arm.label for arm in other.arms if (arm.config.scale.name, arm.config.evaluation.key) == wanted]
+    """Arms of `other` that have the suite of `plan`'s baseline arm and are like one of `plan`'s."""
+    suite = next(arm.config for arm in plan.arms if arm.is_baseline).evaluation.key
+    own = {Likeness.of(arm.config) for arm in plan.arms}
+    return [
+        arm.label for arm in other.arms if arm.config.evaluation.key == suite and Likeness.of(arm.config).is_like(own)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
@@ -13,6 +13,7 @@ from davinci.accounting.power import detectable, seeds_needed
 from davinci.config import Evaluation
 from davinci.errors import UserError
 from davinci.planning.heldout_metrics import HeldOutMetric, heldout_metric
+from davinci.planning.likeness import Likeness
 from davinci.planning.plan import Power
 from davinci.planning.sweep import Sweep
 from davinci.store import Store, read_json
@@ -49,8 +50,8 @@ def _metric(sweep: Sweep) -> str:
 
 
 def measured(sweep: Sweep, store: Store) -> tuple[float, str] | None:
-    """Noise of the sweep's metric in launched sweeps of its scale and suite, in points (of a held-out loss in its
-    unit), and where it is from.
+    """Noise of the sweep's metric in launched sweeps of its suite whose arms are like its own (`planning.likeness`), in
+    points (of a held-out loss in its unit), and where it is from.
 
     The standard deviation from seed to seed of differences between an arm and the baseline arm of its sweep, seed
     by seed, at the last point both were evaluated at; pooled over arms and sweeps, this sweep and the newest first. The
@@ -58,11 +59,12 @@ def measured(sweep: Sweep, store: Store) -> tuple[float, str] | None:
     """
     config = sweep.baseline.config
     metric = _metric(sweep)
+    own = {Likeness.of(arm.config) for arm in sweep.arms}
     squares, dof, sources = 0.0, 0, []
     seen: set[frozenset[_Point]] = set()
     for name, launched in _launched(sweep.name, store):
         arms, most_seeds = 0, 0
-        for pairs in _pairs(launched, config.scale.name, config.evaluation.key):
+        for pairs in _pairs(launched, own, config.evaluation.key):
             differences, points = _differences(pairs, metric, config.evaluation, store)
             if len(differences) < 2 or points in seen:  # the same runs may be part of several sweeps
                 continue
@@ -108,9 +110,10 @@ def _launched(first: str, store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
             yield path.parent.name, data
 
 
-def _pairs(launched: dict[str, Any], scale: str, suite: str) -> Iterator[_Pairs]:
-    """For each arm of the scale and suite, its runs' points beside those of the baseline arm's run of the same seed."""
-    arms = {arm["label"]: arm for arm in launched["arms"] if arm["config"]["scale"]["name"] == scale}
+def _pairs(launched: dict[str, Any], wanted: Collection[Likeness], suite: str) -> Iterator[_Pairs]:
+    """For each arm of the suite that is like one `wanted`, its runs' points beside those of the baseline arm's run of
+    the same seed."""
+    arms = {arm["label"]: arm for arm in launched["arms"] if Likeness.of_plain(arm["config"]).is_like(wanted)}
     keys: dict[str, str] = {}
     for label, arm in arms.items():
         plain = json.dumps(arm["config"]["evaluation"])

@@ -168,6 +168,28 @@ def test_sweeps_of_one_scale_and_suite_are_pooled(sweep, store, launch):
     assert found.noise < 10
 
 
+UNLIKE = [
+    {"model.attention": {"kind": "multi_head"}},
+    {"model.mixers": {"pattern": ["linear"]}},
+    {"model.placement": {"kind": "post"}},
+    {"model.experts": {"count": 2, "width": 1}},
+    {"model.layers": 16},
+    {"curriculum.stages.first.tokens": 2400},
+]
+
+
+@pytest.mark.parametrize("changes", UNLIKE, ids=lambda changes: next(iter(changes)))
+def test_noise_of_other_layers_sizes_or_lengths_is_not_borrowed(sweep, store, launch, changes):
+    launch(sweep("other", changes=changes), drawn(3.0))
+    assert power(sweep(), store) is None
+    assert power(sweep(changes=changes), store) is not None
+
+
+def test_noise_of_a_little_more_or_less_is_borrowed(sweep, store, launch):
+    launch(sweep("other", changes={"model.layers": 2, "model.qk_norm": {"kind": "rms"}}), drawn(3.0))
+    assert power(sweep(), store) is not None
+
+
 def test_the_same_runs_count_once(sweep, store, launch):
     score = drawn(3.0)
     launch(sweep("before"), score)
