@@ -158,6 +158,22 @@ def test_one_seed_borrows_noise_and_equivalence_is_marked(store: Store) -> None:
     assert {cell["equivalent"] for cell in table.data if cell["difference"] is not None} == {True}
 
 
+@pytest.mark.parametrize("part", ["layers", "tokens"])
+def test_one_seed_borrows_nothing_of_other_architectures_or_lengths(tmp_path: Path, part: str) -> None:
+    store = fabricate(tmp_path, arms={"A": 0.0, "B": 1.0}, items=10, question={"text": "?"})
+    fabricate(tmp_path, sweep="single", arms={"A": 0.0, "B": 1.0}, seeds=(3,), items=10, question={"text": "?"})
+    assert any("noise between seeds is that of qa_ratio" in note for note in one(store, "single").notes)
+    path = store.sweep("qa_ratio") / "launched.json"
+    plan = json.loads(path.read_text())
+    for arm in plan["arms"]:
+        if part == "layers":
+            arm["config"]["model"]["placement"]["kind"] = "post"
+        for stage in arm["config"]["curriculum"]["stages"].values():
+            stage["tokens"] *= 3 if part == "tokens" else 1
+    path.write_text(json.dumps(plan))
+    assert any("speak of items only" in note for note in one(store, "single").notes)
+
+
 def test_one_seed_with_nothing_to_borrow(tmp_path: Path) -> None:
     store = fabricate(tmp_path, arms={"A": 0.0, "B": 1.0}, seeds=(0,), question={"text": "?"})
     assert any("speak of items only" in note for note in one(store, "qa_ratio").notes)
