@@ -16,6 +16,8 @@ from davinci.model.layout_choice import hf_activation, layout_of
 from davinci.model.parametrisation import folded
 from davinci.store import write_json
 
+EMBEDDING, UNEMBEDDING = "model.embed_tokens.weight", "lm_head.weight"
+
 
 def export(
     folder: Path,
@@ -43,6 +45,8 @@ def export(
     weights = folded(weights, model)
     folder.mkdir(parents=True, exist_ok=True)
     plain = {name: one.detach().contiguous() for name, one in layout.theirs(weights, model).items()}
+    if model.tie_embeddings and not layout.ties:
+        plain[UNEMBEDDING] = plain[EMBEDDING].clone()
     save_file(plain, folder / "model.safetensors", {"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     config = hf_config(model, vocab_size, layout, end_of_text)

@@ -7,7 +7,7 @@ from typing import Any
 
 from davinci.config import Model
 from davinci.model import layout_weights
-from davinci.model.layout import FREE_HEADS, Layout
+from davinci.model.layout import FREE_HEADS, GEGLU, Layout
 
 
 def _window(model: Model) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _experts_of_any_width(model: Model) -> dict[str, Any]:
 _OUTPUT = (".self_attn.o_proj",)
 _ANY_EXPERTS = {"a bias of experts", "weights of experts that do not sum to 1"}
 LAYOUTS = (
-    Layout("llama", "LlamaForCausalLM", set(), {FREE_HEADS, "RoPE scaling"}, _biases),
+    Layout("llama", "LlamaForCausalLM", set(), {FREE_HEADS, "RoPE scaling"}, _biases, not_in_vllm={GEGLU}),
     Layout(
         "llama",
         "LlamaForCausalLM",
@@ -140,15 +140,14 @@ LAYOUTS = (
         {FREE_HEADS, "a window", "RoPE scaling"},
         _qwen_window,
         splits_as_qwen2=True,
+        not_in_vllm={FREE_HEADS, GEGLU},
     ),
     Layout(
         "seed_oss",
         "SeedOssForCausalLM",
-        {"biases"},
-        {FREE_HEADS, "RoPE scaling"},
-        lambda model: {
-            "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
-        },
+        set(),
+        {FREE_HEADS, "biases", "RoPE scaling"},
+        lambda model: {**_biases(model), "attention_out_bias": False, "residual_dropout": 0.0},
     ),
     Layout(
         "deepseek_v3",
@@ -158,6 +157,7 @@ LAYOUTS = (
         _latent,
         layout_weights.latent,
         layout_weights.of_latent,
+        ties=False,
     ),
     Layout(
         "deepseek_v3",
@@ -171,8 +171,16 @@ LAYOUTS = (
         },
         layout_weights.deepseek,
         layout_weights.of_deepseek,
+        ties=False,
     ),
-    Layout("mistral", "MistralForCausalLM", {"a window"}, {FREE_HEADS, "RoPE scaling"}, _window),
+    Layout(
+        "mistral",
+        "MistralForCausalLM",
+        {"a window"},
+        {FREE_HEADS, "RoPE scaling"},
+        _window,
+        not_in_vllm={GEGLU},
+    ),
     Layout(
         "qwen3",
         "Qwen3ForCausalLM",
@@ -190,7 +198,7 @@ LAYOUTS = (
         _smollm3,
         zeros=_OUTPUT,
     ),
-    Layout("smollm3", "SmolLM3ForCausalLM", {"a window", "biases"}, {FREE_HEADS}, _smollm3, zeros=_OUTPUT),
+    Layout("smollm3", "SmolLM3ForCausalLM", {"a window"}, {FREE_HEADS, "biases"}, _smollm3, zeros=_OUTPUT),
     Layout(
         "arcee", "ArceeForCausalLM", {"a perceptron without gate"}, {FREE_HEADS, "biases"}, _biases, zeros=_OUTPUT
     ),
@@ -236,6 +244,7 @@ LAYOUTS = (
         {"QK-norm"},
         {FREE_HEADS, "biases", "partial RoPE"},
         _glm4_moe,
+        ties=False,
     ),
     Layout(
         "glm4",
@@ -292,6 +301,7 @@ LAYOUTS = (
         _glm4_moe,
         layout_weights.biased_experts,
         layout_weights.of_experts,
+        ties=False,
     ),
     Layout(
         "granitemoehybrid",
