@@ -30,9 +30,9 @@ class Layout:
         decoders: the way back.
         zeros: linear maps that have biases where those of queries, keys and values have, and here never: theirs are 0.
         splits_as_qwen2: transformers gives it Qwen2's own splitting of text, whatever tokenizer.json says.
-        not_in_vllm: what vLLM's own class of that name does not compute, though transformers' does, where another class
-            has it in both: SiLU is all that Llama's, Mistral's and Qwen2's know, and Qwen2's has heads of one width
-            (vLLM 0.33).
+        not_in_vllm: what vLLM's own class of that name does not compute in this form, though transformers' does. Its
+            classes know SiLU only, Qwen2's heads of one width, GLM-4.5's needs experts; of some names it runs
+            transformers' (vLLM 0.33).
         ties: vLLM's class takes the embedding for the unembedding where they are tied; others have one of their own,
             and leave it as it was made where the file has none (vLLM 0.33).
     """
@@ -46,7 +46,7 @@ class Layout:
     decoders: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=layout_weights.as_they_are)
     zeros: tuple[str, ...] = ()
     splits_as_qwen2: bool = False
-    not_in_vllm: AbstractSet[str] = frozenset()
+    not_in_vllm: AbstractSet[str] = frozenset({GEGLU})
     ties: bool = True
 
     def theirs(self, weights: Mapping[str, Tensor], model: Model) -> Weights:

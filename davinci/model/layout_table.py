@@ -124,7 +124,7 @@ def _experts_of_any_width(model: Model) -> dict[str, Any]:
 _OUTPUT = (".self_attn.o_proj",)
 _ANY_EXPERTS = {"a bias of experts", "weights of experts that do not sum to 1"}
 LAYOUTS = (
-    Layout("llama", "LlamaForCausalLM", set(), {FREE_HEADS, "RoPE scaling"}, _biases, not_in_vllm={GEGLU}),
+    Layout("llama", "LlamaForCausalLM", set(), {FREE_HEADS, "RoPE scaling"}, _biases),
     Layout(
         "llama",
         "LlamaForCausalLM",
@@ -148,6 +148,7 @@ LAYOUTS = (
         set(),
         {FREE_HEADS, "biases", "RoPE scaling"},
         lambda model: {**_biases(model), "attention_out_bias": False, "residual_dropout": 0.0},
+        not_in_vllm=set(),
     ),
     Layout(
         "deepseek_v3",
@@ -173,14 +174,7 @@ LAYOUTS = (
         layout_weights.of_deepseek,
         ties=False,
     ),
-    Layout(
-        "mistral",
-        "MistralForCausalLM",
-        {"a window"},
-        {FREE_HEADS, "RoPE scaling"},
-        _window,
-        not_in_vllm={GEGLU},
-    ),
+    Layout("mistral", "MistralForCausalLM", {"a window"}, {FREE_HEADS, "RoPE scaling"}, _window),
     Layout(
         "qwen3",
         "Qwen3ForCausalLM",
@@ -197,8 +191,17 @@ LAYOUTS = (
         {FREE_HEADS, "biases", "a window"},
         _smollm3,
         zeros=_OUTPUT,
+        not_in_vllm=set(),
     ),
-    Layout("smollm3", "SmolLM3ForCausalLM", {"a window"}, {FREE_HEADS, "biases"}, _smollm3, zeros=_OUTPUT),
+    Layout(
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        {"a window"},
+        {FREE_HEADS, "biases"},
+        _smollm3,
+        zeros=_OUTPUT,
+        not_in_vllm=set(),
+    ),
     Layout(
         "arcee", "ArceeForCausalLM", {"a perceptron without gate"}, {FREE_HEADS, "biases"}, _biases, zeros=_OUTPUT
     ),
@@ -220,6 +223,7 @@ LAYOUTS = (
         {FREE_HEADS, "biases"},
         lambda model: {"attention_bias": model.has_biases, "clip_qkv": None},
         zeros=_OUTPUT,
+        not_in_vllm=set(),
     ),
     Layout(
         "stablelm",
@@ -237,6 +241,7 @@ LAYOUTS = (
         lambda model: {**_partial_rope(model), "attention_bias": model.has_biases},
         layout_weights.glm,
         layout_weights.of_glm,
+        not_in_vllm=set(),
     ),
     Layout(
         "glm4_moe",
@@ -244,6 +249,7 @@ LAYOUTS = (
         {"QK-norm"},
         {FREE_HEADS, "biases", "partial RoPE"},
         _glm4_moe,
+        not_in_vllm={"QK-norm", GEGLU},
         ties=False,
     ),
     Layout(

@@ -329,6 +329,21 @@ def test_layout(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("changes", "lacks"),
+    [
+        ({"mlp": {"kind": "geglu"}}, set()),
+        ({"mlp": {"kind": "geglu"}, "norm": {"kind": "layernorm"}, "hidden_size": 32}, {"GeGLU"}),
+        ({"mlp": {"kind": "geglu"}, "experts": {"count": 4}}, {"GeGLU"}),
+        ({"qk_norm": {"kind": "rms"}}, {"QK-norm"}),
+    ],
+    ids=str,
+)
+def test_what_vllms_class_of_that_name_lacks_is_said(changes: dict[str, Any], lacks: set[str], tmp_path: Path) -> None:
+    model = shape(**changes)
+    assert export(tmp_path, Decoder(model, 300).state_dict(), model, 300, tokenizer()) == lacks
+
+
+@pytest.mark.parametrize(
     ("changes", "is_written"),
     [
         ({"attention": {"kind": "latent"}, "norm_eps": 1e-6}, True),
