@@ -19,6 +19,7 @@ from davinci.config import Model
 from davinci.errors import UserError, nearest
 from davinci.model.config_json import described
 from davinci.model.decoder import Decoder
+from davinci.model.export import EMBEDDING, UNEMBEDDING
 from davinci.model.layout import Layout
 from davinci.model.layout_choice import of_class
 from davinci.model.layout_weights import Weights
@@ -26,7 +27,6 @@ from davinci.store import read_json
 
 CONFIG = "config.json"
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -52,6 +52,8 @@ class Folder:
                             raise UserError(f"{file}: {name} holds numbers that are not finite")
                         if self.layout.is_zero(name) and bool(found[name].any()):
                             raise UserError(f"{file}: {name} is not 0, and no such bias is computed here")
+        if self.model.tie_embeddings:
+            found.pop(UNEMBEDDING, None)
         return self.layout.ours(found, self.model)
 
     def require_unchanged(self, weights: Mapping[str, Tensor]) -> None:
@@ -60,22 +62,21 @@ class Folder:
         for file in sorted(set(self.files.values())):
             with _opened(file) as opened:
                 for name in opened.keys():  # noqa: SIM118  not a mapping
-                    if name in back and not torch.equal(back[name], opened.get_tensor(name)):
-                        raise UserError(
-                            f"{file}: {name} would not come out again as it is: its numbers are lost in float32"
-                        )
-                    if (
-                        name == _HEAD
-                        and name not in back
-                        and not torch.equal(back[_EMBEDDING], opened.get_tensor(name))
-                    ):
-                        raise UserError(f"{file}: {name} is not {_EMBEDDING}, but {CONFIG} says that they are tied")
+                    if name not in back or torch.equal(back[name], opened.get_tensor(name)):
+                        continue
+                    if name == UNEMBEDDING and self.model.tie_embeddings:
+                        raise UserError(f"{file}: {name} is not {EMBEDDING}, but {CONFIG} says that they are tied")
+                    raise UserError(
+                        f"{file}: {name} would not come out again as it is: its numbers are lost in float32"
+                    )
 
 
 def originals(weights: Mapping[str, Tensor], model: Model, architecture: str, dtypes: Mapping[str, str]) -> Weights:
     """A decoder's weights by the names of a class of transformers, in `dtypes` by those names."""
     layout = of_class(architecture, model.experts.count > 0)
     theirs = layout.theirs(weights, model)
+    if UNEMBEDDING in dtypes and UNEMBEDDING not in theirs:
+        theirs[UNEMBEDDING] = theirs[EMBEDDING].clone()
     return {name: one.to(_DTYPES[dtypes[name]]).contiguous() for name, one in theirs.items()}
 
 
@@ -101,8 +102,8 @@ def read_folder(path: Path, name: str) -> Folder:
     with torch.device("meta"):
         expected = layout.theirs(dict(Decoder(model, model.vocab_size).named_parameters()), model)
     superfluous = {one for one in headers if one.endswith("rotary_emb.inv_freq")}
-    if model.tie_embeddings and _HEAD in headers:
-        superfluous.add(_HEAD)  # the embedding once more
+    if model.tie_embeddings and UNEMBEDDING in headers:
+        expected[UNEMBEDDING] = expected[EMBEDDING]  # once more
     for tensor in sorted(expected.keys() - headers.keys()):
         raise UserError(f"{path}: tensor {tensor} of {layout.architecture} is missing")
     for tensor in sorted(headers.keys() - expected.keys() - superfluous):
