@@ -21,6 +21,7 @@ from davinci.errors import UserError, nearest
 from davinci.model.config_json import class_of, described
 from davinci.model.config_keys import source
 from davinci.model.decoder import Decoder
+from davinci.model.export import EMBEDDING, UNEMBEDDING
 from davinci.model.layout import Layout
 from davinci.model.layout_choice import of_class
 from davinci.model.layout_weights import Weights, of_nemotron
@@ -28,7 +29,6 @@ from davinci.store import read_json
 
 CONFIG = "config.json"
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -54,6 +54,8 @@ class Folder:
                             raise UserError(f"{file}: {name} holds numbers that are not finite")
                         if self.layout.is_zero(name) and bool(found[name].any()):
                             raise UserError(f"{file}: {name} is not 0, and no such bias is computed here")
+        if self.model.tie_embeddings:
+            found.pop(UNEMBEDDING, None)
         return self.layout.ours(found, self.model)
 
     def require_unchanged(self, weights: Mapping[str, Tensor]) -> None:
@@ -66,16 +68,13 @@ class Folder:
         for file in sorted(set(self.files.values())):
             with _opened(file) as opened:
                 for name in opened.keys():  # noqa: SIM118  not a mapping
-                    if name in back and not self._is_same(name, back[name], opened.get_tensor(name)):
-                        raise UserError(
-                            f"{file}: {name} would not come out again as it is: its numbers are lost in float32"
-                        )
-                    if (
-                        name == _HEAD
-                        and name not in back
-                        and not torch.equal(back[_EMBEDDING], opened.get_tensor(name))
-                    ):
-                        raise UserError(f"{file}: {name} is not {_EMBEDDING}, but {CONFIG} says that they are tied")
+                    if name not in back or self._is_same(name, back[name], opened.get_tensor(name)):
+                        continue
+                    if name == UNEMBEDDING and self.model.tie_embeddings:
+                        raise UserError(f"{file}: {name} is not {EMBEDDING}, but {CONFIG} says that they are tied")
+                    raise UserError(
+                        f"{file}: {name} would not come out again as it is: its numbers are lost in float32"
+                    )
 
     def _is_same(self, name: str, *both: Tensor) -> bool:
         if self.layout.decoders is of_nemotron:
@@ -87,6 +86,8 @@ def originals(weights: Mapping[str, Tensor], model: Model, architecture: str, dt
     """A decoder's weights by the names of a class of transformers, in `dtypes` by those names."""
     layout = of_class(architecture, model.experts.count > 0)
     theirs = layout.theirs(weights, model)
+    if UNEMBEDDING in dtypes and UNEMBEDDING not in theirs:
+        theirs[UNEMBEDDING] = theirs[EMBEDDING].clone()
     return {name: one.to(_DTYPES[dtypes[name]]).contiguous() for name, one in theirs.items()}
 
 
@@ -125,8 +126,8 @@ def read_folder(path: Path, name: str) -> Folder:
         value, key = max((value, key) for key, value in config.items() if type(value) is int)
         raise UserError(f"{path / CONFIG}: {key}: {value} is more than a tensor can be sized") from None
     superfluous = {one for one in headers if one.endswith("rotary_emb.inv_freq")}
-    if model.tie_embeddings and _HEAD in headers:
-        superfluous.add(_HEAD)  # the embedding once more
+    if model.tie_embeddings and UNEMBEDDING in headers:
+        expected[UNEMBEDDING] = expected[EMBEDDING]  # once more
     for tensor in sorted(expected.keys() - headers.keys()):
         raise UserError(f"{path}: tensor {tensor} of {layout.architecture} is missing")
     for tensor in sorted(headers.keys() - expected.keys() - superfluous):

@@ -41,7 +41,8 @@ def test_transformers_computes_what_the_run_computes(
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     words = ["export", "arm0-s0", "--to", "hf", str(tmp_path / "out"), "--json", "--store", str(store.root)]
     assert main(words) == 0
-    assert json.loads(capsys.readouterr().out)["tokens"] == 240
+    said = json.loads(capsys.readouterr().out)
+    assert said["tokens"] == 240 and said["not_in_vllm"] == []
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     tokens = torch.arange(1, 5)[None]
     with torch.no_grad():
