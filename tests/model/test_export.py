@@ -434,7 +434,7 @@ def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -
         ),
         (
             {"window": {"tokens": 1}, "qkv_bias": False},
-            "MistralForCausalLM comes nearest and lacks a window of one token",
+            "comes nearest and lacks a window of one token",
         ),
         ({"mixers": {"pattern": ["ssm", "linear"]}, "hidden_size": 32}, "nearest and lacks linear attention"),
         (
