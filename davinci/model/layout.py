@@ -88,6 +88,8 @@ def variants_of(model: Model) -> frozenset[str]:
         "biases": attends and model.has_biases,
         "QK-norm": attends and model.qk_norm.kind == "rms",
         "a window": attends and model.window.tokens is not None,
+        # transformers' cache keeps the last window - 1 tokens, and takes the last 0 for all.
+        "a window of one token": attends and model.window.tokens == 1,
         "no positions": attends and model.rotary_dim == 0,
         "RoPE scaling": attends and model.positions.scaling is not None,
         "partial RoPE": attends and 0 < model.positions.rotary < 1,

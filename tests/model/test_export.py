@@ -432,6 +432,10 @@ def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -
             {"qk_norm": {"kind": "rms"}, "window": {"tokens": 9}},
             "Qwen3ForCausalLM computes the same, but transformers",
         ),
+        (
+            {"window": {"tokens": 1}, "qkv_bias": False},
+            "comes nearest and lacks a window of one token",
+        ),
         ({"mixers": {"pattern": ["ssm", "linear"]}, "hidden_size": 32}, "nearest and lacks linear attention"),
         (
             {"experts": {"count": 4, "scores": "sigmoid"}, "qkv_bias": False},
