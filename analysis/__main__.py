@@ -11,7 +11,7 @@ from analysis.commands import compare, emergence, export, figure, ledger, report
 from analysis.commands.common import STATUS, Commands
 from analysis.pack import opened
 from davinci.command_line import Parser
-from davinci.errors import UserError
+from davinci.errors import UserError, refused
 
 COMMANDS = {
     "table": table,
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a folder that only others may write, a full disk
-        print(f"error: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}", file=sys.stderr)
+        print(f"error: {refused(error)}", file=sys.stderr)
         return 2
 
 

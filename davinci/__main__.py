@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from davinci.command_line import Parser
-from davinci.errors import UserError
+from davinci.errors import UserError, refused
 from davinci.store import Store
 
 EXAMPLES = """\
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `… | head`: the reader has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a folder that only others may write, a full disk
+        print(f"error: {refused(error)}", file=sys.stderr)
+        return 2
 
 
 class _Commands:

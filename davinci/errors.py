@@ -18,6 +18,13 @@ class RankLost(Exception):
     """Another rank of the job ended without a word (killed, or with its node): trying again may help."""
 
 
+def refused(error: OSError) -> str:
+    """What the system refused, on one line: which path, and why."""
+    path = error.filename2 or error.filename
+    why = error.strerror or str(error)
+    return f"{path}: cannot be read or written ({why})" if path else why
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; nearest: a, b"`` for names close to `name`, else ``"; known: …"`` (at most eight)."""
     names = sorted(known)

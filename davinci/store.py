@@ -25,17 +25,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from davinci.errors import UserError
 
+Made = TypeVar("Made")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@%+=-]*")
 
 
@@ -118,12 +119,21 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def _beside(path: Path, make: Callable[..., Made]) -> Made:
+    """A temporary beside `path`; an OSError names `path`, and what of it is no folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return make(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        there = next(one for one in path.absolute().parents if one.exists())
+        raise OSError(error.errno, error.strerror if there.is_dir() else f"{there} is no folder", str(path)) from None
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which must be new or empty; on success it is renamed to `path`, on error
     removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(_beside(path, tempfile.mkdtemp))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -136,8 +146,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed over `path`, on error removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = _beside(path, tempfile.mkstemp)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from davinci.errors import UserError
-from davinci.store import Store, atomic_file, checked_name, read_json, write_json
+from davinci.errors import UserError, refused
+from davinci.store import Store, atomic_file, atomic_folder, checked_name, read_json, write_json
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a b"])
@@ -31,6 +31,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert read_json(tmp_path / "a.json") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("make", [atomic_file, atomic_folder])
+def test_what_stands_in_the_way_of_a_write_is_named(tmp_path, make):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as error, make(tmp_path / "file" / "a" / "b"):
+        pass
+    way = tmp_path / "file"
+    assert refused(error.value) == f"{way / 'a' / 'b'}: cannot be read or written ({way} is no folder)"
 
 
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path):

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, store: Store) -> int:
     write_text(path, _new_pool(options) if before is None else _with_source(path, before, options))
     try:
         build(find_pool(str(path)), store, print, Request(workers=options.workers))
-    except UserError:
+    except (UserError, OSError):
         if before is None:
             path.unlink()
         else:

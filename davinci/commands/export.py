@@ -27,12 +27,17 @@ def run(options: argparse.Namespace, store: Store) -> int:
         return _as_it_came(options.run.removeprefix(IMPORTED), folder, options.json, store)
     name = find_run(store, options.run)
     state, node = _state(name, options, store)
-    architecture = _written(state, node, options.weights, folder, store)
-    found = {"run": name.id, "tokens": state.tokens, "architecture": architecture, "folder": str(folder)}
+    architecture, lacks = _written(state, node, options.weights, folder, store)
+    found = {
+        "run": name.id, "tokens": state.tokens, "architecture": architecture, "not_in_vllm": lacks,
+        "folder": str(folder),
+    }  # fmt: skip
     if options.json:
         print_json(found)
     else:
         print(f"{name.id} at {human_tokens(state.tokens)} tokens as {architecture}: {folder}")
+        if lacks:
+            print(f"vLLM's own {architecture} has no {', '.join(lacks)} here: see For vLLM in docs/models.md")
     return 0
 
 
@@ -48,8 +53,8 @@ def _state(name: RunName, options: argparse.Namespace, store: Store) -> tuple[St
     return states[0], plan.nodes[states[0].node]
 
 
-def _written(state: State, node: Node, weights: str, folder: Path, store: Store) -> str:
-    """Write the folder in one step; the class of transformers that reads it."""
+def _written(state: State, node: Node, weights: str, folder: Path, store: Store) -> tuple[str, list[str]]:
+    """Write the folder in one step; the class of transformers that reads it, and what vLLM's of that name lacks."""
     from tokenizers import Tokenizer
 
     from davinci.model.export import export
@@ -59,8 +64,8 @@ def _written(state: State, node: Node, weights: str, folder: Path, store: Store)
     decoder = load_model(checkpoint, node.model, node.vocab_size, AVERAGE if weights == "average" else WEIGHTS)
     tokenizer = Tokenizer.from_file(str(store.pool(node.pool) / "tokenizer.json"))
     with atomic_folder(folder) as temporary:
-        export(temporary, decoder.state_dict(), node.model, node.vocab_size, tokenizer, node.end_of_text)
-    return str(read_json(folder / "config.json")["architectures"][0])
+        lacks = export(temporary, decoder.state_dict(), node.model, node.vocab_size, tokenizer, node.end_of_text)
+    return str(read_json(folder / "config.json")["architectures"][0]), sorted(lacks)
 
 
 def _as_it_came(name: str, folder: Path, as_json: bool, store: Store) -> int:

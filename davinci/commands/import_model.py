@@ -17,7 +17,7 @@ from davinci.config import Model, Pretrained
 from davinci.data.pool_files import CONF
 from davinci.errors import UserError
 from davinci.imported import RECORD, SMALL_FILES, TOKENIZER, WEIGHTS, Imported, read
-from davinci.store import Store, atomic_folder, checked_name, file_digest, sync, write_json, write_text
+from davinci.store import Store, atomic_file, atomic_folder, checked_name, file_digest, sync, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,13 +32,16 @@ def run(options: argparse.Namespace, store: Store) -> int:
     folder = Path(options.folder).absolute()
     name = checked_name(options.name or _name_of(folder), "model")
     conf = (Path(options.config_dir).absolute() if options.config_dir else CONF) / "model" / f"{name}.yaml"
-    if conf.is_file() and not conf.read_text(encoding="utf-8").startswith(_HEADER):
+    if conf.exists() and not conf.read_text(encoding="utf-8").startswith(_HEADER):
         raise UserError(f"--as {name}: {conf} is a model already; give another name")
-    record = _taken(folder, name, store)
-    model = record.model.model_copy(update={"pretrained": Pretrained(name=name, digest=record.digest)})
-    write_text(
-        conf, f"{_HEADER}: the shape of {record.architecture} in {folder.name}, and its weights.\n{_yaml(model)}"
-    )
+    found, weights = _read(folder, name)
+    target = store.imported(name)
+    there = _same(read(store, name), found, weights, target) if target.exists() else None
+    with atomic_file(conf) as temporary:  # begun first: where it cannot be written, no weights are
+        record = there or _taken(found, weights, target, store)
+        model = record.model.model_copy(update={"pretrained": Pretrained(name=name, digest=record.digest)})
+        header = f"{_HEADER}: the shape of {record.architecture} in {folder.name}, and its weights.\n"
+        temporary.write_text(header + _yaml(model), encoding="utf-8")
     if options.json:
         print_json({"model": name, "architecture": record.architecture, "digest": record.digest, "config": str(conf)})
     else:
@@ -50,24 +53,29 @@ def _name_of(folder: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "_", folder.name.lower()).strip("_") or "imported"
 
 
-def _taken(folder: Path, name: str, store: Store) -> Imported:
-    """Write ``imported/NAME`` in one step, unless these very weights are there."""
-    from safetensors.torch import save_file
-
+def _read(folder: Path, name: str) -> tuple[Folder, Mapping[str, Tensor]]:
+    """What is in the folder, all of it looked at, its tokenizer too."""
+    from davinci.data.tokenizer import read_tokenizer
     from davinci.model.importing import read_folder
 
     found = read_folder(folder, name)
+    if (folder / TOKENIZER).is_file():
+        read_tokenizer(folder / TOKENIZER)
     weights = found.weights()
     found.require_unchanged(weights)
-    target = store.imported(name)
-    if target.exists():
-        return _same(read(store, name), found, weights, target)
+    return found, weights
+
+
+def _taken(found: Folder, weights: Mapping[str, Tensor], target: Path, store: Store) -> Imported:
+    """Write ``imported/NAME`` in one step."""
+    from safetensors.torch import save_file
+
     store.require_writable()
     with atomic_folder(target) as temporary:
         save_file({key: one.contiguous() for key, one in weights.items()}, temporary / WEIGHTS)
         small = temporary / SMALL_FILES
         small.mkdir()
-        for file in sorted(folder.iterdir()):
+        for file in sorted(found.path.iterdir()):
             if file.is_file() and _SMALL.fullmatch(file.name):
                 shutil.copyfile(file, small / file.name)
         tokenizer = small / TOKENIZER
@@ -78,7 +86,7 @@ def _taken(folder: Path, name: str, store: Store) -> Imported:
             digest=file_digest(temporary / WEIGHTS),
             tokenizer_digest=file_digest(tokenizer) if tokenizer.is_file() else None,
             licence=_licence(small),
-            source=folder.name,
+            source=found.path.name,
         )
         write_json(temporary / RECORD, record.model_dump(mode="json", exclude_defaults=True))
         sync(temporary / WEIGHTS)
@@ -125,14 +133,18 @@ def _said(name: str, record: Imported, conf: Path, options: argparse.Namespace, 
     weights = store.imported(name)
     shown = Path(os.path.relpath(weights)) if weights.is_relative_to(Path.cwd()) else weights
     where = f" --config-dir {options.config_dir}" if options.config_dir else ""
+    tokenize = f"python -m davinci data tokenize FILES --pool mine{where} --tokenizer"
     lines = [
         f"{record.architecture}, licence {record.licence or 'not stated'}: {weights}",
         f"# {conf} is written. Text of your own, by its tokenizer:",
-        f"python -m davinci data tokenize FILES --pool mine --tokenizer {shown / SMALL_FILES}{where}",
+        f"{tokenize} {shown / SMALL_FILES}",
         f"# then what that prints, with model={name}; the same shape from scratch: model={name} model.pretrained=null",
         f"# as it came: python -m davinci export imported:{name} DIR",
     ]
     if record.tokenizer_digest is None:
-        del lines[2]
-        lines[1] = f"# {conf} is written. The folder has no {TOKENIZER}: that a pool's is the model's is not checked"
+        lines[1] = (
+            f"# {conf} is written. The folder has no {TOKENIZER}: PATH is the model's from elsewhere, such a file or a "
+            "folder with one. That it is the model's is not checked. Text of your own, by it:"
+        )
+        lines[2] = f"{tokenize} PATH"
     return "\n".join(lines)

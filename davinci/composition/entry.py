@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +20,10 @@ from davinci.composition.compose import origin_of, template_of, to_run
 from davinci.composition.conf import STEERING, Conf, run_part
 from davinci.composition.errors import composition_errors, one_line
 from davinci.composition.expand import Expanded, expand
-from davinci.composition.given import COMMAND_LINE
+from davinci.composition.given import COMMAND_LINE, PLACEMENT
 from davinci.composition.grammar import parse_overrides
 from davinci.composition.heeded import require_heeded
-from davinci.config import Frozen, PositiveFloat, parse
+from davinci.config import Frozen, PositiveFloat, Run, parse
 from davinci.data.cards import PoolCard, read_card
 from davinci.errors import UserError
 from davinci.evaluation.settings import benchmark_digest
@@ -72,12 +73,20 @@ def run_single(config: DictConfig) -> NoReturn:
         composed = run_part(config, HydraConfig.get().runtime.choices)
         data = template_of(composed).with_values({"sweep": "single"})
         written = [(line.split("=", 1)[0].lstrip("+~").rpartition("@")[2], COMMAND_LINE) for line in overrides]
-        run = to_run(data, origin_of(composed.files, written))
+        run = named(to_run(data, origin_of(composed.files, written)))
         arm = Arm(label=run.arm, overrides=tuple(overrides), is_baseline=True, config=run)
-        sweep = Sweep("single", Question(text="One run, no question."), (arm,), (run.seed,), ())
+        sweep = Sweep(run.sweep, Question(text="One run, no question."), (arm,), (run.seed,), ())
         return _Apply(Expanded((sweep,)), steering).status()
 
     _exit(work)
+
+
+def named(run: Run) -> Run:
+    """One run as a sweep of its own, called by what is trained: the next run leaves it in the store, and when it is
+    asked for again, placed or evaluated otherwise, it is the same."""
+    others = {*PLACEMENT, "sweep", "evaluation", "checkpoint_every_tokens"}
+    trained = run.model_dump_json(exclude=others, exclude_defaults=True)
+    return run.model_copy(update={"sweep": f"single-{hashlib.sha256(trained.encode()).hexdigest()[:8]}"})
 
 
 def run_sweep(arguments: Sequence[str], loader: ConfigLoader, config: DictConfig) -> NoReturn:

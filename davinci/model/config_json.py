@@ -21,22 +21,8 @@ _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_posit
 _NUMBERS_OF_ROPE = frozenset({"rope_theta", "partial_rotary_factor", *_SCALING})
 
 
-def described(config: Any, name: str, where: Path) -> tuple[Layout, Model]:
-    """The class of transformers that a config.json is of, and the shape of a decoder that computes the same.
-
-    Args:
-        config: what stands in it.
-        name: of the shape.
-        where: the file, for messages.
-
-    Raises:
-        UserError: of another class, or with a setting that is not computed here.
-    """
-    layout = _layout(config, where)
-    return layout, _model(config, layout, name, where)
-
-
-def _layout(config: Any, where: Path) -> Layout:
+def class_of(config: Any, where: Path) -> Layout:
+    """The class of transformers that a config.json is of; `where` is the file, for messages. Raises UserError."""
     said = config.get("architectures") if isinstance(config, dict) else None
     known = {one.architecture for one in LAYOUTS}
     name = ", ".join(map(str, said)) if isinstance(said, list) and said else "none"
@@ -49,7 +35,18 @@ def _layout(config: Any, where: Path) -> Layout:
     return of_class(name, bool(config.get("num_local_experts", 8)) if "Granite" in name else is_sparse)
 
 
-def _model(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Model:
+def described(said: dict[str, Any], layout: Layout, name: str, where: Path) -> Model:
+    """The shape of a decoder that computes the same.
+
+    Args:
+        said: what stands in a config.json.
+        layout: its class.
+        name: of the shape.
+        where: the file, for messages.
+
+    Raises:
+        UserError: with a setting that is not computed here.
+    """
     kind, has_experts = layout.model_type, "experts" in layout.has
     config = read(said, kind, has_experts, where)
     rope = _rope(config, where)

@@ -11,10 +11,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from davinci.config import Model
-from davinci.model.layout import Layout
+from davinci.model.layout import Layout, variants_of
 from davinci.model.layout_choice import hf_activation, layout_of
 from davinci.model.parametrisation import folded
 from davinci.store import write_json
+
+EMBEDDING, UNEMBEDDING = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def export(
@@ -24,7 +26,7 @@ def export(
     vocab_size: int,
     tokenizer: Tokenizer,
     end_of_text: int = 0,
-) -> None:
+) -> frozenset[str]:
     """Write ``config.json``, ``model.safetensors`` and the tokenizer's files into `folder`.
 
     Args:
@@ -35,6 +37,9 @@ def export(
         tokenizer: what the weights were trained with.
         end_of_text: its token that ends a text, and stands before one that has no other beginning.
 
+    Returns:
+        Which variants vLLM's own class of that name does not compute.
+
     Raises:
         UserError: no class of transformers has the model's variants together, or muP's factors have no place in the
             weights; nothing is written.
@@ -43,6 +48,8 @@ def export(
     weights = folded(weights, model)
     folder.mkdir(parents=True, exist_ok=True)
     plain = {name: one.detach().contiguous() for name, one in layout.theirs(weights, model).items()}
+    if model.tie_embeddings and not layout.ties:
+        plain[UNEMBEDDING] = plain[EMBEDDING].clone()
     save_file(plain, folder / "model.safetensors", {"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     config = hf_config(model, vocab_size, layout, end_of_text)
@@ -62,6 +69,7 @@ def export(
             "model_max_length": model.max_position_embeddings,
         },
     )
+    return variants_of(model) & layout.not_in_vllm
 
 
 def hf_config(model: Model, vocab_size: int, layout: Layout, end_of_text: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ are, and both are compared with what is there: whatever this program would not c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,17 @@ from torch import Tensor
 
 from davinci.config import Model
 from davinci.errors import UserError, nearest
-from davinci.model.config_json import described
+from davinci.model.config_json import class_of, described
+from davinci.model.config_keys import source
 from davinci.model.decoder import Decoder
+from davinci.model.export import EMBEDDING, UNEMBEDDING
 from davinci.model.layout import Layout
 from davinci.model.layout_choice import of_class
-from davinci.model.layout_weights import Weights
+from davinci.model.layout_weights import Weights, of_nemotron
 from davinci.store import read_json
 
 CONFIG = "config.json"
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -52,30 +54,40 @@ class Folder:
                             raise UserError(f"{file}: {name} holds numbers that are not finite")
                         if self.layout.is_zero(name) and bool(found[name].any()):
                             raise UserError(f"{file}: {name} is not 0, and no such bias is computed here")
+        if self.model.tie_embeddings:
+            found.pop(UNEMBEDDING, None)
         return self.layout.ours(found, self.model)
 
     def require_unchanged(self, weights: Mapping[str, Tensor]) -> None:
-        """Raise UserError where `originals` of the weights are not the folder's tensors, bit for bit."""
+        """Raise UserError where `originals` of the weights are not the folder's tensors, bit for bit.
+
+        Nemotron's gains stand in files less 1: of these, what float32 makes of the number and 1 has to be the same,
+        bit for bit, which is all that the class computes with.
+        """
         back = originals(weights, self.model, self.layout.architecture, self.dtypes)
         for file in sorted(set(self.files.values())):
             with _opened(file) as opened:
                 for name in opened.keys():  # noqa: SIM118  not a mapping
-                    if name in back and not torch.equal(back[name], opened.get_tensor(name)):
-                        raise UserError(
-                            f"{file}: {name} would not come out again as it is: its numbers are lost in float32"
-                        )
-                    if (
-                        name == _HEAD
-                        and name not in back
-                        and not torch.equal(back[_EMBEDDING], opened.get_tensor(name))
-                    ):
-                        raise UserError(f"{file}: {name} is not {_EMBEDDING}, but {CONFIG} says that they are tied")
+                    if name not in back or self._is_same(name, back[name], opened.get_tensor(name)):
+                        continue
+                    if name == UNEMBEDDING and self.model.tie_embeddings:
+                        raise UserError(f"{file}: {name} is not {EMBEDDING}, but {CONFIG} says that they are tied")
+                    raise UserError(
+                        f"{file}: {name} would not come out again as it is: its numbers are lost in float32"
+                    )
+
+    def _is_same(self, name: str, *both: Tensor) -> bool:
+        if self.layout.decoders is of_nemotron:
+            both = tuple(of_nemotron({name: one.float()}, self.model)[name] for one in both)
+        return torch.equal(*both)
 
 
 def originals(weights: Mapping[str, Tensor], model: Model, architecture: str, dtypes: Mapping[str, str]) -> Weights:
     """A decoder's weights by the names of a class of transformers, in `dtypes` by those names."""
     layout = of_class(architecture, model.experts.count > 0)
     theirs = layout.theirs(weights, model)
+    if UNEMBEDDING in dtypes and UNEMBEDDING not in theirs:
+        theirs[UNEMBEDDING] = theirs[EMBEDDING].clone()
     return {name: one.to(_DTYPES[dtypes[name]]).contiguous() for name, one in theirs.items()}
 
 
@@ -92,17 +104,30 @@ def read_folder(path: Path, name: str) -> Folder:
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: not a folder that transformers saved: it has no {CONFIG}")
     config = read_json(path / CONFIG)
-    layout, model = described(config, name, path / CONFIG)
+    layout = class_of(config, path / CONFIG)
     files = _files(path)
     headers = {name: (file, *header) for file in sorted(set(files.values())) for name, header in _header(file).items()}
     wrong = [tensor for tensor, file in files.items() if headers.get(tensor, (None,))[0] != file]
     if wrong:
         raise UserError(f"{path / _INDEX}: {wrong[0]} is not in {files[wrong[0]].name}")
-    with torch.device("meta"):
-        expected = layout.theirs(dict(Decoder(model, model.vocab_size).named_parameters()), model)
+    # Before anything of the size that config.json says is made.
+    layers, held = config.get("num_hidden_layers"), _numbers(headers, "layers")
+    if type(layers) is int and layers > held:
+        raise UserError(f"{path / CONFIG}: num_hidden_layers: {layers}, but there are tensors of {held} layers")
+    model = described(config, layout, name, path / CONFIG)
+    held = _numbers(headers, "experts")
+    if model.experts.count > held and layout.model_type != "granitemoehybrid":  # whose experts are one tensor
+        said = source("experts.count", config)
+        raise UserError(f"{path / CONFIG}{said}: {model.experts.count}, but there are tensors of {held} experts")
+    try:
+        with torch.device("meta"):
+            expected = layout.theirs(dict(Decoder(model, model.vocab_size).named_parameters()), model)
+    except (TypeError, RuntimeError):  # sizes that torch cannot count
+        value, key = max((value, key) for key, value in config.items() if type(value) is int)
+        raise UserError(f"{path / CONFIG}: {key}: {value} is more than a tensor can be sized") from None
     superfluous = {one for one in headers if one.endswith("rotary_emb.inv_freq")}
-    if model.tie_embeddings and _HEAD in headers:
-        superfluous.add(_HEAD)  # the embedding once more
+    if model.tie_embeddings and UNEMBEDDING in headers:
+        expected[UNEMBEDDING] = expected[EMBEDDING]  # once more
     for tensor in sorted(expected.keys() - headers.keys()):
         raise UserError(f"{path}: tensor {tensor} of {layout.architecture} is missing")
     for tensor in sorted(headers.keys() - expected.keys() - superfluous):
@@ -115,6 +140,12 @@ def read_folder(path: Path, name: str) -> Folder:
             raise UserError(f"{path}: tensor {tensor} is of {dtype}; {', '.join(_DTYPES)} are accepted")
     dtypes = {tensor: headers[tensor][1] for tensor in expected}
     return Folder(path, model, layout, dtypes, {tensor: headers[tensor][0] for tensor in expected})
+
+
+def _numbers(names: Iterable[str], what: str) -> int:
+    """How many layers, or experts of a layer, have a tensor at least, by their names."""
+    found = re.compile(rf"\.{what}\.(\d+)\.")
+    return len({match[1] for match in map(found.search, names) if match})
 
 
 def _files(path: Path) -> dict[str, Path]:

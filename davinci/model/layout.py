@@ -13,7 +13,7 @@ from davinci.config import Model
 from davinci.model import layout_weights
 from davinci.model.layout_weights import Weights
 
-FREE_HEADS = "heads other than hidden_size / attention_heads wide"
+FREE_HEADS, GEGLU = "heads other than hidden_size / attention_heads wide", "GeGLU"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Layout:
         decoders: the way back.
         zeros: linear maps that have biases where those of queries, keys and values have, and here never: theirs are 0.
         splits_as_qwen2: transformers gives it Qwen2's own splitting of text, whatever tokenizer.json says.
+        not_in_vllm: what vLLM's own class of that name does not compute in this form, though transformers' does. Its
+            classes know SiLU only, Qwen2's heads of one width, GLM-4.5's needs experts; of some names it runs
+            transformers' (vLLM 0.33).
+        ties: vLLM's class takes the embedding for the unembedding where they are tied; others have one of their own,
+            and leave it as it was made where the file has none (vLLM 0.33).
     """
 
     model_type: str
@@ -41,6 +46,8 @@ class Layout:
     decoders: Callable[[Mapping[str, Tensor], Model], Weights] = field(default=layout_weights.as_they_are)
     zeros: tuple[str, ...] = ()
     splits_as_qwen2: bool = False
+    not_in_vllm: AbstractSet[str] = frozenset({GEGLU})
+    ties: bool = True
 
     def theirs(self, weights: Mapping[str, Tensor], model: Model) -> Weights:
         """A decoder's weights as the class's files have them."""
@@ -64,8 +71,8 @@ class Layout:
 
     @property
     def has(self) -> AbstractSet[str]:
-        """Every variant that it can express."""
-        return self.needs | self.may
+        """Every variant that it can express; any gated perceptron's activation is one of them."""
+        return self.needs | self.may | {GEGLU}
 
 
 def variants_of(model: Model) -> frozenset[str]:
@@ -81,6 +88,8 @@ def variants_of(model: Model) -> frozenset[str]:
         "biases": attends and model.has_biases,
         "QK-norm": attends and model.qk_norm.kind == "rms",
         "a window": attends and model.window.tokens is not None,
+        # transformers' cache keeps the last window - 1 tokens, and takes the last 0 for all.
+        "a window of one token": attends and model.window.tokens == 1,
         "no positions": attends and model.rotary_dim == 0,
         "RoPE scaling": attends and model.positions.scaling is not None,
         "partial RoPE": attends and 0 < model.positions.rotary < 1,
@@ -90,6 +99,7 @@ def variants_of(model: Model) -> frozenset[str]:
         f"{model.placement.kind}-norm": model.placement.kind != "pre",
         "CRATE's sparsifying step": model.mlp.kind == "ista",
         "a KAN perceptron": model.mlp.kind == "kan",
+        GEGLU: model.mlp.kind == "geglu",
         "a perceptron without gate": model.mlp.kind in ("relu2", "gelu"),
         # transformers' mixers have the perceptron's activation, ours SiLU.
         "GeGLU beside state-space mixers": "ssm" in mixers and model.mlp.kind == "geglu",

@@ -1,7 +1,7 @@
 """Which class of transformers computes what a decoder computes, and how that class names things.
 
-Where several could, the plainest is taken. A combination of variants that no class has is refused, naming what stands
-in the way.
+Where several could, the plainest is taken, and of those one that vLLM computes too. A combination of variants that no
+class has is refused, naming what stands in the way.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def layout_of(model: Model, tokenizer: Tokenizer) -> Layout:
     is_qwen2s = splits_as_qwen2(tokenizer)
     fitting = [one for one in LAYOUTS if one.needs <= wanted <= one.has]
     possible = [one for one in LAYOUTS if is_qwen2s or not one.splits_as_qwen2]
-    if found := next((one for one in fitting if one in possible), None):
-        return found
+    if found := [one for one in fitting if one in possible]:
+        return next((one for one in found if not wanted & one.not_in_vllm), found[0])
     if fitting:
         raise UserError(
             f"model {model.name}: {fitting[0].architecture} computes the same, but transformers gives it Qwen2's "

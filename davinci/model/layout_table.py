@@ -7,7 +7,7 @@ from typing import Any
 
 from davinci.config import Model
 from davinci.model import layout_weights
-from davinci.model.layout import FREE_HEADS, Layout
+from davinci.model.layout import FREE_HEADS, GEGLU, Layout
 
 
 def _window(model: Model) -> dict[str, Any]:
@@ -140,15 +140,15 @@ LAYOUTS = (
         {FREE_HEADS, "a window", "RoPE scaling"},
         _qwen_window,
         splits_as_qwen2=True,
+        not_in_vllm={FREE_HEADS, GEGLU},
     ),
     Layout(
         "seed_oss",
         "SeedOssForCausalLM",
-        {"biases"},
-        {FREE_HEADS, "RoPE scaling"},
-        lambda model: {
-            "attention_bias": True, "attention_out_bias": False, "mlp_bias": False, "residual_dropout": 0.0
-        },
+        set(),
+        {FREE_HEADS, "biases", "RoPE scaling"},
+        lambda model: {**_biases(model), "attention_out_bias": False, "residual_dropout": 0.0},
+        not_in_vllm=set(),
     ),
     Layout(
         "deepseek_v3",
@@ -158,6 +158,7 @@ LAYOUTS = (
         _latent,
         layout_weights.latent,
         layout_weights.of_latent,
+        ties=False,
     ),
     Layout(
         "deepseek_v3",
@@ -171,6 +172,7 @@ LAYOUTS = (
         },
         layout_weights.deepseek,
         layout_weights.of_deepseek,
+        ties=False,
     ),
     Layout("mistral", "MistralForCausalLM", {"a window"}, {FREE_HEADS, "RoPE scaling"}, _window),
     Layout(
@@ -189,8 +191,17 @@ LAYOUTS = (
         {FREE_HEADS, "biases", "a window"},
         _smollm3,
         zeros=_OUTPUT,
+        not_in_vllm=set(),
     ),
-    Layout("smollm3", "SmolLM3ForCausalLM", {"a window", "biases"}, {FREE_HEADS}, _smollm3, zeros=_OUTPUT),
+    Layout(
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        {"a window"},
+        {FREE_HEADS, "biases"},
+        _smollm3,
+        zeros=_OUTPUT,
+        not_in_vllm=set(),
+    ),
     Layout(
         "arcee", "ArceeForCausalLM", {"a perceptron without gate"}, {FREE_HEADS, "biases"}, _biases, zeros=_OUTPUT
     ),
@@ -212,6 +223,7 @@ LAYOUTS = (
         {FREE_HEADS, "biases"},
         lambda model: {"attention_bias": model.has_biases, "clip_qkv": None},
         zeros=_OUTPUT,
+        not_in_vllm=set(),
     ),
     Layout(
         "stablelm",
@@ -229,6 +241,7 @@ LAYOUTS = (
         lambda model: {**_partial_rope(model), "attention_bias": model.has_biases},
         layout_weights.glm,
         layout_weights.of_glm,
+        not_in_vllm=set(),
     ),
     Layout(
         "glm4_moe",
@@ -236,6 +249,8 @@ LAYOUTS = (
         {"QK-norm"},
         {FREE_HEADS, "biases", "partial RoPE"},
         _glm4_moe,
+        not_in_vllm={"QK-norm", GEGLU},
+        ties=False,
     ),
     Layout(
         "glm4",
@@ -292,6 +307,7 @@ LAYOUTS = (
         _glm4_moe,
         layout_weights.biased_experts,
         layout_weights.of_experts,
+        ties=False,
     ),
     Layout(
         "granitemoehybrid",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from davinci.accounting.shapes import active_parameters, parameters
 from davinci.config import Node
+from davinci.config.idle import without_idle
 from davinci.data.cards import PoolCard
 from davinci.errors import nearest
 from davinci.planning import adaptive, matching, pretrained
@@ -39,6 +40,8 @@ DEVICES = (
 _OF_SOURCES = ("pool", "depth", "curriculum")
 # Whole steps of other sizes end a stage at slightly other tokens.
 TOLERANCE = 1e-3
+# A shape within 1% of its target, and whole steps.
+_OFF_THE_DIAL = 0.03
 
 
 def audit(
@@ -66,12 +69,14 @@ def audit(
     findings = [Finding(level=problem, text=text) for text in _undeclared(compared)]
     findings += [Finding(level=problem, text=text) for text in _idle_factors(compared)]
     findings += [Finding(level=problem, text=text) for text in _lacking_seeds(sweep, planned_runs)]
+    findings += _equal_models(sweep, problem)
     findings += _sources(compared, planned_runs, nodes, problem)
     seen = {run.arm: float(nodes[run.nodes[-1]].end) for run in planned_runs}
     findings += _budgets(sweep, seen, flops_by_arm, problem)
     documents = Documents(sweep, epochs, cards, seen)
     findings += [Finding(level=problem, text=text) for text in documents.problems()]
     noted = [
+        *_dial(sweep, seen, flops_by_arm),
         *matching.notes(sweep),
         *pretrained.notes(sweep),
         *_tokenizers(sweep, cards),
@@ -184,6 +189,30 @@ def _lacking_seeds(sweep: Sweep, planned_runs: Sequence[PlannedRun]) -> list[str
     return [f"arm {arm} lacks seeds {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
 
 
+def _equal_models(sweep: Sweep, problem: Level) -> list[Finding]:
+    """Arms that differ only in what nothing in their model reads: a problem where no arm differs in anything else."""
+    models = {id(arm.config.model): without_idle(arm.config.model) for arm in sweep.arms}
+    if all(models[id(arm.config.model)] == arm.config.model for arm in sweep.arms):
+        return []
+
+    def read(arm: Arm) -> str:
+        config = arm.config.model_copy(update={"model": models[id(arm.config.model)]})
+        return config.model_dump_json(exclude=set(LABELS))
+
+    groups = list(_by(sweep.arms, read).values())
+    level: Level = problem if len(groups) == 1 else "warned"
+    configs = {arm.label: arm.config for arm in sweep.arms}
+    return [
+        Finding(
+            level=level,
+            text=f"arms {some(group)} are one model, trained {len(group)} times: nothing in it reads "
+            + ", ".join(differences(configs[group[0]], configs[group[1]], LABELS)),
+        )
+        for group in groups
+        if len(group) > 1 and configs[group[0]].model != configs[group[1]].model
+    ]
+
+
 # (source, depth, digest) of everything an arm reads.
 Reads = frozenset[tuple[str, str, str | None]]
 
@@ -250,17 +279,50 @@ def _budgets(
             agreed.append(f"{base:{form}} {unit}")
             continue
         numbers = _grouped({arm: format(value, form) for arm, value in values.items()})
+        near = matching.STATED if what == "flops" and _aims_at_equal_flops(sweep) else TOLERANCE
         if what not in sweep.held_fixed:
             findings.append(Finding(level="noted", text=f"{unit} differ, and are not held fixed: {numbers}"))
-        elif apart > TOLERANCE:
-            findings.append(Finding(level=problem, text=f"{unit} are held fixed but differ: {numbers}"))
+        elif apart > near:
+            others = [one for one in sweep.held_fixed if one != what]
+            text = f"{unit} are held fixed but differ: {numbers} (held_fixed: [{', '.join(others)}] lets them)"
+            findings.append(Finding(level=problem, text=text))
         else:
-            text = f"{unit} agree to {apart:.2%} (whole steps): {numbers}"
+            why = "whole steps and widths" if what == "flops" and sweep.match == "flops" else "whole steps"
+            text = f"{unit} agree to {apart:.2%} ({why}): {numbers}"
             findings.append(Finding(level="noted", text=text))
     if agreed:
         who = "every arm has" if len(sweep.arms) > 1 else "a run has"
         findings.append(Finding(level="noted", text=f"{who} {' and '.join(agreed)}"))
     return findings
+
+
+def _aims_at_equal_flops(sweep: Sweep) -> bool:
+    """Whether whole steps and whole widths are all that keeps training FLOPs apart: arms that are matched by them, or
+    stand on one isoFLOP line."""
+    budgets = {arm.config.scale.flops for arm in sweep.arms}
+    return sweep.match == "flops" or (len(budgets) == 1 and budgets != {None})
+
+
+def _dial(sweep: Sweep, seen: Mapping[str, float], flops_by_arm: Mapping[str, float]) -> list[str]:
+    """Where an arm is trained with more or less than the ladder's dial says, which is of its own shape and the paper's
+    whole curriculum."""
+
+    def off(arm: Arm) -> str | None:
+        scale = arm.config.scale
+        if arm.label not in seen or scale.parameters is None or scale.tokens_per_parameter is None:
+            return None
+        if scale.flops is not None:
+            share, key = flops_by_arm[arm.label] / scale.flops, f"scale.flops {scale.flops:.4g}"
+        else:
+            share = seen[arm.label] / scale.tokens_per_parameter / scale.parameters
+            key = f"scale.tokens_per_parameter {scale.tokens_per_parameter:g}"
+        return f"{share:.0%} of {key}" if abs(share - 1) > _OFF_THE_DIAL else None
+
+    return [
+        f"{some(arms)}: {text} are trained; the dial is of the ladder's own shape and of the paper's whole curriculum"
+        for text, arms in _by(sweep.arms, off).items()
+        if text
+    ]
 
 
 def _tokenizers(sweep: Sweep, cards: Mapping[str, PoolCard | None]) -> list[str]:

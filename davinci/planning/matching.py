@@ -21,7 +21,8 @@ KEY = "model.mlp_intermediate_size"
 # accelerators like multiples, small models have no room for them.
 STEPS = (64, 8, 1)
 NEAR = 5e-4
-# How near an arm whose perceptron has no width (CRATE's step) must come by the shape that it states itself.
+# How near an arm that has no width to choose (CRATE's step, or experts whose width it states) must come by its own
+# shape; and how near whole steps and whole widths leave what is matched.
 STATED = 0.01
 
 
@@ -36,7 +37,7 @@ def with_matched_models(sweep: Sweep) -> Sweep:
         return sweep
     base = sweep.baseline.config
     arms = [arm if arm.is_baseline else _matched(arm, base, sweep.match) for arm in sweep.arms]
-    widened = [arm.label for arm in arms if not arm.is_baseline and arm.config.model.mlp.has_width]
+    widened = [arm.label for arm in arms if not arm.is_baseline and _fixed_by(arm.config.model) is None]
     derived = {label: sweep.derived.get(label, frozenset()) | {KEY} for label in widened}
     return replace(sweep, arms=tuple(arms), derived={**sweep.derived, **derived})
 
@@ -52,7 +53,7 @@ def notes(sweep: Sweep) -> list[str]:
         model = arm.config.model
         if not arm.is_baseline and model != base.config.model:
             has = _measure(sweep.match, arm.config)(model)
-            by = f"perceptron {model.mlp_intermediate_size:,} wide" if model.mlp.has_width else "by its own shape"
+            by = "by its own shape" if _fixed_by(model) else f"perceptron {model.mlp_intermediate_size:,} wide"
             lines.append(f"{arm.label} {has / wanted - 1:+.2%} ({by})")
     unit = "parameters" if sweep.match == "parameters" else "training FLOPs"
     baseline = f"{base.label}'s {wanted:.5g}" if sweep.match == "flops" else f"{base.label}'s {wanted:,.0f}"
@@ -65,12 +66,12 @@ def _matched(arm: Arm, base: Run, match: Match) -> Arm:
     wanted = _measure(match, base)(base.model)
     measure = _measure(match, arm.config)
     model = arm.config.model
-    if not model.mlp.has_width:
+    if fixed := _fixed_by(model):
         off = measure(model) / wanted - 1
         if abs(off) > STATED:
             raise UserError(
-                f"match: {match}: arm {arm.label!r} has no width to match by (mlp.kind {model.mlp.kind}) and is "
-                f"{off:+.1%} off; give it layers, attention_heads or head_dim that come within {STATED:.0%}"
+                f"match: {match}: arm {arm.label!r} has no width to match by ({fixed}) and is {off:+.1%} off; give it "
+                f"layers, attention_heads or head_dim that come within {STATED:.0%}"
             )
         return arm
     experts = model.experts.chosen + model.experts.shared if model.experts.count else 1
@@ -85,6 +86,14 @@ def _matched(arm: Arm, base: Run, match: Match) -> Arm:
     widths = [max(1, round(exact / (step * experts))) * step * experts for step in STEPS]
     width = next((one for one in widths if abs(one - exact) * slope <= NEAR * wanted), widths[-1])
     return arm.model_copy(update={"config": arm.config.model_copy(update={"model": _as_wide(model, width)})})
+
+
+def _fixed_by(model: Model) -> str | None:
+    """What leaves ``mlp_intermediate_size`` without a meaning; None where it is the width of something."""
+    if not model.mlp.has_width:
+        return f"mlp.kind {model.mlp.kind}"
+    stated = model.experts.width if model.experts.count else None
+    return f"model.experts.width {stated} is stated" if stated else None
 
 
 def _as_wide(model: Model, width: int) -> Model:

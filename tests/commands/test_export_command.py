@@ -41,7 +41,8 @@ def test_transformers_computes_what_the_run_computes(
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     words = ["export", "arm0-s0", "--to", "hf", str(tmp_path / "out"), "--json", "--store", str(store.root)]
     assert main(words) == 0
-    assert json.loads(capsys.readouterr().out)["tokens"] == 240
+    said = json.loads(capsys.readouterr().out)
+    assert said["tokens"] == 240 and said["not_in_vllm"] == []
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     tokens = torch.arange(1, 5)[None]
     with torch.no_grad():
@@ -52,6 +53,8 @@ def test_transformers_computes_what_the_run_computes(
     ("words", "message"),
     [
         (("arm0-s0", "there"), "is there already; name a folder that is new or empty"),
+        (("arm0-s0", "there/file/sub"), "there/file/sub: cannot be read or written ("),
+        (("arm0-s0", "/proc/new"), "/proc/new: cannot be read or written (No such file or directory)"),
         (("arm0-s0", "new", "--checkpoint", "all"), "one is exported at a time; there are"),
         (("arm9-s0", "new"), "has no run 'arm9-s0'; nearest: arm"),
         (("arm0-s0", "new", "--weights", "average"), "no checkpoint of run arm0-s0 has averaged weights"),
@@ -59,7 +62,12 @@ def test_transformers_computes_what_the_run_computes(
     ids=str,
 )
 def test_a_mistake_is_one_line_and_writes_nothing(
-    words: tuple[str, ...], message: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    message: str,
+    trained: Decoder,
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").touch()

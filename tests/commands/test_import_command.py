@@ -107,6 +107,41 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert not list(store.root.glob("imported/*")) and not (tmp_path / "conf").exists()
 
 
+@pytest.mark.parametrize("spoilt", ["{}", "[]", '{"version": "1.0", "mod'])
+def test_a_tokenizer_that_is_none_is_refused(
+    spoilt: str, tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "theirs")
+    (folder / "tokenizer.json").write_text(spoilt)
+    capsys.readouterr()
+    assert take(store, folder) == 2
+    error = capsys.readouterr().err
+    assert "tokenizer.json: no tokenizer of the tokenizers library (" in error and error.count("\n") == 1
+    assert not list(store.root.glob("imported/*")) and not (tmp_path / "conf").exists()
+
+
+def test_without_a_tokenizer_it_says_what_to_give(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "theirs")
+    (folder / "tokenizer.json").unlink()
+    assert take(store, folder) == 0
+    said = capsys.readouterr().out
+    assert "has no tokenizer.json: PATH is the model's from elsewhere" in said
+    assert f"data tokenize FILES --pool mine --config-dir {tmp_path / 'conf'} --tokenizer PATH\n" in said
+
+
+def test_a_shape_that_cannot_be_written_leaves_no_weights(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "theirs")
+    capsys.readouterr()
+    assert run(store, "import", folder, "--as", "small", "--config-dir", folder / "config.json") == 2
+    error = capsys.readouterr().err
+    assert f"small.yaml: cannot be read or written ({folder / 'config.json'} is no folder)" in error
+    assert error.count("\n") == 1 and not store.root.exists()
+
+
 def test_an_embedding_said_to_be_tied_has_to_be(
     tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

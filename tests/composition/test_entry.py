@@ -1,5 +1,6 @@
 """What is done with plans: written, launched one after another, measured."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from davinci.composition import entry
-from davinci.composition.entry import Steering
+from davinci.composition.entry import Steering, named
 from davinci.composition.expand import expand
 from davinci.data.cards import PoolCard, SourceCard, TokenizerCard, VariantCard
 from davinci.errors import UserError
@@ -126,6 +127,20 @@ def test_a_page_nobody_reads_any_more_does_not_stop_the_work(run, tmp_path, monk
     monkeypatch.setattr(sys, "stdout", Closed())
     assert run("depths", plan_only=True) == (0, [])
     assert written(tmp_path) == ["sweeps/depths/plan.json"]
+
+
+def test_one_run_is_a_sweep_of_its_own_called_by_what_is_trained(conf, folder):
+    def name(*lines):
+        (arm, *_) = expand(["sweep=depths", *lines], conf, folder(SWEEP)).sweeps[0].arms
+        found = named(arm.config)
+        assert found == arm.config.model_copy(update={"sweep": found.sweep})
+        return found.sweep
+
+    one = name()
+    assert re.fullmatch("single-[0-9a-f]{8}", one)
+    for line in ("store=elsewhere", "cluster.workers=2", "tracking=disabled", "evaluation.heldout_sequences=3"):
+        assert name(line) == one
+    assert len({one, name("model.layers=1"), name("optimizer.beta1=0.8"), name("trunk_seed=7")}) == 4
 
 
 def test_steering_keys_are_checked():

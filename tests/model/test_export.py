@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from davinci.config import Model
@@ -16,7 +17,7 @@ from davinci.errors import UserError
 from davinci.model.decoder import Decoder
 from davinci.model.export import export
 from davinci.model.generate import generate
-from davinci.model.importing import read_folder
+from davinci.model.importing import originals, read_folder
 from davinci.model.layout_choice import QWEN2_SPLIT
 from davinci.model.reader import Reader
 
@@ -73,7 +74,19 @@ MUP = {"kind": "mup", "base_width": 10, "base_head_dim": 3}
 SCALING = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 CASES = {
     "biases": (shape(), tokenizer(), "SeedOssForCausalLM"),
-    "biases, Qwen2's tokenizer": (shape(), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
+    "biases, Qwen2's tokenizer": (shape(hidden_size=32), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
+    # vLLM's Qwen2 has heads as wide as hidden_size / attention_heads, whatever head_dim says.
+    "biases, Qwen2's tokenizer, free heads": (shape(), tokenizer(of_qwen2=True), "SeedOssForCausalLM"),
+    "biases, Qwen2's tokenizer, free heads, a window": (
+        shape(window={"tokens": 9}),
+        tokenizer(of_qwen2=True),
+        "SmolLM3ForCausalLM",
+    ),
+    "biases, Qwen2's tokenizer, free heads, a window, RoPE scaling": (  # vLLM has none
+        shape(window={"tokens": 9}, positions={"scaling": SCALING}),
+        tokenizer(of_qwen2=True),
+        "Qwen2ForCausalLM",
+    ),
     "no biases": (shape(qkv_bias=False), tokenizer(), "LlamaForCausalLM"),
     "untied": (shape(tie_embeddings=False), tokenizer(), "SeedOssForCausalLM"),
     "QK-norm, a window": (
@@ -81,7 +94,11 @@ CASES = {
         tokenizer(of_qwen2=True),
         "Qwen3ForCausalLM",
     ),
-    "biases, a window": (shape(window={"tokens": 9}), tokenizer(of_qwen2=True), "Qwen2ForCausalLM"),
+    "biases, a window": (
+        shape(window={"tokens": 9}, hidden_size=32),
+        tokenizer(of_qwen2=True),
+        "Qwen2ForCausalLM",
+    ),
     "latent": (shape(attention={"kind": "latent"}, norm_eps=1e-6), tokenizer(), "DeepseekV3ForCausalLM"),
     "latent, narrow queries": (
         shape(attention={"kind": "latent", "kv_rank": 20, "rope_dim": 4, "query_rank": 12}, norm_eps=1e-6),
@@ -112,10 +129,21 @@ CASES = {
         "MistralForCausalLM",
     ),
     "a window": (shape(qkv_bias=False, window={"tokens": 9}), tokenizer(), "MistralForCausalLM"),
+    # vLLM's Llama, Mistral and Qwen2 have SiLU only.
     "MQA, GeGLU": (
         shape(qkv_bias=False, attention={"kind": "multi_query"}, mlp={"kind": "geglu"}),
         tokenizer(),
-        "LlamaForCausalLM",
+        "SeedOssForCausalLM",
+    ),
+    "GeGLU, a window": (
+        shape(qkv_bias=False, window={"tokens": 9}, mlp={"kind": "geglu"}),
+        tokenizer(),
+        "SmolLM3ForCausalLM",
+    ),
+    "GeGLU, biases, Qwen2's tokenizer": (
+        shape(hidden_size=32, mlp={"kind": "geglu"}),
+        tokenizer(of_qwen2=True),
+        "SeedOssForCausalLM",
     ),
     "no positions": (shape(qkv_bias=False, positions={"rotary": 0.0}), tokenizer(), "SmolLM3ForCausalLM"),
     "ReLU squared": (shape(qkv_bias=False, mlp={"kind": "relu2"}), tokenizer(), "ArceeForCausalLM"),
@@ -300,6 +328,44 @@ def test_layout(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Pa
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("changes", "lacks"),
+    [
+        ({"mlp": {"kind": "geglu"}}, set()),
+        ({"mlp": {"kind": "geglu"}, "norm": {"kind": "layernorm"}, "hidden_size": 32}, {"GeGLU"}),
+        ({"mlp": {"kind": "geglu"}, "experts": {"count": 4}}, {"GeGLU"}),
+        ({"qk_norm": {"kind": "rms"}}, {"QK-norm"}),
+    ],
+    ids=str,
+)
+def test_what_vllms_class_of_that_name_lacks_is_said(changes: dict[str, Any], lacks: set[str], tmp_path: Path) -> None:
+    model = shape(**changes)
+    assert export(tmp_path, Decoder(model, 300).state_dict(), model, 300, tokenizer()) == lacks
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_written"),
+    [
+        ({"attention": {"kind": "latent"}, "norm_eps": 1e-6}, True),
+        ({"qk_norm": {"kind": "rms"}}, True),
+        ({}, False),
+    ],
+    ids=["DeepSeek-V3", "GLM-4.5", "Seed-OSS"],
+)
+def test_a_tied_unembedding_is_written_where_vllm_would_not_take_the_embedding(
+    changes: dict[str, Any], is_written: bool, tmp_path: Path
+) -> None:
+    decoder = drawn(shape(**changes))
+    export(tmp_path, decoder.state_dict(), decoder.config, 300, tokenizer())
+    written = load_file(tmp_path / "model.safetensors")
+    assert json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"]
+    assert ("lm_head.weight" in written) == is_written
+    assert torch.equal(written.get("lm_head.weight", decoder.unembedding), decoder.unembedding)
+    found = read_folder(tmp_path, "back")
+    back = originals(found.weights(), found.model, found.layout.architecture, found.dtypes)
+    assert back.keys() == written.keys() and all(torch.equal(back[name], one) for name, one in written.items())
+
+
 @pytest.mark.parametrize(("model", "spoken", "architecture"), CASES.values(), ids=list(CASES))
 def test_transformers_computes_the_same(model: Model, spoken: Tokenizer, architecture: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -365,6 +431,10 @@ def test_transformers_writes_the_same(changes: dict[str, Any], tmp_path: Path) -
         (
             {"qk_norm": {"kind": "rms"}, "window": {"tokens": 9}},
             "Qwen3ForCausalLM computes the same, but transformers",
+        ),
+        (
+            {"window": {"tokens": 1}, "qkv_bias": False},
+            "comes nearest and lacks a window of one token",
         ),
         ({"mixers": {"pattern": ["ssm", "linear"]}, "hidden_size": 32}, "nearest and lacks linear attention"),
         (

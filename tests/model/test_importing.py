@@ -145,6 +145,32 @@ def test_in_and_out_again_unchanged(name: str, changes: dict[str, Any], dtype: t
         torch.testing.assert_close(decoder(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
 
 
+def test_a_gain_that_is_kept_less_1_comes_out_as_what_is_computed_with(tmp_path: Path) -> None:
+    """Nemotron's: what float32 makes of the file's number and 1 stays, the number's last digits do not."""
+    theirs = saved(tmp_path, "NemotronConfig", {"head_dim": 8, "pad_token_id": 0}, torch.float32)
+    name = "model.layers.1.input_layernorm.weight"
+    theirs.get_parameter(name).data.copy_(1e-3 * torch.randn(24, generator=torch.Generator().manual_seed(1)))
+    theirs.save_pretrained(tmp_path)
+    found = read_folder(tmp_path, "mine")
+    weights = found.weights()
+    found.require_unchanged(weights)
+    decoder = Decoder(found.model, 60).eval()
+    decoder.load_state_dict(weights)
+    back = originals(weights, found.model, found.layout.architecture, found.dtypes)
+    before = tensors(tmp_path)
+    assert {key for key, one in back.items() if not torch.equal(one, before[key])} == {name}
+    assert torch.equal(back[name] + 1, before[name] + 1) and (back[name] - before[name]).abs().max() <= 2**-24
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        expected = theirs(tokens).logits
+        torch.testing.assert_close(decoder(tokens), expected, atol=1e-4, rtol=0)
+        theirs.load_state_dict(back)
+        assert torch.equal(theirs(tokens).logits, expected)
+    weights[name][0] += 2**-23  # the next number of float32
+    with pytest.raises(UserError, match="input_layernorm.weight would not come out again as it is"):
+        found.require_unchanged(weights)
+
+
 def test_a_class_knows_a_setting_by_several_names(tmp_path: Path) -> None:
     saved(tmp_path, "Ernie4_5_MoeConfig", ERNIE | {"moe_k": 3, "router_aux_loss_coef": 0.02}, torch.float32)
     file = tmp_path / "config.json"
@@ -244,6 +270,14 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         lambda one: _config(one, num_hidden_layers=None),
         "num_hidden_layers: a whole number above 0 is needed, not None",
     ),
+    "more layers": (
+        lambda one: _config(one, num_hidden_layers=10**9),
+        "num_hidden_layers: 1000000000, but there are tensors of 2 layers",
+    ),
+    "more than torch counts": (
+        lambda one: _config(one, vocab_size=10**19),
+        f"vocab_size: {10**19} is more than a tensor can be sized",
+    ),
     "half a scaling": (
         lambda one: _config(one, rope_scaling={"rope_type": "llama3", "factor": 2.0}, rope_parameters=None),
         "positions.scaling.original_max_position_embeddings: missing",
@@ -280,6 +314,7 @@ def test_a_mistake_is_one_line(spoil: Any, message: str, tmp_path: Path) -> None
         ({"first_k_dense_replace": 1}, "first_k_dense_replace: 1 is not computed here; 0, or the number of layers"),
         ({"scoring_func": "softmax"}, "scoring_func: softmax is not computed here in DeepseekV3ForCausalLM; sigm"),
         ({"rms_norm_eps": 1e-5}, "rms_norm_eps: 1e-05 is not computed here in DeepseekV3ForCausalLM, whose norms"),
+        ({"n_routed_experts": 10**9}, "n_routed_experts: 1000000000, but there are tensors of 5 experts"),
     ],
     ids=str,
 )

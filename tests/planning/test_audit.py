@@ -224,7 +224,8 @@ def test_budgets_held_fixed_are_refused_and_others_noted(two, cards):
     longer = {"curriculum.stages.second.tokens": 640}
     factor = (FACTOR, "curriculum.stages.second.tokens")
     held = audited(two(longer, factor=factor, held_fixed=("tokens",)), cards)
-    assert texts(held) == ["training tokens are held fixed but differ: QA-75% 960; QA-50% 1,280"]
+    said = "training tokens are held fixed but differ: QA-75% 960; QA-50% 1,280 (held_fixed: [] lets them)"
+    assert texts(held) == [said]
     assert "training FLOPs differ, and are not held fixed: QA-75% 7.7414e+06; QA-50% 1.0322e+07" in texts(held, "noted")
     free = audited(two(longer, factor=factor), cards)
     assert free.verdict == "controlled"
@@ -238,6 +239,57 @@ def test_whole_steps_may_end_a_stage_a_little_apart(two, cards):
     result = audited(two(batch, base, factor=factor, held_fixed=("tokens", "flops")), cards)
     assert result.verdict == "controlled"
     assert "training tokens agree to 0.02% (whole steps): QA-75% 64,320; QA-50% 64,304" in texts(result, "noted")
+
+
+def test_arms_of_one_flops_budget_may_end_a_whole_step_apart(two, cards):
+    base = {"curriculum.stages.first.tokens": 3200}
+    batch = {"curriculum.stages.first.batch_size": [{"from_tokens": 0, "sequences": 3}]}
+    factor = (FACTOR, "curriculum.stages.first.batch_size")
+    dial = {"scale.parameters": 1e6, "scale.tokens_per_parameter": 20, "scale.flops": 2.8e7}
+    held = {"factor": factor, "held_fixed": ("flops",)}
+    assert "training FLOPs are held fixed but differ" in texts(audited(two(batch, base, **held), cards))[0]
+    result = audited(two(batch, {**base, **dial}, **held), cards)
+    assert result.verdict == "controlled"
+    assert any("training FLOPs agree to 0.91% (whole steps)" in text for text in texts(result, "noted"))
+
+
+def test_a_budget_that_the_dial_does_not_give_is_noted(two, cards):
+    dial = {"scale.parameters": 96.0, "scale.tokens_per_parameter": 20}
+    (text,) = [text for text in texts(audited(two(base=dial), cards), "noted") if "dial" in text]
+    assert text.startswith(
+        "QA-75%, QA-50%: 50% of scale.tokens_per_parameter 20 are trained; the dial is of the ladder"
+    )
+    (text,) = [t for t in texts(audited(two(base={**dial, "scale.flops": 1e8}), cards), "noted") if "dial" in t]
+    assert text.startswith("QA-75%, QA-50%: 8% of scale.flops 1e+08 are trained")
+    assert not [t for t in texts(audited(two(base={**dial, "scale.parameters": 48.0}), cards), "noted") if "dial" in t]
+
+
+SSM, EXPERTS = {"model.mixers": {"pattern": ["ssm"]}}, {"model.experts": {"count": 4, "width": 8}}
+IDLE = {
+    "states alone": (SSM, {"model.qk_norm": {"kind": "rms"}}, "model.qk_norm.kind"),
+    "no RoPE": ({"model.positions": {"rotary": 0.0}}, {"model.rope_theta": 7.0}, "model.rope_theta"),
+    "heads of their own": ({"model.attention": {"kind": "multi_head"}}, {"model.kv_heads": 2}, "model.kv_heads"),
+    "no experts": ({"model.experts": {"count": 0}}, {"model.experts": {"chosen": 3}}, "model.experts.chosen"),
+    "a long window": ({"model.window": {"tokens": None}}, {"model.window": {"tokens": 10**6}}, "model.window.tokens"),
+    "wide experts": (EXPERTS, {"model.mlp_intermediate_size": 64}, "model.mlp_intermediate_size"),
+}
+
+
+@pytest.mark.parametrize(("base", "idle", "key"), IDLE.values(), ids=list(IDLE))
+def test_arms_that_are_one_model_are_no_comparison(make_run, cards, base, idle, key):
+    arms = {"one": make_run(base), "other": make_run({**base, **idle})}
+    found = audited(make_sweep(arms, factor=(key,)), cards)
+    assert texts(found) == [f"arms one, other are one model, trained 2 times: nothing in it reads {key}"]
+    arms["third"] = make_run({**base, "model.layers": 5})
+    found = audited(make_sweep(arms, factor=("model",)), cards)
+    assert (found.verdict, len(texts(found, "warned"))) == ("warned", 1)
+
+
+@pytest.mark.parametrize("key", ["qk_norm", "rope_theta", "window", "mlp_intermediate_size"])
+def test_what_a_model_reads_is_compared(make_run, cards, key):
+    value = {"qk_norm": {"kind": "rms"}, "window": {"tokens": 3}}.get(key, 64)
+    arms = {"one": make_run(), "other": make_run({f"model.{key}": value})}
+    assert audited(make_sweep(arms, factor=(f"model.{key}",)), cards).verdict == "controlled"
 
 
 def test_an_arm_without_all_seeds_is_refused(two, cards):

@@ -88,6 +88,12 @@ def test_an_arm_without_a_width_is_refused(sweep_of):
         with_matched_models(sweep_of("flops", mlp={"kind": "ista"}))
 
 
+def test_experts_of_a_stated_width_have_none_to_match_by(sweep_of):
+    experts = {"count": 4, "chosen": 2, "width": 8}
+    with pytest.raises(UserError, match=r"has no width to match by \(model\.experts\.width 8 is stated\) and is -"):
+        with_matched_models(sweep_of("parameters", experts=experts, mlp_intermediate_size=64))
+
+
 def test_an_arm_without_a_width_is_matched_by_the_shape_it_states(sweep_of):
     # The perceptron that CRATE's step replaces is made up for by the width of its heads.
     step = {"mlp": {"kind": "ista"}, "attention": {"kind": "subspace"}, "positions": {"rotary": 0.0}}
