@@ -18,7 +18,7 @@ import hydra
 from omegaconf import DictConfig
 
 from davinci.composition import resolvers
-from davinci.composition.choices import said_of
+from davinci.composition.choices import require_flags, said_of
 from davinci.composition.errors import composition_errors
 
 
@@ -33,6 +33,7 @@ if __name__ == "__main__":
     gc.set_threshold(100_000, 20, 100)  # a plan is many small objects that stay: a tenth of the time went on cycles
     resolvers.register()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra's errors through, to say them on one line
+    require_flags(sys.argv[1:])
     try:
         main()
     except (*composition_errors, ValueError, TypeError) as error:

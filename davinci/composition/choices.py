@@ -1,5 +1,5 @@
-"""Overrides that choose a file of a config group, checked before Hydra composes them: of some mistakes it says neither
-the group nor its choices, and two choices of a group it merges into one."""
+"""Arguments of ``launch.py`` of whose mistakes Hydra says too little, or nothing: flags, and overrides that choose a file
+of a config group."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 
+from davinci.command_line import Parser
 from davinci.composition.conf import Conf
 from davinci.composition.errors import composition_errors, one_line
 from davinci.composition.given import COMMAND_LINE
@@ -35,6 +36,13 @@ def require_choice(conf: Conf, override: Override, where: str) -> None:
             raise UserError(f"{where}: {override.input_line}: {group} takes one of its choices: {known}")
     elif "/" in group:
         raise UserError(f"{where}: {override.input_line}: no group {group}{_nearest_group(conf, group)}")
+
+
+def require_flags(arguments: Sequence[str]) -> None:
+    """End with one line if Hydra's own parser would end with its usage."""
+    parser = get_args_parser()
+    parser.__class__ = Parser
+    parser.parse_args(arguments)
 
 
 def said_of(error: Exception, conf_folder: Path) -> str | None:

@@ -31,6 +31,7 @@ def one_error(done, message):
             "error: command line: model/atention=mha: no group model/atention; nearest: model/",
         ),
         (["-m", "model.mixers.pattern.x=1"], "error: command line: model.mixers.pattern.x: unknown key; what is above"),
+        (["--plan-only"], "error: no option --plan-only; known: --cfg, "),
         (["audit=off"], "error: command line: audit: Input should be 'strict' or 'warn' (got \"off\")"),
         (["plan_only=yes"], "error: command line: plan_only: Input should be a valid boolean"),
         (["max_epochs=0", "plan_only=true"], "error: command line: max_epochs: Input should be greater than 0"),
