@@ -1,5 +1,5 @@
-"""Arguments of ``launch.py`` of whose mistakes Hydra says too little, or nothing: flags, and overrides that choose a file
-of a config group."""
+"""Arguments of ``launch.py`` of whose mistakes Hydra says too much, too little or nothing: flags, and overrides that
+choose a file of a config group."""
 
 from __future__ import annotations
 
