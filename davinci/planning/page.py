@@ -11,6 +11,7 @@ from rich.text import Text
 
 from davinci.planning.branches import drawn
 from davinci.planning.plan import Epochs, Finding, Plan, Power, Spent
+from davinci.planning.rungs import rungs
 from davinci.planning.sweep import Arm
 from davinci.planning.wording import count, some, tokens
 
@@ -31,6 +32,7 @@ def show(plan: Plan, console: Console) -> None:
         )
     else:
         _section(console, _counts(plan), _arms(plan))
+        _section(console, "Of the ladder", *rungs(plan.arms))
     _section(console, "Stages, each trained once", drawn(plan))
     _section(console, "Cost", _cost(plan), *_cost_notes(plan))
     _section(console, "Audit", *_audit(plan))

@@ -166,6 +166,18 @@ def test_a_suite_lists_its_studies(three, cards):
     assert "Power" not in said and "in the stage /" not in said
 
 
+def test_what_follows_from_the_ladder_is_shown(make_run, cards):
+    dial = {"scale.parameters": 6.9e9, "scale.tokens_per_parameter": 20, "scale.peak_lr": 0.00054}
+    wide = {"model.mlp_intermediate_size": 14336, "model.layers": 50}
+    arms = {"small": make_run(dial), "large": make_run(dial | wide), "again": make_run(dial | wide | {"replicate": 1})}
+    lines = page(make_plan(make_sweep(arms, factor=("model",)), cards), 80).splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("Of the ladder"))
+    shown = [line.split() for line in lines[begin + 1 : begin + 5]]
+    assert [line[0] for line in shown if line] == ["asked", "6.90B", "6.90B"]
+    assert "14,336" in shown[2] and shown[2][-1] == "5.4e-04" and "50" in shown[2]
+    assert "Of the ladder" not in page(make_plan(make_sweep({"small": make_run()}), cards))
+
+
 def test_labels_are_printed_as_they_are(make_run, cards):
     arms = {"[red]a[/red]": make_run(), "[b]": make_run({"optimizer.beta2": 0.99})}
     said = page(make_plan(make_sweep(arms, factor=("optimizer.beta2",)), cards), 120)
