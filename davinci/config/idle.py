@@ -12,9 +12,9 @@ def without_idle(model: Model) -> Model:
     idle: dict[str, Any] = {}
     mixers = set(model.layer_mixers)
     if "attention" not in mixers:
-        idle |= {"qk_norm": QKNorm(), "window": Window(), "kv_heads": 1}
+        idle |= {"qk_norm": QKNorm(), "window": Window(), "kv_heads": 1, "qkv_bias": False}
     if mixers == {"ssm"}:
-        idle |= {"attention": Attention(), "positions": Positions(), "rope_theta": 1.0, "qkv_bias": False}
+        idle |= {"attention": Attention(), "positions": Positions(), "rope_theta": 1.0}
     if model.attention.kind != "grouped":
         idle["kv_heads"] = 1
     if not model.has_biases:

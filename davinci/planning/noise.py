@@ -113,13 +113,16 @@ def _launched(first: str, store: Store) -> Iterator[tuple[str, dict[str, Any]]]:
 def _pairs(launched: dict[str, Any], wanted: Collection[Likeness], suite: str) -> Iterator[_Pairs]:
     """For each arm of the suite that is like one `wanted`, its runs' points beside those of the baseline arm's run of
     the same seed."""
-    arms = {arm["label"]: arm for arm in launched["arms"] if Likeness.of_plain(arm["config"]).is_like(wanted)}
     keys: dict[str, str] = {}
-    for label, arm in arms.items():
-        plain = json.dumps(arm["config"]["evaluation"])
-        if plain not in keys:
-            keys[plain] = Evaluation.model_validate_json(plain).key
-        keys[label] = keys[plain]
+    try:
+        arms = {arm["label"]: arm for arm in launched["arms"] if Likeness.of_plain(arm["config"]).is_like(wanted)}
+        for label, arm in arms.items():
+            plain = json.dumps(arm["config"]["evaluation"])
+            if plain not in keys:
+                keys[plain] = Evaluation.model_validate_json(plain).key
+            keys[label] = keys[plain]
+    except (KeyError, ValueError):  # of another version, whose configs are not read here
+        return
     runs: dict[str, dict[int, dict[int, _Point]]] = {}
     for run in launched["runs"]:
         points = {point["tokens"]: _Point(point["node"], point["tokens"]) for point in run["points"]}

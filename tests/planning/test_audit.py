@@ -267,6 +267,11 @@ def test_a_budget_that_the_dial_does_not_give_is_noted(two, cards):
 SSM, EXPERTS = {"model.mixers": {"pattern": ["ssm"]}}, {"model.experts": {"count": 4, "width": 8}}
 IDLE = {
     "states alone": (SSM, {"model.qk_norm": {"kind": "rms"}}, "model.qk_norm.kind"),
+    "linear attention": (
+        {"model.mixers": {"pattern": ["linear"]}, "model.qkv_bias": False},
+        {"model.qkv_bias": True},
+        "model.qkv_bias",
+    ),
     "no RoPE": ({"model.positions": {"rotary": 0.0}}, {"model.rope_theta": 7.0}, "model.rope_theta"),
     "heads of their own": ({"model.attention": {"kind": "multi_head"}}, {"model.kv_heads": 2}, "model.kv_heads"),
     "no experts": ({"model.experts": {"count": 0}}, {"model.experts": {"chosen": 3}}, "model.experts.chosen"),

@@ -1,5 +1,7 @@
 """Noise of earlier sweeps, from launched plans and the scores recorded for them."""
 
+import json
+
 import numpy as np
 import pytest
 from planned import FACTOR, make_sweep
@@ -209,3 +211,12 @@ def test_a_damaged_launch_is_passed_over(sweep, store, launch):
     (store.sweep("broken") / "x").parent.mkdir(parents=True)
     (store.sweep("broken") / "launched.json").write_text("{")
     assert power(sweep(), store) is not None
+
+
+def test_a_launch_of_another_version_is_passed_over(sweep, store, launch):
+    launch(sweep("before"), drawn(3.0))
+    path = store.sweep("before") / "launched.json"
+    was = json.loads(path.read_text())
+    was["arms"][0]["config"]["model"]["of_later"] = 1
+    path.write_text(json.dumps(was))
+    assert power(sweep(), store) is None
